@@ -1,0 +1,9534 @@
+// mqtt.hpp — MQTT 3.1, 3.1.1 and 5.0 in one C++17 header
+// SPDX-License-Identifier: MIT
+//
+// >> 0. manual — what it is, how it is used, what it promises
+//
+// A codec for all packets of all three versions and a broker core, for a microcontroller and a
+// server alike. It never allocates, blocks, throws or recurses, includes <stdint.h>, <stddef.h> and
+// <string.h> only, and refuses every malformed byte with the reason code the specification names.
+// There is no I/O in it: bytes and the time go in, bytes and decisions come out. Sockets are in
+// ports/, the broker program is examples/mqttd. A client engine is to come between 9 and 12.
+//
+// CONTENTS (each section uses only those above it; `grep -n '^// >>' mqtt.hpp`)
+//
+//   >> 0. manual — what it is, how it is used, what it promises
+//   >> 1. config — language check, assertions, version
+//   >> 2. vocabulary — spans, text, errors, results
+//   >> 3. protocol — versions, packet types, reason codes and what differs between versions
+//   >> 4. wire — UTF-8, variable byte integers, Reader and Writer
+//   >> 5. properties — the table of v5 §2.2.2, a view and a writer
+//   >> 6. packets — one struct per packet, for all versions
+//   >> 7. codec — next_frame, decode, encode, encoded_size
+//   >> 8. topics — validation, matching, shared subscriptions
+//   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+//   >> 12. broker memory — limits, tables, blocks, texts, queues, timers
+//   >> 13. broker index — filters, shared groups, retained messages
+//   >> 14. broker engine — connections, sessions, routing, queues, wills, expiry, output
+//   >> 15. broker — Broker<Transport, Clock, Config>
+//
+// THE CODEC
+//
+//     uint8_t memory[256];
+//     mqtt::Publish packet;
+//     packet.topic = "room/1/temperature";
+//     packet.payload = mqtt::Text("21.5").bytes();
+//     const mqtt::Result<uint32_t> size = mqtt::encode(mqtt::Version::v5, packet, memory);
+//     if (!size) { log(mqtt::text(size.error)); }
+//
+//     mqtt::Frame frame;  // `input` is what has come from the stream so far
+//     mqtt::Error error = mqtt::next_frame(input, version, packet_bytes_max, frame);
+//     if (error == mqtt::Error::none) {
+//       error = mqtt::decode(frame, version, mqtt::Side::client, [](const auto& packet) { … });
+//     }                   // then go on behind frame.size() bytes
+//
+// What decode() gives are views of the input, checked once and valid as long as its bytes. One
+// struct serves all versions; fields that a version lacks are ignored by encode() and empty after
+// decode(). Reason codes are those of 5.0 everywhere; section 3 translates.
+//
+// A BROKER on a microcontroller: your transport and clock, memory fixed at compile time
+//
+//     struct Net {                                    // links are numbered from 0
+//       bool accept_next(uint32_t& link);             // a new one, if any
+//       int32_t receive(uint32_t link, uint8_t* target, size_t size);          // 0 nothing, < 0
+//       gone int32_t transmit(uint32_t link, const uint8_t* source, size_t size);   // may take
+//       fewer void hang_up(uint32_t link);
+//     };
+//     struct Time { uint64_t now_ms(); };             // never back
+//
+//     constexpr mqtt::BrokerLimits small() {
+//       mqtt::BrokerLimits limits;
+//       limits.connections = limits.sessions = 4;
+//       limits.blocks = 48, limits.block_bytes = 64, limits.large_blocks = 0;
+//       …
+//       return limits;
+//     }
+//     static constexpr mqtt::BrokerLimits limits = small();
+//     struct Config : mqtt::BrokerConfig { using Index = uint16_t; };
+//     static mqtt::Broker<Net, Time, Config, limits> broker(net, time);
+//
+//     if (broker.start(random_number()) != mqtt::Error::none) { … }
+//     while (true) { broker.run_once(); }
+//
+// On a server use BrokerEngine itself, with the memory and the loop of ports/posix.
+//
+// HOOKS are types, found by name, with empty defaults: BrokerConfig::Policy (AllowAll: who may
+// connect, publish, subscribe, receive; may answer a CONNECT or a QoS > 0 PUBLISH later),
+// BrokerConfig::Journal (NoJournal: durable changes in order; answers wait until they are safe),
+// BrokerConfig::Features (AllFeatures: what is compiled). Transport and Clock: section 15.
+//
+// TIME is uint64_t milliseconds passed in; deadline() says when tick() is due. THREADS: none; one
+// thread owns an engine, policy and journal hooks run in it and must not call back into it.
+//
+// SIZING: BrokerLimits names every limit; broker_bytes(limits) is the memory, to the byte, and only
+// what is used of it is touched. With 32-bit indices and the defaults: 104 bytes a connection, 92 a
+// session, 32 to 64 a client id, 32 a subscription, 80 and its text a filter, 28 and topic,
+// properties and payload a stored message, in blocks of block_bytes; 16 a queued reference to it.
+//
+// WHEN FULL every limit answers; nothing stalls and nothing acknowledged is lost.
+//
+//   limit (option of mqttd)                     default   answer
+//   connections (max_connections)               1024      not admitted: the port closes it
+//   sessions                                    2048      CONNACK 0x97, 3.x: 0x03
+//   subscriptions, filters, filter_nodes        32768     SUBACK 0x97, 3.1.1: 0x80
+//   retained, retained_nodes                    16384     PUBACK 0x97, 3.x: close; QoS 0: dropped
+//   blocks, large_blocks, text_blocks (memory_limit)      PUBACK or PUBREC 0x97, 3.x: close; QoS 0:
+//                                                         dropped and counted
+//   packet_bytes_max (max_packet_size)          2000000   DISCONNECT 0x95, 3.x: close
+//   control_packet_bytes_max                    524288    the same, for all but a payload
+//   message_bytes_max (message_size_limit)      none      PUBACK 0x95; QoS 0, 3.x: discarded
+//   topic_levels_max                            201       DISCONNECT 0x81, 3.x: close
+//   receive_maximum (max_inflight_messages)     20        DISCONNECT 0x93; 3.x are not limited
+//   inflight_max (max_inflight_messages)        20        later ones wait
+//   queued_max (max_queued_messages)            1000      a publisher waits up to pause_ms for an
+//                                                         online subscriber; then dropped, counted
+//   topic_alias_max (max_topic_alias)           10        DISCONNECT 0x94
+//   topic_alias_broker_max                      10        later topics go without
+//   keep_alive_max_s (max_keepalive)            none      Server Keep Alive
+//   session_expiry_max_s (persistent_client_expiration)   shortened, and said in CONNACK
+//   connect_timeout_s, packet_timeout_s         30, 60    close, DISCONNECT 0x8D for a packet
+//   pause_ms                                    5000      the wait is over: see queued_max
+//   policy_timeout_s                            30        0x83, 3.x: close
+//   turn_records                                4096      later packets of the turn are copied
+//
+// ERRORS: `Error` names what went wrong; kind() tells who is at fault: *peer* (close the link with
+// reason_code()), *capacity* (a limit of ours, nothing has changed), *usage* (a wrong call, nothing
+// has changed), *link* (the transport is gone); text() is a sentence.
+//
+// VERSIONS differ in one table, `VersionRules` (section 3). 3.1: name MQIsdp, no session-present
+// bit, no failure in SUBACK (a refused filter is granted and delivers nothing), DUP legal on
+// PUBREL, SUBSCRIBE and UNSUBSCRIBE. 3.x have no reason codes: a PUBLISH that may not be is
+// acknowledged and discarded, one there is no room for ends the connection.
+
+// >> 1. config — language check, assertions, version
+
+#ifndef MQTT_HPP
+#define MQTT_HPP
+
+#if __cplusplus < 201703L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 201703L)
+#error "mqtt.hpp needs C++17 (add -std=gnu++17)"
+#endif
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define MQTT_VERSION_MAJOR 1
+#define MQTT_VERSION_MINOR 0
+#define MQTT_VERSION_PATCH 0
+
+/// Checks what only a bug of ours can break, never bytes from the network. Define it before the
+/// include to use another handler; with NDEBUG it is nothing.
+#ifndef MQTT_ASSERT
+#ifdef NDEBUG
+#define MQTT_ASSERT(condition) static_cast<void>(sizeof(!(condition)))
+#else
+#define MQTT_ASSERT(condition) ((condition) ? static_cast<void>(0) : __builtin_trap())
+#endif
+#endif
+
+namespace mqtt {
+
+// >> 2. vocabulary — spans, text, errors, results
+
+namespace detail {
+template <typename T>
+constexpr T* as_pointer(T* pointer) noexcept {
+  return pointer;
+}
+}  // namespace detail
+
+/// A view of `size` objects at `data`; owns nothing. 32-bit sizes, so that a packet of 256 MB has
+/// the same type on an 8-bit part.
+template <typename T>
+class Span {
+ public:
+  constexpr Span() noexcept = default;
+  constexpr Span(T* data, uint32_t size) noexcept : data_(data), size_(size) {}
+  template <size_t N>
+  constexpr Span(T (&array)[N]) noexcept : data_(array), size_(static_cast<uint32_t>(N)) {}
+  /// A view of mutable objects is also a view of constant ones.
+  template <typename U, typename = decltype(detail::as_pointer<T>(static_cast<U*>(nullptr)))>
+  constexpr Span(Span<U> other) noexcept : data_(other.data()), size_(other.size()) {}
+
+  constexpr T* data() const noexcept { return data_; }
+  constexpr uint32_t size() const noexcept { return size_; }
+  constexpr bool empty() const noexcept { return size_ == 0; }
+  constexpr T* begin() const noexcept { return data_; }
+  constexpr T* end() const noexcept { return data_ + size_; }
+  constexpr T& operator[](uint32_t index) const noexcept { return data_[index]; }
+  /// The first `count` objects; `count` must not exceed size().
+  constexpr Span first(uint32_t count) const noexcept { return Span(data_, count); }
+  /// All but the first `count` objects; `count` must not exceed size().
+  constexpr Span skip(uint32_t count) const noexcept { return Span(data_ + count, size_ - count); }
+
+ private:
+  T* data_ = nullptr;
+  uint32_t size_ = 0;
+};
+
+using Bytes = Span<const uint8_t>;
+using Buffer = Span<uint8_t>;
+
+namespace detail {
+constexpr const char* text_data(const char* data) noexcept { return data; }
+}  // namespace detail
+
+/// A view of characters; owns nothing and need not end in a zero. Converts from a zero-terminated
+/// string and from anything with data() and size(), such as std::string and std::string_view.
+class Text {
+ public:
+  constexpr Text() noexcept = default;
+  constexpr Text(const char* data, uint32_t size) noexcept : data_(data), size_(size) {}
+  constexpr Text(const char* zero_terminated) noexcept
+      : data_(zero_terminated), size_(static_cast<uint32_t>(__builtin_strlen(zero_terminated))) {}
+  template <typename S,
+            typename = decltype(detail::text_data(static_cast<const S*>(nullptr)->data()))>
+  constexpr Text(const S& string) noexcept
+      : data_(string.data()), size_(static_cast<uint32_t>(string.size())) {}
+  explicit Text(Bytes bytes) noexcept
+      : data_(reinterpret_cast<const char*>(bytes.data())), size_(bytes.size()) {}
+
+  constexpr const char* data() const noexcept { return data_; }
+  constexpr uint32_t size() const noexcept { return size_; }
+  constexpr bool empty() const noexcept { return size_ == 0; }
+  constexpr char operator[](uint32_t index) const noexcept { return data_[index]; }
+  constexpr const char* begin() const noexcept { return data_; }
+  constexpr const char* end() const noexcept { return data_ + size_; }
+  Bytes bytes() const noexcept { return Bytes(reinterpret_cast<const uint8_t*>(data_), size_); }
+
+  friend bool operator==(Text a, Text b) noexcept {
+    return a.size_ == b.size_ && (a.size_ == 0 || memcmp(a.data_, b.data_, a.size_) == 0);
+  }
+  friend bool operator!=(Text a, Text b) noexcept { return !(a == b); }
+
+ private:
+  const char* data_ = "";
+  uint32_t size_ = 0;
+};
+
+/// Milliseconds of a clock that never goes back; any origin.
+using Millis = uint64_t;
+
+/// Who is at fault, and so what to do: *none*, *incomplete* (wait for bytes), *peer* (close the
+/// link), *capacity* (a limit of ours; nothing has changed), *usage* (a wrong call; nothing has
+/// changed), *link* (the transport is gone).
+enum class ErrorKind : uint8_t { none, incomplete, peer, capacity, usage, link };
+
+/// What went wrong. `text()` gives a sentence, `kind()` who is at fault, `reason_code()` what to
+/// tell the peer.
+enum class [[nodiscard]] Error : uint8_t{
+    none,
+    incomplete,            ///< more bytes are needed; nothing is wrong
+    malformed_length,      ///< remaining length or a length inside does not fit the packet
+    malformed_integer,     ///< variable byte integer of five bytes or not in its shortest form
+    malformed_flags,       ///< reserved bits of the fixed header, CONNECT flags or options
+    malformed_type,        ///< packet type 0, or 15 before version 5.0
+    malformed_utf8,        ///< not well-formed UTF-8, or U+0000
+    malformed_topic,       ///< topic name empty or with a wildcard
+    malformed_filter,      ///< topic filter empty, misplaced wildcard or bad $share syntax
+    malformed_packet_id,   ///< packet id 0
+    malformed_property,    ///< unknown property or one this packet may not carry
+    malformed_value,       ///< a value outside its range
+    protocol_reason,       ///< a reason code this packet may not carry
+    protocol_empty_list,   ///< SUBSCRIBE or UNSUBSCRIBE without a filter
+    protocol_repeated,     ///< a property that may appear once appears twice
+    protocol_value,        ///< a well-formed value that the specification forbids
+    protocol_direction,    ///< a packet or property only the other side may send
+    protocol_state,        ///< a packet at a time when it may not come
+    protocol_no_local,     ///< no local on a shared subscription
+    unsupported_protocol,  ///< protocol name unknown
+    unsupported_version,   ///< protocol level unknown
+    identifier_rejected,   ///< client id empty without clean session
+    topic_alias_invalid,   ///< topic alias 0, above the maximum or unknown
+    packet_too_large,      ///< above the maximum packet size
+    receive_maximum,       ///< more unacknowledged PUBLISH packets than allowed
+    buffer_too_small,      ///< the target cannot hold the packet (give a larger one)
+    string_too_long,       ///< a string above 65,535 bytes or a packet above 268,435,455
+    invalid_topic,         ///< usage: the topic name is not one
+    invalid_filter,        ///< usage: the topic filter is not one
+    invalid_packet,        ///< usage: the fields contradict each other or the version
+    invalid_limits,        ///< usage: the broker's limits contradict each other
+    link_closed,           ///< the transport reported the end of the link
+    count_                 ///< not an error: how many there are
+};
+
+namespace detail {
+struct ErrorRow {
+  ErrorKind kind;
+  uint8_t reason_code;
+  const char* text;
+};
+
+constexpr ErrorRow error_table[] = {
+    {ErrorKind::none, 0x00, "no error"},
+    {ErrorKind::incomplete, 0x00, "more bytes are needed"},
+    {ErrorKind::peer, 0x81, "a length does not fit the packet"},
+    {ErrorKind::peer, 0x81, "a variable byte integer is too long"},
+    {ErrorKind::peer, 0x81, "reserved flags are set"},
+    {ErrorKind::peer, 0x82, "the packet type is reserved"},
+    {ErrorKind::peer, 0x81, "a string is not well-formed UTF-8"},
+    {ErrorKind::peer, 0x81, "the topic name is empty or holds a wildcard"},
+    {ErrorKind::peer, 0x81, "the topic filter is not well-formed"},
+    {ErrorKind::peer, 0x81, "the packet id is 0"},
+    {ErrorKind::peer, 0x81, "a property is unknown or not allowed here"},
+    {ErrorKind::peer, 0x81, "a value is out of its range"},
+    {ErrorKind::peer, 0x82, "the reason code is not allowed here"},
+    {ErrorKind::peer, 0x82, "no topic filter is given"},
+    {ErrorKind::peer, 0x82, "a property appears twice"},
+    {ErrorKind::peer, 0x82, "a value is forbidden"},
+    {ErrorKind::peer, 0x82, "only the other side may send this"},
+    {ErrorKind::peer, 0x82, "the packet may not come now"},
+    {ErrorKind::peer, 0x82, "no local is set on a shared subscription"},
+    {ErrorKind::peer, 0x84, "the protocol name is unknown"},
+    {ErrorKind::peer, 0x84, "the protocol version is not supported"},
+    {ErrorKind::peer, 0x85, "the client id is empty without clean session"},
+    {ErrorKind::peer, 0x94, "the topic alias is invalid"},
+    {ErrorKind::peer, 0x95, "the packet exceeds the maximum packet size"},
+    {ErrorKind::peer, 0x93, "the receive maximum is exceeded"},
+    {ErrorKind::capacity, 0x97, "the buffer cannot hold the packet"},
+    {ErrorKind::usage, 0x83, "a string exceeds 65,535 bytes or the packet 268,435,455"},
+    {ErrorKind::usage, 0x90, "the topic name is empty, too long, not UTF-8 or holds a wildcard"},
+    {ErrorKind::usage, 0x8F, "the topic filter is not well-formed"},
+    {ErrorKind::usage, 0x83, "the packet's fields contradict each other or the version"},
+    {ErrorKind::usage, 0x83, "the broker's limits contradict each other"},
+    {ErrorKind::link, 0x80, "the link is closed"},
+};
+static_assert(sizeof(error_table) / sizeof(error_table[0]) == static_cast<size_t>(Error::count_),
+              "one row for every Error");
+}  // namespace detail
+
+constexpr ErrorKind kind(Error error) noexcept {
+  return detail::error_table[static_cast<uint8_t>(error)].kind;
+}
+
+/// A sentence for people, without a full stop.
+constexpr Text text(Error error) noexcept {
+  return detail::error_table[static_cast<uint8_t>(error)].text;
+}
+
+/// A value, or why there is none.
+template <typename T>
+struct [[nodiscard]] Result {
+  T value{};
+  Error error = Error::none;
+  constexpr explicit operator bool() const noexcept { return error == Error::none; }
+};
+
+namespace detail {
+struct Place {};
+
+template <typename T, typename U>
+struct Same {
+  static constexpr bool value = false;
+};
+template <typename T>
+struct Same<T, T> {
+  static constexpr bool value = true;
+};
+
+template <typename T>
+constexpr T smaller(T a, T b) noexcept {
+  return a < b ? a : b;
+}
+template <typename T>
+constexpr T larger(T a, T b) noexcept {
+  return a < b ? b : a;
+}
+
+inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
+  if (size != 0) { memcpy(target, source, size); }
+}
+}  // namespace detail
+
+// >> 3. protocol — versions, packet types, reason codes and what differs between versions
+
+enum class Version : uint8_t { v3_1 = 3, v3_1_1 = 4, v5 = 5 };
+
+enum class PacketType : uint8_t {
+  connect = 1,
+  connack,
+  publish,
+  puback,
+  pubrec,
+  pubrel,
+  pubcomp,
+  subscribe,
+  suback,
+  unsubscribe,
+  unsuback,
+  pingreq,
+  pingresp,
+  disconnect,
+  auth
+};
+
+enum class Qos : uint8_t { at_most_once = 0, at_least_once = 1, exactly_once = 2 };
+
+/// The two ends of a link. A decoder is told which end it serves, and refuses what that end may
+/// not be sent.
+enum class Side : uint8_t { client, broker };
+
+/// When retained messages are sent for a subscription (v5 §3.8.3.1).
+enum class RetainHandling : uint8_t { send = 0, send_if_new = 1, never = 2 };
+
+/// The reason codes of MQTT 5.0; inside they stand for all versions. Code 0 is also
+/// "granted QoS 0" and "normal disconnection".
+enum class ReasonCode : uint8_t {
+  success = 0x00,
+  granted_qos_1 = 0x01,
+  granted_qos_2 = 0x02,
+  disconnect_with_will = 0x04,
+  no_matching_subscribers = 0x10,
+  no_subscription_existed = 0x11,
+  continue_authentication = 0x18,
+  reauthenticate = 0x19,
+  unspecified_error = 0x80,
+  malformed_packet = 0x81,
+  protocol_error = 0x82,
+  implementation_specific_error = 0x83,
+  unsupported_protocol_version = 0x84,
+  client_identifier_not_valid = 0x85,
+  bad_user_name_or_password = 0x86,
+  not_authorized = 0x87,
+  server_unavailable = 0x88,
+  server_busy = 0x89,
+  banned = 0x8A,
+  server_shutting_down = 0x8B,
+  bad_authentication_method = 0x8C,
+  keep_alive_timeout = 0x8D,
+  session_taken_over = 0x8E,
+  topic_filter_invalid = 0x8F,
+  topic_name_invalid = 0x90,
+  packet_identifier_in_use = 0x91,
+  packet_identifier_not_found = 0x92,
+  receive_maximum_exceeded = 0x93,
+  topic_alias_invalid = 0x94,
+  packet_too_large = 0x95,
+  message_rate_too_high = 0x96,
+  quota_exceeded = 0x97,
+  administrative_action = 0x98,
+  payload_format_invalid = 0x99,
+  retain_not_supported = 0x9A,
+  qos_not_supported = 0x9B,
+  use_another_server = 0x9C,
+  server_moved = 0x9D,
+  shared_subscriptions_not_supported = 0x9E,
+  connection_rate_exceeded = 0x9F,
+  maximum_connect_time = 0xA0,
+  subscription_identifiers_not_supported = 0xA1,
+  wildcard_subscriptions_not_supported = 0xA2
+};
+
+constexpr uint8_t code(ReasonCode reason) noexcept { return static_cast<uint8_t>(reason); }
+/// Codes from 0x80 report failure (v5 §2.4).
+constexpr bool failed(ReasonCode reason) noexcept { return code(reason) >= 0x80; }
+/// The code a peer is told for an error.
+constexpr ReasonCode reason_code(Error error) noexcept {
+  return static_cast<ReasonCode>(detail::error_table[static_cast<uint8_t>(error)].reason_code);
+}
+constexpr uint8_t level(Qos qos) noexcept { return static_cast<uint8_t>(qos); }
+constexpr bool supported(Version version) noexcept {
+  return version == Version::v3_1 || version == Version::v3_1_1 || version == Version::v5;
+}
+
+/// What differs on the wire between the versions; all that is not here is the same. The engines
+/// ask this table and compare no versions.
+struct VersionRules {
+  Text protocol_name;
+  bool properties;         ///< property lists, AUTH, reason codes everywhere
+  bool session_present;    ///< bit 0 of CONNACK's flags is used, not reserved
+  bool dup_on_requests;    ///< DUP may be set on PUBREL, SUBSCRIBE, UNSUBSCRIBE (3.1 §2.1)
+  bool unused_will_bits;   ///< reserved and will bits of CONNECT are ignored where 3.1 defines none
+  bool lone_user_flag;     ///< the user name flag may be set without the string (3.1 §3.1)
+  bool password_alone;     ///< a password may come without a user name
+  bool suback_failure;     ///< SUBACK may carry 0x80
+  bool assigns_client_id;  ///< an empty client id asks for one
+};
+
+namespace detail {
+constexpr VersionRules version_rules[] = {
+    {"MQIsdp", false, false, true, true, true, false, false, false},
+    {"MQTT", false, true, false, false, false, false, true, true},
+    {"MQTT", true, true, false, false, false, true, true, true},
+};
+
+struct ReturnCodeRow {
+  uint8_t return_code;
+  ReasonCode reason;
+};
+// CONNACK return codes of 3.1 §3.2 and 3.1.1 §3.2.2.3; the first row of a reason counts.
+constexpr ReturnCodeRow return_code_table[] = {
+    {0, ReasonCode::success},
+    {1, ReasonCode::unsupported_protocol_version},
+    {2, ReasonCode::client_identifier_not_valid},
+    {3, ReasonCode::server_unavailable},
+    {4, ReasonCode::bad_user_name_or_password},
+    {5, ReasonCode::not_authorized},
+    {3, ReasonCode::server_busy},
+    {3, ReasonCode::server_shutting_down},
+    {3, ReasonCode::quota_exceeded},
+    {3, ReasonCode::connection_rate_exceeded},
+    {5, ReasonCode::banned},
+    {5, ReasonCode::bad_authentication_method},
+};
+}  // namespace detail
+
+constexpr const VersionRules& rules(Version version) noexcept {
+  return detail::version_rules[static_cast<uint8_t>(version) - 3];
+}
+
+namespace detail {
+// rules(version).properties without the table: every packet asks.
+constexpr bool has_properties(Version version) noexcept { return version >= Version::v5; }
+static_assert(has_properties(Version::v3_1) == rules(Version::v3_1).properties &&
+                  has_properties(Version::v3_1_1) == rules(Version::v3_1_1).properties &&
+                  has_properties(Version::v5) == rules(Version::v5).properties,
+              "the table decides");
+}  // namespace detail
+
+/// CONNACK's byte for a reason code; 0xFF where 3.x lists no fitting code: then the link is
+/// closed without CONNACK [MQTT-3.2.2-6].
+constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
+  if (rules(version).properties) { return code(reason); }
+  for (const detail::ReturnCodeRow& row : detail::return_code_table) {
+    if (row.reason == reason) { return row.return_code; }
+  }
+  return 0xFF;
+}
+
+/// The reason code for a byte of CONNACK; false when the version does not list the byte.
+constexpr bool connack_reason(Version version, uint8_t byte, ReasonCode& reason) noexcept {
+  if (rules(version).properties) {
+    reason = static_cast<ReasonCode>(byte);
+    return true;
+  }
+  reason = byte <= 5 ? detail::return_code_table[byte].reason : ReasonCode::unspecified_error;
+  return byte <= 5;
+}
+
+/// SUBACK's byte: 3.1.1 knows only 0x80, 3.1 no failure at all (the filter counts as granted).
+constexpr uint8_t suback_code(Version version, uint8_t reason) noexcept {
+  if (rules(version).properties || reason < 0x80) { return reason; }
+  return rules(version).suback_failure ? 0x80 : 0x00;
+}
+
+namespace detail {
+constexpr uint16_t packet_bit(PacketType type) noexcept {
+  return static_cast<uint16_t>(1U << static_cast<uint8_t>(type));
+}
+template <typename... Types>
+constexpr uint16_t packet_bits(Types... types) noexcept {
+  return static_cast<uint16_t>((0U | ... | packet_bit(types)));
+}
+
+struct ReasonRow {
+  ReasonCode reason;
+  uint16_t client_sends;  // packets in which a client may send the code
+  uint16_t server_sends;
+};
+constexpr uint16_t in_acks = packet_bits(PacketType::puback, PacketType::pubrec);
+constexpr uint16_t in_releases = packet_bits(PacketType::pubrel, PacketType::pubcomp);
+constexpr uint16_t in_connack = packet_bit(PacketType::connack);
+constexpr uint16_t in_suback = packet_bit(PacketType::suback);
+constexpr uint16_t in_unsuback = packet_bit(PacketType::unsuback);
+constexpr uint16_t in_disconnect = packet_bit(PacketType::disconnect);
+constexpr uint16_t in_auth = packet_bit(PacketType::auth);
+
+// v5 §2.4 and the tables of §3.2.2.2, §3.4.2.1, §3.5.2.1, §3.6.2.1, §3.7.2.1, §3.9.3, §3.11.3,
+// §3.14.2.1 and §3.15.2.1: code, packets a client may send it in, packets a server may.
+constexpr ReasonRow reason_table[] = {
+    {ReasonCode::success, in_acks | in_releases | in_disconnect,
+     in_acks | in_releases | in_connack | in_suback | in_unsuback | in_disconnect | in_auth},
+    {ReasonCode::granted_qos_1, 0, in_suback},
+    {ReasonCode::granted_qos_2, 0, in_suback},
+    {ReasonCode::disconnect_with_will, in_disconnect, 0},
+    {ReasonCode::no_matching_subscribers, in_acks, in_acks},
+    {ReasonCode::no_subscription_existed, 0, in_unsuback},
+    {ReasonCode::continue_authentication, in_auth, in_auth},
+    {ReasonCode::reauthenticate, in_auth, 0},
+    {ReasonCode::unspecified_error, in_acks | in_disconnect,
+     in_acks | in_connack | in_suback | in_unsuback | in_disconnect},
+    {ReasonCode::malformed_packet, in_disconnect, in_connack | in_disconnect},
+    {ReasonCode::protocol_error, in_disconnect, in_connack | in_disconnect},
+    {ReasonCode::implementation_specific_error, in_acks | in_disconnect,
+     in_acks | in_connack | in_suback | in_unsuback | in_disconnect},
+    {ReasonCode::unsupported_protocol_version, 0, in_connack},
+    {ReasonCode::client_identifier_not_valid, 0, in_connack},
+    {ReasonCode::bad_user_name_or_password, 0, in_connack},
+    {ReasonCode::not_authorized, in_acks,
+     in_acks | in_connack | in_suback | in_unsuback | in_disconnect},
+    {ReasonCode::server_unavailable, 0, in_connack},
+    {ReasonCode::server_busy, 0, in_connack | in_disconnect},
+    {ReasonCode::banned, 0, in_connack},
+    {ReasonCode::server_shutting_down, 0, in_disconnect},
+    {ReasonCode::bad_authentication_method, 0, in_connack | in_disconnect},
+    {ReasonCode::keep_alive_timeout, 0, in_disconnect},
+    {ReasonCode::session_taken_over, 0, in_disconnect},
+    {ReasonCode::topic_filter_invalid, 0, in_suback | in_unsuback | in_disconnect},
+    {ReasonCode::topic_name_invalid, in_acks | in_disconnect, in_acks | in_connack | in_disconnect},
+    {ReasonCode::packet_identifier_in_use, in_acks, in_acks | in_suback | in_unsuback},
+    {ReasonCode::packet_identifier_not_found, in_releases, in_releases},
+    {ReasonCode::receive_maximum_exceeded, in_disconnect, in_disconnect},
+    {ReasonCode::topic_alias_invalid, in_disconnect, in_disconnect},
+    {ReasonCode::packet_too_large, in_disconnect, in_connack | in_disconnect},
+    {ReasonCode::message_rate_too_high, in_disconnect, in_disconnect},
+    {ReasonCode::quota_exceeded, in_acks | in_disconnect,
+     in_acks | in_connack | in_suback | in_disconnect},
+    {ReasonCode::administrative_action, in_disconnect, in_disconnect},
+    {ReasonCode::payload_format_invalid, in_acks | in_disconnect,
+     in_acks | in_connack | in_disconnect},
+    {ReasonCode::retain_not_supported, 0, in_connack | in_disconnect},
+    {ReasonCode::qos_not_supported, 0, in_connack | in_disconnect},
+    {ReasonCode::use_another_server, 0, in_connack | in_disconnect},
+    {ReasonCode::server_moved, 0, in_connack | in_disconnect},
+    {ReasonCode::shared_subscriptions_not_supported, 0, in_suback | in_disconnect},
+    {ReasonCode::connection_rate_exceeded, 0, in_connack | in_disconnect},
+    {ReasonCode::maximum_connect_time, 0, in_disconnect},
+    {ReasonCode::subscription_identifiers_not_supported, 0, in_suback | in_disconnect},
+    {ReasonCode::wildcard_subscriptions_not_supported, 0, in_suback | in_disconnect},
+};
+}  // namespace detail
+
+/// Whether `sender` may put the code in a packet of this type [MQTT-3.2.2-8] [MQTT-3.4.2-1]
+/// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]
+/// [MQTT-3.15.2-1].
+constexpr bool allowed(ReasonCode reason, PacketType type, Side sender) noexcept {
+  for (const detail::ReasonRow& row : detail::reason_table) {
+    if (row.reason == reason) {
+      const uint16_t packets = sender == Side::client ? row.client_sends : row.server_sends;
+      return (packets & detail::packet_bit(type)) != 0;
+    }
+  }
+  return false;
+}
+
+// >> 4. wire — UTF-8, variable byte integers, Reader and Writer
+
+namespace detail {
+// The widest word the machine loads at once; strings are scanned a word at a time.
+template <bool wide>
+struct ScanWord {
+  using type = uint32_t;
+};
+template <>
+struct ScanWord<true> {
+  using type = uint64_t;
+};
+using Word = ScanWord<(sizeof(void*) >= 8)>::type;
+// Where code may be larger to be faster.
+constexpr bool large_machine = sizeof(Word) >= 8;
+constexpr Word ones = static_cast<Word>(~Word{0}) / 255;
+constexpr Word high_bits = ones * 0x80;
+
+inline Word load_word(const uint8_t* source) noexcept {
+  Word word;
+  memcpy(&word, source, sizeof word);
+  return word;
+}
+
+// What a string may hold. `text`: well-formed UTF-8 without U+0000. `plain`: also no control
+// characters and no noncharacters, which a receiver may refuse (v5 §1.5.4) and a broker here does,
+// so that no subscriber need care. `topic_name`: no wildcards. Bits, so that rules combine.
+enum class TextRule : uint8_t { text = 0, plain = 1, topic_name = 2, plain_topic_name = 3 };
+
+constexpr bool is_plain(TextRule rule) noexcept {
+  return (static_cast<uint8_t>(rule) & static_cast<uint8_t>(TextRule::plain)) != 0;
+}
+constexpr bool is_topic(TextRule rule) noexcept {
+  return (static_cast<uint8_t>(rule) & static_cast<uint8_t>(TextRule::topic_name)) != 0;
+}
+
+// High bits are set when a byte of the word needs a closer look: below `low`, 0x7F or not ASCII.
+// Exact as "any or none", since only such a byte can borrow from or carry into its neighbour.
+constexpr Word suspicious(Word word, Word low) noexcept { return (word + ones) | (word - low); }
+
+// The rule for strings that `receiver` is sent.
+constexpr TextRule text_rule(Side receiver) noexcept {
+  return receiver == Side::broker ? TextRule::plain : TextRule::text;
+}
+constexpr TextRule topic_rule(Side receiver) noexcept {
+  return receiver == Side::broker ? TextRule::plain_topic_name : TextRule::topic_name;
+}
+
+// Whether the well-formed character of `length` bytes at `s` is a control character or a
+// noncharacter: U+0001..001F, U+007F..009F, U+FDD0..FDEF, U+xxFFFE, U+xxFFFF.
+constexpr bool control_or_noncharacter(const uint8_t* s, uint32_t length) noexcept {
+  if (length == 1) { return s[0] < 0x20 || s[0] == 0x7F; }
+  if (length == 2) { return s[0] == 0xC2 && s[1] < 0xA0; }
+  const bool plane_end = s[length - 2] == 0xBF && s[length - 1] >= 0xBE;
+  if (length == 3) {
+    const bool arabic = s[0] == 0xEF && s[1] == 0xB7 && s[2] >= 0x90 && s[2] <= 0xAF;
+    return arabic || (s[0] == 0xEF && plane_end);
+  }
+  return plane_end && (s[1] & 0x0F) == 0x0F;
+}
+
+// How many bytes a well-formed character takes at `s`, of which `size` are there; 0: ill-formed.
+// Refuses overlong forms, surrogates, what lies above U+10FFFF, and U+0000.
+constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
+  const uint8_t lead = s[0];
+  if (lead < 0x80) { return lead == 0 ? 0 : 1; }
+  const uint32_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4 || length > size) { return 0; }
+  uint8_t low = 0x80;
+  uint8_t high = 0xBF;
+  switch (lead) {
+    case 0xE0: low = 0xA0; break;   // overlong
+    case 0xED: high = 0x9F; break;  // surrogates [MQTT-1.5.4-1] [MQTT-1.5.3-1]
+    case 0xF0: low = 0x90; break;   // overlong
+    case 0xF4: high = 0x8F; break;  // above U+10FFFF
+    default: break;
+  }
+  if (s[1] < low || s[1] > high) { return 0; }
+  for (uint32_t i = 2; i < length; ++i) {
+    if ((s[i] & 0xC0) != 0x80) { return 0; }
+  }
+  return length;
+}
+
+// Not inlined, so that scan() stays a small leaf.
+__attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, uint32_t size,
+                                                              TextRule rule) noexcept {
+  uint32_t at = 0;
+  while (at < size) {
+    const uint32_t length = utf8_character(s + at, size - at);
+    if (length == 0 || (is_topic(rule) && (s[at] == '+' || s[at] == '#')) ||
+        (is_plain(rule) && control_or_noncharacter(s + at, length))) {
+      return false;
+    }
+    at += length;
+  }
+  return true;
+}
+
+// A string shorter than a word as a word: bytes may come twice, a letter fills what is left.
+inline Word load_short(const uint8_t* s, uint32_t size) noexcept {
+  if (large_machine && size >= 4) {
+    uint32_t head;
+    uint32_t tail;
+    memcpy(&head, s, sizeof head);
+    memcpy(&tail, s + size - sizeof tail, sizeof tail);
+    return static_cast<Word>((uint64_t{head} << 32) | tail);
+  }
+  const uint32_t bytes = (uint32_t{s[0]} << 16) | (uint32_t{s[size / 2]} << 8) | s[size - 1];
+  return (ones * 'x' & ~Word{0xFFFFFF}) | bytes;
+}
+
+// The lowest plain character of a string, and the lowest in topic names that is above '#' and '+'.
+constexpr Word text_low = ones * ' ';
+constexpr Word topic_low = ones * ('+' + 1);
+
+// Whether every byte is plain ASCII from `low` (in every byte of it) on.
+inline bool plain_ascii(Text text, Word low) noexcept {
+  constexpr uint32_t step = sizeof(Word);
+  const uint8_t* s = text.bytes().data();
+  const uint32_t size = text.size();
+  if (size < step) { return size == 0 || (suspicious(load_short(s, size), low) & high_bits) == 0; }
+  const uint8_t* const last = s + (size - step);
+  Word bad = suspicious(load_word(last), low);  // overlaps what comes before
+  for (; s < last; s += step) {
+    bad |= suspicious(load_word(s), low);
+  }
+  return (bad & high_bits) == 0;
+}
+
+// Two words that the machine may hold in one register.
+using Words = uint64_t __attribute__((vector_size(16)));
+
+// As plain_ascii(), for encode(): wide registers leave the others alone.
+inline bool plain_ascii_wide(Text text, Word low) noexcept {
+  const uint8_t* const s = text.bytes().data();
+  const uint32_t size = text.size();
+  constexpr uint32_t step = sizeof(Words);
+  if (size < step) { return plain_ascii(text, low); }
+  Words first;
+  Words last;
+  memcpy(&first, s, step);
+  memcpy(&last, s + size - step, step);
+  Words bad = (first + ones) | (first - low) | (last + ones) | (last - low);
+  for (uint32_t at = step; at + step < size; at += step) {
+    memcpy(&first, s + at, step);
+    bad |= (first + ones) | (first - low);
+  }
+  return ((bad[0] | bad[1]) & high_bits) == 0;
+}
+
+// Whether the string obeys the rule. The quick look accepts most strings; what it does not accept,
+// in topics also all of " !\"#$%&'()*+", is looked at byte by byte.
+inline bool scan(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
+  return plain_ascii(Text(Bytes(s, size)), is_topic(rule) ? topic_low : text_low) ||
+         scan_slowly(s, size, rule);
+}
+}  // namespace detail
+
+/// Well-formed UTF-8 without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.3-1] [MQTT-1.5.3-2].
+/// U+FEFF is a character like any other [MQTT-1.5.4-3].
+inline bool valid_text(Text text) noexcept {
+  return detail::scan(text.bytes().data(), text.size(), detail::TextRule::text);
+}
+
+/// Bytes a variable byte integer takes, 1 to 4; the value must not exceed 268,435,455.
+constexpr uint32_t variable_size(uint32_t value) noexcept {
+  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : 4;
+}
+
+constexpr uint32_t remaining_length_max = 268435455;
+constexpr uint32_t string_bytes_max = 65535;
+
+/// Reads the wire forms of v5 §1.5 from a span. Sticky: after a read that does not fit, every
+/// value is zero and failed() stays true, so one check at the end decides. Views it returns point
+/// into the span.
+class Reader {
+ public:
+  constexpr explicit Reader(Bytes source) noexcept : cursor_(source.data()), end_(source.end()) {}
+
+  constexpr uint32_t left() const noexcept { return static_cast<uint32_t>(end_ - cursor_); }
+  constexpr bool failed() const noexcept { return failed_; }
+  constexpr const uint8_t* cursor() const noexcept { return cursor_; }
+  constexpr void fail() noexcept {
+    failed_ = true;
+    cursor_ = end_;
+  }
+
+  constexpr uint8_t u8() noexcept {
+    if (cursor_ == end_) {
+      fail();
+      return 0;
+    }
+    return *cursor_++;
+  }
+  constexpr uint16_t u16() noexcept {
+    if (left() < 2) {
+      fail();
+      return 0;
+    }
+    const uint16_t value = static_cast<uint16_t>((cursor_[0] << 8) | cursor_[1]);
+    cursor_ += 2;
+    return value;
+  }
+  constexpr uint32_t u32() noexcept {
+    if (left() < 4) {
+      fail();
+      return 0;
+    }
+    const uint32_t high = u16();
+    return (high << 16) | u16();
+  }
+  /// A variable byte integer in its shortest form [MQTT-1.5.5-1].
+  constexpr uint32_t variable() noexcept {
+    uint32_t value = 0;
+    for (uint32_t shift = 0; shift < 28; shift += 7) {
+      const uint8_t byte = u8();
+      value |= static_cast<uint32_t>(byte & 0x7F) << shift;
+      if (byte < 0x80) {
+        if (byte == 0 && shift != 0) { fail(); }
+        return failed_ ? 0 : value;
+      }
+    }
+    fail();
+    return 0;
+  }
+  constexpr Bytes bytes(uint32_t size) noexcept {
+    if (left() < size) {
+      fail();
+      return Bytes();
+    }
+    const Bytes view(cursor_, size);
+    cursor_ += size;
+    return view;
+  }
+  /// Bytes behind a two-byte length; not checked for UTF-8.
+  constexpr Bytes binary() noexcept { return bytes(u16()); }
+  /// As binary(), as text: the caller checks it by valid_text().
+  Text text() noexcept { return Text(binary()); }
+  constexpr Bytes rest() noexcept { return bytes(left()); }
+
+ private:
+  const uint8_t* cursor_;
+  const uint8_t* end_;
+  bool failed_ = false;
+};
+
+/// Writes the wire forms into a span. Sticky: what does not fit is not written and failed() stays
+/// true.
+class Writer {
+ public:
+  constexpr explicit Writer(Buffer target) noexcept
+      : begin_(target.data()), cursor_(target.data()), end_(target.end()) {}
+
+  constexpr uint32_t size() const noexcept { return static_cast<uint32_t>(cursor_ - begin_); }
+  constexpr uint32_t left() const noexcept { return static_cast<uint32_t>(end_ - cursor_); }
+  constexpr bool failed() const noexcept { return failed_; }
+  constexpr Bytes written() const noexcept { return Bytes(begin_, size()); }
+
+  constexpr void u8(uint8_t value) noexcept {
+    if (cursor_ == end_) {
+      failed_ = true;
+      return;
+    }
+    *cursor_++ = value;
+  }
+  constexpr void u16(uint16_t value) noexcept {
+    u8(static_cast<uint8_t>(value >> 8));
+    u8(static_cast<uint8_t>(value));
+  }
+  constexpr void u32(uint32_t value) noexcept {
+    u16(static_cast<uint16_t>(value >> 16));
+    u16(static_cast<uint16_t>(value));
+  }
+  constexpr void variable(uint32_t value) noexcept {
+    while (value >= 0x80) {
+      u8(static_cast<uint8_t>(value | 0x80));
+      value >>= 7;
+    }
+    u8(static_cast<uint8_t>(value));
+  }
+  void bytes(Bytes source) noexcept {
+    if (left() < source.size()) {
+      failed_ = true;
+      end_ = cursor_;
+      return;
+    }
+    detail::copy(cursor_, source.data(), source.size());
+    cursor_ += source.size();
+  }
+  /// A two-byte length and the bytes; at most 65,535.
+  void binary(Bytes source) noexcept {
+    failed_ = failed_ || source.size() > string_bytes_max;
+    u16(static_cast<uint16_t>(source.size()));
+    bytes(source);
+  }
+  void text(Text source) noexcept { binary(source.bytes()); }
+
+ private:
+  uint8_t* begin_;
+  uint8_t* cursor_;
+  uint8_t* end_;
+  bool failed_ = false;
+};
+
+namespace detail {
+// Stands in for Writer and counts: the size pass of encode() is the write pass over this.
+class CountingWriter {
+ public:
+  /// Bytes so far; failed() tells when a string or the sum is too long for the wire.
+  constexpr uint32_t size() const noexcept { return static_cast<uint32_t>(size_); }
+  constexpr bool failed() const noexcept {
+    return string_sizes_ > string_bytes_max || size_ > remaining_length_max;
+  }
+  constexpr void u8(uint8_t) noexcept { size_ += 1; }
+  constexpr void u16(uint16_t) noexcept { size_ += 2; }
+  constexpr void u32(uint32_t) noexcept { size_ += 4; }
+  constexpr void variable(uint32_t value) noexcept { size_ += variable_size(value); }
+  constexpr void bytes(Bytes source) noexcept { size_ += source.size(); }
+  constexpr void list(Bytes source) noexcept { size_ += source.size(); }
+  constexpr void binary(Bytes source) noexcept {
+    string_sizes_ |= source.size();
+    size_ += 2 + source.size();
+  }
+  void text(Text source) noexcept { binary(source.bytes()); }
+
+ private:
+  uint64_t size_ = 0;
+  uint32_t string_sizes_ = 0;  // all sizes, or-ed: above the limit when one of them is
+};
+
+// Copies a block of T and, overlapping it, another that ends where the string does.
+template <typename T>
+inline void copy_ends(uint8_t* target, const uint8_t* source, uint32_t size) noexcept {
+  T head;
+  T tail;
+  memcpy(&head, source, sizeof head);
+  memcpy(&tail, source + size - sizeof tail, sizeof tail);
+  memcpy(target, &head, sizeof head);
+  memcpy(target + size - sizeof tail, &tail, sizeof tail);
+}
+
+// Copies a string without a call, for most are short; on small machines a call is smaller.
+inline void copy_string(uint8_t* target, const uint8_t* source, uint32_t size) noexcept {
+  struct Block {
+    Word words[2];
+  };
+  constexpr uint32_t step = sizeof(Block);
+  if (!large_machine) {
+    copy(target, source, size);
+  } else if (size >= step) {
+    for (; size > 2 * step; size -= step, source += step, target += step) {
+      memcpy(target, source, step);
+    }
+    copy_ends<Block>(target, source, size);
+  } else if (size >= 8) {
+    copy_ends<uint64_t>(target, source, size);
+  } else if (size >= 4) {
+    copy_ends<uint32_t>(target, source, size);
+  } else if (size >= 2) {
+    copy_ends<uint16_t>(target, source, size);
+  } else if (size == 1) {
+    *target = *source;
+  }
+}
+
+// Stands in for Writer where the target is known to hold everything: checks nothing.
+class ExactWriter {
+ public:
+  constexpr explicit ExactWriter(uint8_t* target) noexcept : cursor_(target) {}
+
+  constexpr const uint8_t* cursor() const noexcept { return cursor_; }
+  constexpr void u8(uint8_t value) noexcept { *cursor_++ = value; }
+  constexpr void u16(uint16_t value) noexcept {
+    cursor_[0] = static_cast<uint8_t>(value >> 8);
+    cursor_[1] = static_cast<uint8_t>(value);
+    cursor_ += 2;
+  }
+  constexpr void variable(uint32_t value) noexcept {
+    if (value >= 0x80) {
+      u8(static_cast<uint8_t>(value | 0x80));
+      value >>= 7;
+      for (; value >= 0x80; value >>= 7) {
+        u8(static_cast<uint8_t>(value | 0x80));
+      }
+    }
+    u8(static_cast<uint8_t>(value));
+  }
+  void bytes(Bytes source) noexcept {
+    copy(cursor_, source.data(), source.size());
+    cursor_ += source.size();
+  }
+  void binary(Bytes source) noexcept {
+    u16(static_cast<uint16_t>(source.size()));
+    copy_string(cursor_, source.data(), source.size());
+    cursor_ += source.size();
+  }
+  void text(Text source) noexcept { binary(source.bytes()); }
+  /// As bytes(), for what is short as a rule.
+  void list(Bytes source) noexcept {
+    copy_string(cursor_, source.data(), source.size());
+    cursor_ += source.size();
+  }
+
+ private:
+  uint8_t* cursor_;
+};
+// Counts, and writes too once it has a target: one body of code for both passes of encode(), where
+// size counts more than time.
+class SmallWriter {
+ public:
+  constexpr explicit SmallWriter(uint8_t* target) noexcept : target_(target) {}
+
+  constexpr const uint8_t* cursor() const noexcept { return target_ + size_; }
+  constexpr uint32_t size() const noexcept { return size_; }
+  constexpr bool failed() const noexcept { return failed_; }
+  __attribute__((noinline)) void u8(uint8_t value) noexcept {
+    if (target_ != nullptr) { target_[size_] = value; }
+    size_ += 1;
+  }
+  __attribute__((noinline)) void u16(uint16_t value) noexcept {
+    u8(static_cast<uint8_t>(value >> 8));
+    u8(static_cast<uint8_t>(value));
+  }
+  __attribute__((noinline)) void variable(uint32_t value) noexcept {
+    for (; value >= 0x80; value >>= 7) {
+      u8(static_cast<uint8_t>(value | 0x80));
+    }
+    u8(static_cast<uint8_t>(value));
+  }
+  __attribute__((noinline)) void bytes(Bytes source) noexcept {
+    if (target_ != nullptr) { copy(target_ + size_, source.data(), source.size()); }
+    failed_ =
+        failed_ || source.size() > remaining_length_max - smaller(size_, remaining_length_max);
+    size_ += source.size();
+  }
+  __attribute__((noinline)) void binary(Bytes source) noexcept {
+    failed_ = failed_ || source.size() > string_bytes_max;
+    u16(static_cast<uint16_t>(source.size()));
+    bytes(source);
+  }
+  void text(Text source) noexcept { binary(source.bytes()); }
+  void list(Bytes source) noexcept { bytes(source); }
+
+ private:
+  uint8_t* target_;
+  uint32_t size_ = 0;
+  bool failed_ = false;
+};
+}  // namespace detail
+
+// >> 5. properties — the table of v5 §2.2.2, a view and a writer
+
+enum class PropertyId : uint8_t {
+  payload_format_indicator = 0x01,
+  message_expiry_interval = 0x02,
+  content_type = 0x03,
+  response_topic = 0x08,
+  correlation_data = 0x09,
+  subscription_identifier = 0x0B,
+  session_expiry_interval = 0x11,
+  assigned_client_identifier = 0x12,
+  server_keep_alive = 0x13,
+  authentication_method = 0x15,
+  authentication_data = 0x16,
+  request_problem_information = 0x17,
+  will_delay_interval = 0x18,
+  request_response_information = 0x19,
+  response_information = 0x1A,
+  server_reference = 0x1C,
+  reason_string = 0x1F,
+  receive_maximum = 0x21,
+  topic_alias_maximum = 0x22,
+  topic_alias = 0x23,
+  maximum_qos = 0x24,
+  retain_available = 0x25,
+  user_property = 0x26,
+  maximum_packet_size = 0x27,
+  wildcard_subscription_available = 0x28,
+  subscription_identifier_available = 0x29,
+  shared_subscription_available = 0x2A
+};
+
+namespace detail {
+// The wire form of a property and the values it may take.
+enum class PropertyForm : uint8_t {
+  none,         // no such property
+  flag,         // one byte, 0 or 1
+  u16,          // two bytes
+  u16_nonzero,  // two bytes, 0 is a protocol error
+  alias,        // two bytes, 0 is an invalid topic alias
+  u32,          // four bytes
+  u32_nonzero,  // four bytes, 0 is a protocol error
+  variable,     // variable byte integer, 0 is a protocol error
+  binary,       // length and bytes
+  text,         // UTF-8 string
+  topic,        // UTF-8 string that is a topic name
+  pair          // two UTF-8 strings; may be repeated
+};
+
+struct PropertyRow {
+  PropertyForm form;
+  uint16_t client_sends;  // packets in which a client may send it; bit 0 is the will
+  uint16_t server_sends;
+};
+
+constexpr uint16_t in_will = 1;
+constexpr uint16_t in_connect = packet_bit(PacketType::connect);
+constexpr uint16_t in_publish = packet_bit(PacketType::publish);
+constexpr uint16_t in_subscribe = packet_bit(PacketType::subscribe);
+constexpr uint16_t in_unsubscribe = packet_bit(PacketType::unsubscribe);
+constexpr uint16_t in_message = in_will | in_publish;
+constexpr uint16_t in_answers = in_acks | in_releases | in_disconnect | in_auth;
+constexpr uint16_t in_server_answers = in_answers | in_connack | in_suback | in_unsuback;
+
+// Indexed by property id (v5 table 2-4).
+constexpr PropertyRow property_table[] = {
+    {PropertyForm::none, 0, 0},
+    {PropertyForm::flag, in_message, in_publish},                        // 01 payload format
+    {PropertyForm::u32, in_message, in_publish},                         // 02 message expiry
+    {PropertyForm::text, in_message, in_publish},                        // 03 content type
+    {PropertyForm::none, 0, 0},                                          // 04
+    {PropertyForm::none, 0, 0},                                          // 05
+    {PropertyForm::none, 0, 0},                                          // 06
+    {PropertyForm::none, 0, 0},                                          // 07
+    {PropertyForm::topic, in_message, in_publish},                       // 08 response topic
+    {PropertyForm::binary, in_message, in_publish},                      // 09 correlation data
+    {PropertyForm::none, 0, 0},                                          // 0A
+    {PropertyForm::variable, in_subscribe, in_publish},                  // 0B subscription id
+    {PropertyForm::none, 0, 0},                                          // 0C
+    {PropertyForm::none, 0, 0},                                          // 0D
+    {PropertyForm::none, 0, 0},                                          // 0E
+    {PropertyForm::none, 0, 0},                                          // 0F
+    {PropertyForm::none, 0, 0},                                          // 10
+    {PropertyForm::u32, in_connect | in_disconnect, in_connack},         // 11 session expiry
+    {PropertyForm::text, 0, in_connack},                                 // 12 assigned client id
+    {PropertyForm::u16, 0, in_connack},                                  // 13 server keep alive
+    {PropertyForm::none, 0, 0},                                          // 14
+    {PropertyForm::text, in_connect | in_auth, in_connack | in_auth},    // 15 auth method
+    {PropertyForm::binary, in_connect | in_auth, in_connack | in_auth},  // 16 auth data
+    {PropertyForm::flag, in_connect, 0},                                 // 17 request problem info
+    {PropertyForm::u32, in_will, 0},                                     // 18 will delay
+    {PropertyForm::flag, in_connect, 0},                                 // 19 request response info
+    {PropertyForm::text, 0, in_connack},                                 // 1A response information
+    {PropertyForm::none, 0, 0},                                          // 1B
+    {PropertyForm::text, 0, in_connack | in_disconnect},                 // 1C server reference
+    {PropertyForm::none, 0, 0},                                          // 1D
+    {PropertyForm::none, 0, 0},                                          // 1E
+    {PropertyForm::text, in_answers, in_server_answers},                 // 1F reason string
+    {PropertyForm::none, 0, 0},                                          // 20
+    {PropertyForm::u16_nonzero, in_connect, in_connack},                 // 21 receive maximum
+    {PropertyForm::u16, in_connect, in_connack},                         // 22 topic alias maximum
+    {PropertyForm::alias, in_publish, in_publish},                       // 23 topic alias
+    {PropertyForm::flag, 0, in_connack},                                 // 24 maximum QoS
+    {PropertyForm::flag, 0, in_connack},                                 // 25 retain available
+    {PropertyForm::pair, in_message | in_connect | in_subscribe | in_unsubscribe | in_answers,
+     in_publish | in_server_answers},                     // 26 user property
+    {PropertyForm::u32_nonzero, in_connect, in_connack},  // 27 maximum packet size
+    {PropertyForm::flag, 0, in_connack},                  // 28 wildcards available
+    {PropertyForm::flag, 0, in_connack},                  // 29 subscription ids
+    {PropertyForm::flag, 0, in_connack},                  // 2A shared subscriptions
+};
+constexpr uint8_t property_id_max = 0x2A;
+static_assert(sizeof(property_table) / sizeof(property_table[0]) == property_id_max + 1,
+              "one row for every property id");
+
+constexpr PropertyForm form_of(uint8_t id) noexcept {
+  return id <= property_id_max ? property_table[id].form : PropertyForm::none;
+}
+// The value of a property that is a number.
+constexpr uint32_t read_number(Reader& reader, PropertyForm form) noexcept {
+  switch (form) {
+    case PropertyForm::flag: return reader.u8();
+    case PropertyForm::u16:
+    case PropertyForm::u16_nonzero:
+    case PropertyForm::alias: return reader.u16();
+    case PropertyForm::u32:
+    case PropertyForm::u32_nonzero: return reader.u32();
+    case PropertyForm::variable: return reader.variable();
+    case PropertyForm::none:
+    case PropertyForm::binary:
+    case PropertyForm::text:
+    case PropertyForm::topic:
+    case PropertyForm::pair: break;
+  }
+  reader.fail();
+  return 0;
+}
+
+// The largest number the wire form holds.
+constexpr uint32_t number_max(PropertyForm form) noexcept {
+  return form <= PropertyForm::flag       ? 1
+         : form <= PropertyForm::alias    ? 0xFFFF
+         : form == PropertyForm::variable ? remaining_length_max
+                                          : 0xFFFFFFFF;
+}
+
+// Whether a property of this form may have the value.
+constexpr Error check_number(PropertyForm form, uint32_t value) noexcept {
+  switch (form) {
+    case PropertyForm::flag: return value > 1 ? Error::protocol_value : Error::none;
+    case PropertyForm::alias: return value == 0 ? Error::topic_alias_invalid : Error::none;
+    case PropertyForm::u16_nonzero:
+    case PropertyForm::u32_nonzero:
+    case PropertyForm::variable: return value == 0 ? Error::protocol_value : Error::none;
+    case PropertyForm::none:
+    case PropertyForm::u16:
+    case PropertyForm::u32:
+    case PropertyForm::binary:
+    case PropertyForm::text:
+    case PropertyForm::topic:
+    case PropertyForm::pair: break;
+  }
+  return Error::none;
+}
+
+constexpr uint64_t property_bit(PropertyId id) noexcept {
+  return uint64_t{1} << static_cast<uint8_t>(id);
+}
+constexpr uint64_t property_bit(uint8_t id) noexcept { return uint64_t{1} << id; }
+}  // namespace detail
+
+/// One property. `number` holds flags and integers; `bytes` binary data; `text` strings and the
+/// name of a user property, `value` its value.
+struct Property {
+  PropertyId id{};
+  uint32_t number = 0;
+  Text text;
+  Text value;
+  Bytes bytes;
+};
+
+/// A view of an encoded property list without its length. A decoded packet's list has been
+/// checked: walking it meets no errors. Valid as long as the bytes are.
+///
+///     Property property;
+///     for (Properties p = publish.properties; p.next(property);) { … }
+class Properties {
+ public:
+  constexpr Properties() noexcept = default;
+  constexpr explicit Properties(Bytes wire, uint64_t seen = ~uint64_t{0}) noexcept
+      : wire_(wire), seen_(seen) {}
+
+  constexpr Bytes wire() const noexcept { return wire_; }
+  constexpr uint32_t size() const noexcept { return wire_.size(); }
+  constexpr bool empty() const noexcept { return wire_.empty(); }
+  /// May say yes for a list that was not decoded; find() knows.
+  constexpr bool has(PropertyId id) const noexcept {
+    return !wire_.empty() && (seen_ & detail::property_bit(id)) != 0;
+  }
+
+  /// Takes the first property off the view; false at the end.
+  bool next(Property& property) noexcept {
+    if (wire_.empty()) { return false; }
+    Reader reader(wire_);
+    property = Property();
+    property.id = static_cast<PropertyId>(reader.u8());
+    take_value(reader, property);
+    wire_ = reader.failed() ? Bytes() : Bytes(reader.cursor(), reader.left());
+    return !reader.failed();
+  }
+
+  /// The first property with this id; false when there is none.
+  bool find(PropertyId id, Property& property) const noexcept {
+    if (!has(id)) { return false; }
+    for (Properties rest = *this; rest.next(property);) {
+      if (property.id == id) { return true; }
+    }
+    return false;
+  }
+  /// The number of the first property with this id, else `otherwise`.
+  uint32_t number(PropertyId id, uint32_t otherwise) const noexcept {
+    Property property;
+    return find(id, property) ? property.number : otherwise;
+  }
+  /// The string of the first property with this id, else an empty one.
+  Text text(PropertyId id) const noexcept {
+    Property property;
+    return find(id, property) ? property.text : Text();
+  }
+
+ private:
+  static void take_value(Reader& reader, Property& property) noexcept {
+    using detail::PropertyForm;
+    const PropertyForm form = detail::form_of(static_cast<uint8_t>(property.id));
+    if (form < PropertyForm::binary) {
+      property.number = detail::read_number(reader, form);
+    } else if (form == PropertyForm::binary) {
+      property.bytes = reader.binary();
+    } else {
+      property.text = reader.text();
+      if (form == PropertyForm::pair) { property.value = reader.text(); }
+    }
+  }
+
+  Bytes wire_;
+  uint64_t seen_ = 0;
+};
+
+/// Builds a property list in a buffer. Sticky: when the buffer is full or a call does not fit the
+/// property, failed() stays true and properties() is empty.
+class PropertyWriter {
+ public:
+  constexpr explicit PropertyWriter(Buffer target) noexcept : writer_(target) {}
+
+  /// A flag or an integer, in the range of the property.
+  PropertyWriter& number(PropertyId id, uint32_t value) noexcept {
+    using detail::PropertyForm;
+    const PropertyForm form = detail::form_of(static_cast<uint8_t>(id));
+    misused_ = misused_ || value > detail::number_max(form) ||
+               detail::check_number(form, value) != Error::none;
+    writer_.u8(static_cast<uint8_t>(id));
+    switch (form) {
+      case PropertyForm::flag: writer_.u8(static_cast<uint8_t>(value)); break;
+      case PropertyForm::u16:
+      case PropertyForm::u16_nonzero:
+      case PropertyForm::alias: writer_.u16(static_cast<uint16_t>(value)); break;
+      case PropertyForm::u32:
+      case PropertyForm::u32_nonzero: writer_.u32(value); break;
+      case PropertyForm::variable: writer_.variable(value); break;
+      case PropertyForm::none:
+      case PropertyForm::binary:
+      case PropertyForm::text:
+      case PropertyForm::topic:
+      case PropertyForm::pair: misused_ = true; break;
+    }
+    return *this;
+  }
+  PropertyWriter& text(PropertyId id, Text value) noexcept {
+    using detail::PropertyForm;
+    const PropertyForm form = detail::form_of(static_cast<uint8_t>(id));
+    misused_ = misused_ || (form != PropertyForm::text && form != PropertyForm::topic) ||
+               !valid_text(value);
+    return binary_value(id, value.bytes());
+  }
+  PropertyWriter& binary(PropertyId id, Bytes value) noexcept {
+    misused_ =
+        misused_ || detail::form_of(static_cast<uint8_t>(id)) != detail::PropertyForm::binary;
+    return binary_value(id, value);
+  }
+  PropertyWriter& user_property(Text name, Text value) noexcept {
+    misused_ = misused_ || !valid_text(name) || !valid_text(value);
+    binary_value(PropertyId::user_property, name.bytes());
+    writer_.text(value);
+    return *this;
+  }
+  /// Properties already encoded.
+  PropertyWriter& list(Properties properties) noexcept {
+    writer_.bytes(properties.wire());
+    return *this;
+  }
+
+  bool failed() const noexcept { return misused_ || writer_.failed(); }
+  Properties properties() const noexcept {
+    return failed() ? Properties() : Properties(writer_.written());
+  }
+
+ private:
+  PropertyWriter& binary_value(PropertyId id, Bytes value) noexcept {
+    writer_.u8(static_cast<uint8_t>(id));
+    writer_.binary(value);
+    return *this;
+  }
+
+  Writer writer_;
+  bool misused_ = false;
+};
+
+namespace detail {
+// Checks the value that follows an id and steps over it.
+__attribute__((always_inline)) inline Error check_property_value(Reader& reader, PropertyForm form,
+                                                                 TextRule rule) noexcept {
+  if (form < PropertyForm::binary) {
+    const uint32_t value = read_number(reader, form);
+    return reader.failed() ? Error::malformed_length : check_number(form, value);
+  }
+  Bytes value = reader.binary();
+  if (form == PropertyForm::pair && scan(value.data(), value.size(), rule)) {
+    value = reader.binary();  // both halves obey the string rules [MQTT-1.5.7-1]
+  }
+  if (reader.failed()) { return Error::malformed_length; }
+  if (form == PropertyForm::binary) { return Error::none; }
+  if (!scan(value.data(), value.size(), rule)) {
+    return Error::malformed_utf8;  // [MQTT-3.3.2-13]
+  }
+  if (form == PropertyForm::topic &&
+      (value.empty() || !scan(value.data(), value.size(), TextRule::topic_name))) {
+    return Error::protocol_value;  // [MQTT-3.3.2-14]
+  }
+  return Error::none;
+}
+
+// Reads a length and the list behind it, and checks the list once: ids, places, repetition,
+// values. `packet` is the bit of the packet type, or in_will.
+inline Error read_properties(Reader& reader, uint16_t packet, Side sender,
+                             Properties& properties) noexcept {
+  const uint32_t size = reader.variable();
+  if (reader.failed() || size > reader.left()) { return Error::malformed_length; }
+  if (size == 0) {
+    properties = Properties();
+    return Error::none;
+  }
+  const TextRule rule = text_rule(sender == Side::client ? Side::broker : Side::client);
+  const Bytes wire = reader.bytes(size);
+  Reader list(wire);
+  uint64_t seen = 0;
+  while (list.left() != 0) {
+    const uint8_t id = list.u8();
+    const PropertyForm form = form_of(id);
+    if (form == PropertyForm::none) { return Error::malformed_property; }
+    const PropertyRow& row = property_table[id];
+    const uint16_t mine = sender == Side::client ? row.client_sends : row.server_sends;
+    if ((mine & packet) == 0) {
+      const bool other_side = ((row.client_sends | row.server_sends) & packet) != 0;
+      return other_side ? Error::protocol_direction : Error::malformed_property;
+    }
+    const bool repeatable =
+        form == PropertyForm::pair || (form == PropertyForm::variable && sender == Side::broker);
+    if ((seen & property_bit(id)) != 0 && !repeatable) { return Error::protocol_repeated; }
+    seen |= property_bit(id);
+    const Error error = check_property_value(list, form, rule);
+    if (error != Error::none) { return error; }
+  }
+  properties = Properties(wire, seen);
+  return Error::none;
+}
+}  // namespace detail
+
+// >> 6. packets — one struct per packet, for all versions
+
+/// The message a server publishes when a connection ends without DISCONNECT (v5 §3.1.2.5).
+struct Will {
+  Text topic;
+  Bytes payload;
+  Qos qos = Qos::at_most_once;
+  bool retain = false;
+  Properties properties;
+};
+
+/// Fields a version does not have are ignored by encode() and empty after decode(); a list of
+/// properties must be empty before 5.0.
+struct Connect {
+  Version version = Version::v5;  ///< set by decode(); encode() takes its argument
+  Text client_id;                 ///< empty: the server assigns one
+  uint16_t keep_alive_s = 60;     ///< 0: no keep alive
+  bool clean_start = true;        ///< 3.x: clean session
+  bool has_will = false;
+  Will will;
+  bool has_user_name = false;
+  Text user_name;
+  bool has_password = false;
+  Bytes password;
+  Properties properties;
+};
+
+struct Connack {
+  bool session_present = false;
+  ReasonCode reason_code = ReasonCode::success;
+  Properties properties;
+};
+
+struct Publish {
+  Text topic;
+  Bytes payload;
+  Qos qos = Qos::at_most_once;
+  bool retain = false;
+  bool dup = false;
+  uint16_t packet_id = 0;  ///< 0 exactly at QoS 0
+  Properties properties;
+};
+
+/// PUBACK, PUBREC, PUBREL and PUBCOMP.
+struct Ack {
+  PacketType type = PacketType::puback;
+  uint16_t packet_id = 0;
+  ReasonCode reason_code = ReasonCode::success;
+  Properties properties;
+};
+
+/// One entry of a SUBSCRIBE; an UNSUBSCRIBE uses the filter alone.
+struct Subscription {
+  Text filter;
+  Qos qos = Qos::at_most_once;
+  bool no_local = false;                                  ///< v5
+  bool retain_as_published = false;                       ///< v5
+  RetainHandling retain_handling = RetainHandling::send;  ///< v5
+};
+
+/// The filters of a SUBSCRIBE or UNSUBSCRIBE: the caller's array when encoding, a view of the
+/// packet after decoding.
+///
+///     Subscription entry;
+///     for (SubscriptionList list = subscribe.filters; list.next(entry);) { … }
+class SubscriptionList {
+ public:
+  constexpr SubscriptionList() noexcept = default;
+  constexpr SubscriptionList(Span<const Subscription> entries) noexcept
+      : entries_(entries.data()), count_(entries.size()) {}
+  template <size_t N>
+  constexpr SubscriptionList(const Subscription (&entries)[N]) noexcept
+      : entries_(entries), count_(static_cast<uint32_t>(N)) {}
+  constexpr SubscriptionList(const Subscription& entry) noexcept : entries_(&entry), count_(1) {}
+  /// A checked list on the wire.
+  constexpr SubscriptionList(Bytes wire, uint32_t count, bool options) noexcept
+      : wire_(wire), count_(count), options_(options) {}
+
+  /// Entries not yet taken.
+  constexpr uint32_t count() const noexcept { return count_; }
+  constexpr bool empty() const noexcept { return count_ == 0; }
+  /// Takes the first entry off; false at the end.
+  bool next(Subscription& entry) noexcept {
+    if (count_ == 0) { return false; }
+    count_ -= 1;
+    if (entries_ != nullptr) {
+      entry = *entries_++;
+      return true;
+    }
+    Reader reader(wire_);
+    entry = Subscription();
+    entry.filter = reader.text();
+    if (options_) {
+      const uint8_t options = reader.u8();
+      entry.qos = static_cast<Qos>(options & 0x03);
+      entry.no_local = (options & 0x04) != 0;
+      entry.retain_as_published = (options & 0x08) != 0;
+      entry.retain_handling = static_cast<RetainHandling>((options >> 4) & 0x03);
+    }
+    wire_ = Bytes(reader.cursor(), reader.left());
+    return true;
+  }
+
+ private:
+  const Subscription* entries_ = nullptr;
+  Bytes wire_;
+  uint32_t count_ = 0;
+  bool options_ = false;
+};
+
+struct Subscribe {
+  uint16_t packet_id = 0;
+  SubscriptionList filters;
+  Properties properties;
+};
+
+struct Unsubscribe {
+  uint16_t packet_id = 0;
+  SubscriptionList filters;
+  Properties properties;
+};
+
+/// SUBACK; one byte a filter, a ReasonCode. encode() translates for 3.x.
+struct Suback {
+  uint16_t packet_id = 0;
+  Bytes reason_codes;
+  Properties properties;
+};
+
+/// UNSUBACK; 3.x sends no codes.
+struct Unsuback {
+  uint16_t packet_id = 0;
+  Bytes reason_codes;
+  Properties properties;
+};
+
+struct Pingreq {};
+struct Pingresp {};
+
+/// Clients of all versions, servers of 5.0; before 5.0 only the type is on the wire.
+struct Disconnect {
+  ReasonCode reason_code = ReasonCode::success;
+  Properties properties;
+};
+
+/// v5 only.
+struct Auth {
+  ReasonCode reason_code = ReasonCode::success;
+  Properties properties;
+};
+
+namespace detail {
+// What decode() resets a packet to: copied, where making one anew would first clear a temporary.
+template <typename Packet>
+inline constexpr Packet blank{};
+}  // namespace detail
+
+// >> 7. codec — next_frame, decode, encode, encoded_size
+
+/// One packet as it lies in a stream.
+struct Frame {
+  uint8_t first = 0;         ///< type and flags
+  uint32_t header_size = 0;  ///< bytes of the fixed header, 0 while it is incomplete
+  uint32_t remaining = 0;    ///< bytes behind the fixed header
+  Bytes body;                ///< all of them, or, with Error::incomplete, those that are there
+
+  constexpr PacketType type() const noexcept { return static_cast<PacketType>(first >> 4); }
+  constexpr uint8_t flags() const noexcept { return first & 0x0F; }
+  /// Bytes of the whole packet.
+  constexpr uint32_t size() const noexcept { return header_size + remaining; }
+};
+
+namespace detail {
+// PUBREL, SUBSCRIBE and UNSUBSCRIBE carry 0010, PUBLISH its own flags, all others 0
+// [MQTT-2.1.3-1] [MQTT-2.2.2-1].
+constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
+  constexpr uint16_t requests =
+      packet_bits(PacketType::pubrel, PacketType::subscribe, PacketType::unsubscribe);
+  const PacketType type = static_cast<PacketType>(first >> 4);
+  if (type == PacketType::publish) {
+    return (first & 0x06) != 0x06;  // [MQTT-3.3.1-4]
+  }
+  if ((packet_bit(type) & requests) == 0) { return (first & 0x0F) == 0; }
+  const uint8_t ignored = rules(version).dup_on_requests ? 0x08 : 0x00;
+  return (first & 0x0F & ~ignored) == 0x02;
+}
+
+inline Error parse_length(Bytes input, Frame& frame) noexcept {
+  uint32_t value = 0;
+  for (uint32_t at = 1; at < 5; ++at) {
+    if (at >= input.size()) { return Error::incomplete; }
+    const uint8_t byte = input[at];
+    value |= static_cast<uint32_t>(byte & 0x7F) << (7 * (at - 1));
+    if (byte < 0x80) {
+      frame.remaining = value;
+      frame.header_size = at + 1;
+      // the fewest bytes [MQTT-1.5.5-1]
+      return byte == 0 && at > 1 ? Error::malformed_integer : Error::none;
+    }
+  }
+  return Error::malformed_integer;
+}
+}  // namespace detail
+
+/// Finds the first packet in `input`. Checks type, reserved flags, length form and size as soon as
+/// the bytes that decide are there. Error::incomplete: wait for more; `frame` then holds what is
+/// known. `packet_bytes_max` bounds the whole packet.
+inline Error next_frame(Bytes input, Version version, uint32_t packet_bytes_max,
+                        Frame& frame) noexcept {
+  frame = Frame();
+  if (input.empty()) { return Error::incomplete; }
+  frame.first = input[0];
+  if (frame.first < 0x10 || (frame.first >= 0xF0 && !detail::has_properties(version))) {
+    return Error::malformed_type;
+  }
+  if (!detail::flags_allowed(frame.first, version)) { return Error::malformed_flags; }
+  const Error error = detail::parse_length(input, frame);
+  if (error != Error::none) { return error; }
+  if (frame.size() > packet_bytes_max) { return Error::packet_too_large; }
+  const uint32_t there = input.size() - frame.header_size;
+  frame.body = Bytes(input.data() + frame.header_size, detail::smaller(there, frame.remaining));
+  return there < frame.remaining ? Error::incomplete : Error::none;
+}
+
+namespace detail {
+constexpr Side other(Side side) noexcept {
+  return side == Side::client ? Side::broker : Side::client;
+}
+
+// A topic filter's wildcards stand alone in their level, '#' in the last one
+// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3].
+constexpr bool wildcards_placed(Text filter) noexcept {
+  for (uint32_t at = 0; at < filter.size(); ++at) {
+    if (filter[at] != '+' && filter[at] != '#') { continue; }
+    const bool opens = at == 0 || filter[at - 1] == '/';
+    const bool last = at + 1 == filter.size();
+    if (!opens || (!last && (filter[at] == '#' || filter[at + 1] != '/'))) { return false; }
+  }
+  return true;
+}
+
+constexpr char share_prefix[] = "$share/";
+constexpr uint32_t share_prefix_size = sizeof(share_prefix) - 1;
+
+constexpr bool begins_share(Text filter) noexcept {
+  if (filter.size() < share_prefix_size) {
+    return filter.size() == share_prefix_size - 1 &&
+           __builtin_memcmp(filter.data(), share_prefix, share_prefix_size - 1) == 0;
+  }
+  return __builtin_memcmp(filter.data(), share_prefix, share_prefix_size) == 0;
+}
+
+// Bytes of the ShareName; 0 when the filter is "$share…" but not $share/ShareName/filter
+// [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+constexpr uint32_t share_name_size(Text filter) noexcept {
+  for (uint32_t at = share_prefix_size; at < filter.size(); ++at) {
+    if (filter[at] == '+' || filter[at] == '#') { return 0; }
+    if (filter[at] == '/') { return at + 1 < filter.size() ? at - share_prefix_size : 0; }
+  }
+  return 0;
+}
+
+// Error::none, malformed_filter, or protocol_value for what is wrong with "$share" alone.
+inline Error check_filter(Text filter, TextRule rule) noexcept {
+  // at least one character [MQTT-4.7.3-1], UTF-8 without U+0000 [MQTT-3.8.3-1] [MQTT-4.7.3-2]
+  if (filter.empty() || !scan(filter.bytes().data(), filter.size(), rule) ||
+      !wildcards_placed(filter)) {
+    return Error::malformed_filter;
+  }
+  return begins_share(filter) && share_name_size(filter) == 0 ? Error::protocol_value : Error::none;
+}
+
+// How a packet came: in which version, to whom.
+struct Reception {
+  Version version;
+  Side receiver;
+};
+
+// The list of properties of a packet; before 5.0 there is none.
+inline Error take_properties(Reader& reader, Reception reception, PacketType type,
+                             Properties& properties) noexcept {
+  if (!has_properties(reception.version)) {
+    return reader.failed() ? Error::malformed_length : Error::none;
+  }
+  return read_properties(reader, packet_bit(type), other(reception.receiver), properties);
+}
+
+// Nothing may follow the last field.
+inline Error finish(const Reader& reader) noexcept {
+  return reader.failed() || reader.left() != 0 ? Error::malformed_length : Error::none;
+}
+
+inline Error take_text(Reader& reader, Side receiver, Text& target) noexcept {
+  target = reader.text();
+  if (reader.failed()) { return Error::malformed_length; }
+  return scan(target.bytes().data(), target.size(), text_rule(receiver)) ? Error::none
+                                                                         : Error::malformed_utf8;
+}
+
+// The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
+// than the packet: then incomplete tells that the head is not whole.
+inline Error take_publish_head(Reader& reader, uint8_t first, Reception reception,
+                               Publish& publish) noexcept {
+  publish.qos = static_cast<Qos>((first >> 1) & 0x03);
+  publish.dup = (first & 0x08) != 0;
+  publish.retain = (first & 0x01) != 0;
+  if (publish.dup && publish.qos == Qos::at_most_once) {
+    return Error::malformed_flags;  // [MQTT-3.3.1-2]
+  }
+  const Bytes topic = reader.binary();
+  publish.topic = Text(topic);
+  const bool may_be_empty = has_properties(reception.version);
+  // UTF-8 without wildcards [MQTT-3.3.2-1] [MQTT-3.3.2-2]
+  if (!scan(topic.data(), topic.size(), topic_rule(reception.receiver)) ||
+      (topic.empty() && !may_be_empty && !reader.failed())) {
+    return Error::malformed_topic;
+  }
+  if (publish.qos != Qos::at_most_once) {
+    publish.packet_id = reader.u16();
+    if (publish.packet_id == 0 && !reader.failed()) {
+      return Error::protocol_value;  // [MQTT-2.2.1-3] [MQTT-2.3.1-1]
+    }
+  }
+  if (reader.failed()) { return Error::malformed_length; }
+  const Error error = take_properties(reader, reception, PacketType::publish, publish.properties);
+  if (error != Error::none) { return error; }
+  if (topic.empty() && !publish.properties.has(PropertyId::topic_alias)) {
+    return Error::protocol_value;  // v5 §3.3.2.1: no topic and no alias
+  }
+  return Error::none;
+}
+
+// Bytes of the topic, packet id and properties when they can be known from `body`; 0 when not.
+inline uint32_t publish_head_size(uint8_t first, Bytes body, Version version) noexcept {
+  Reader reader(body);
+  reader.binary();
+  if ((first & 0x06) != 0) { reader.u16(); }
+  if (has_properties(version)) { reader.bytes(reader.variable()); }
+  return reader.failed() ? 0 : static_cast<uint32_t>(reader.cursor() - body.data());
+}
+
+inline Error take_will(Reader& reader, Version version, uint8_t flags, Will& will) noexcept {
+  will.qos = static_cast<Qos>((flags >> 3) & 0x03);
+  will.retain = (flags & 0x20) != 0;
+  if (has_properties(version)) {
+    const Error error = read_properties(reader, in_will, Side::client, will.properties);
+    if (error != Error::none) { return error; }
+  }
+  will.topic = reader.text();
+  will.payload = reader.binary();
+  if (reader.failed()) { return Error::malformed_length; }
+  const Bytes topic = will.topic.bytes();  // UTF-8 [MQTT-3.1.3-11] [MQTT-3.1.3-10]
+  const bool valid = scan(topic.data(), topic.size(), TextRule::plain_topic_name);
+  return valid && !topic.empty() ? Error::none : Error::malformed_topic;
+}
+
+// v5 §3.1.2.1-2: the name tells the family, the level the version.
+inline Error take_version(Reader& reader, Version& version) noexcept {
+  const Text name = reader.text();
+  const uint8_t level = reader.u8();
+  if (reader.failed()) { return Error::malformed_length; }
+  const bool old_name = name.size() == 6 && __builtin_memcmp(name.data(), "MQIsdp", 6) == 0;
+  const bool new_name = name.size() == 4 && __builtin_memcmp(name.data(), "MQTT", 4) == 0;
+  if (!old_name && !new_name) {
+    return Error::unsupported_protocol;  // [MQTT-3.1.2-1]
+  }
+  if (level < 3 || level > 5) {
+    // Bridges of 3.x set bit 7, and try again without it once the answer is one of 3.x.
+    const bool bridge = level == 0x83 || level == 0x84;
+    version = bridge ? static_cast<Version>(level & 0x7F) : Version::v5;
+    return Error::unsupported_version;  // [MQTT-3.1.2-2]
+  }
+  const bool old_level = level == static_cast<uint8_t>(Version::v3_1);
+  version = old_level == old_name ? static_cast<Version>(level) : Version::v3_1_1;
+  return old_level == old_name ? Error::none : Error::unsupported_version;
+}
+
+constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) noexcept {
+  const bool will = (flags & 0x04) != 0;
+  if ((flags & 0x01) != 0 && !rules.unused_will_bits) {
+    return Error::malformed_flags;  // [MQTT-3.1.2-3]
+  }
+  if (!will && (flags & 0x38) != 0 && !rules.unused_will_bits) {
+    return Error::malformed_flags;  // [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  }
+  if (will && (flags & 0x18) == 0x18) {
+    return Error::malformed_flags;  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
+  }
+  if ((flags & 0xC0) == 0x40 && !rules.password_alone) {
+    return Error::malformed_flags;  // [MQTT-3.1.2-22]
+  }
+  return Error::none;
+}
+
+inline Error take_credentials(Reader& reader, uint8_t flags, Connect& connect) noexcept {
+  connect.has_user_name = (flags & 0x80) != 0;
+  connect.has_password = (flags & 0x40) != 0;
+  if (connect.has_user_name && reader.left() == 0 && rules(connect.version).lone_user_flag) {
+    connect.has_user_name = false;  // 3.1 §3.1: the strings may be missing
+    connect.has_password = false;
+    return Error::none;
+  }
+  if (connect.has_user_name) {
+    const Error error = take_text(reader, Side::broker, connect.user_name);  // [MQTT-3.1.3-12]
+    if (error != Error::none) { return error; }
+  }
+  if (connect.has_password && reader.left() == 0 && rules(connect.version).lone_user_flag) {
+    connect.has_password = false;
+    return Error::none;
+  }
+  if (connect.has_password) { connect.password = reader.binary(); }
+  return Error::none;
+}
+}  // namespace detail
+
+/// Reads a CONNECT of any version and sets `connect.version`, also when it then fails (so that an
+/// answer can be chosen), but for unsupported_protocol and a name that is cut off.
+/// Error::identifier_rejected leaves everything filled [MQTT-3.1.3-8].
+inline Error decode(const Frame& frame, Connect& connect) noexcept {
+  connect = detail::blank<Connect>;
+  Reader reader(frame.body);
+  Error error = detail::take_version(reader, connect.version);
+  if (error != Error::none) { return error; }
+  const VersionRules& rules = mqtt::rules(connect.version);
+  const uint8_t flags = reader.u8();
+  connect.keep_alive_s = reader.u16();
+  connect.clean_start = (flags & 0x02) != 0;
+  connect.has_will = (flags & 0x04) != 0;
+  error = detail::check_connect_flags(flags, rules);
+  if (error == Error::none) {
+    error = detail::take_properties(reader, {connect.version, Side::broker}, PacketType::connect,
+                                    connect.properties);
+  }
+  if (error == Error::none) {
+    error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
+  }
+  if (error == Error::none && connect.has_will) {
+    error = detail::take_will(reader, connect.version, flags, connect.will);
+  }
+  if (error == Error::none) { error = detail::take_credentials(reader, flags, connect); }
+  if (error == Error::none) { error = detail::finish(reader); }
+  if (error != Error::none) { return error; }
+  const Properties& properties = connect.properties;
+  if (properties.has(PropertyId::authentication_data) &&
+      !properties.has(PropertyId::authentication_method)) {
+    return Error::protocol_value;  // v5 §3.1.2.11.10
+  }
+  const bool anonymous_session = !connect.clean_start && !rules.properties;
+  if (connect.client_id.empty() && (anonymous_session || !rules.assigns_client_id)) {
+    return Error::identifier_rejected;  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
+  }
+  return Error::none;
+}
+
+inline Error decode(const Frame& frame, Version version, Connack& connack) noexcept {
+  connack = Connack();
+  Reader reader(frame.body);
+  const uint8_t flags = reader.u8();
+  const uint8_t byte = reader.u8();
+  if ((flags & 0xFE) != 0) {
+    return Error::malformed_flags;  // [MQTT-3.2.2-1]
+  }
+  connack.session_present = flags != 0 && rules(version).session_present;
+  if (!connack_reason(version, byte, connack.reason_code) ||
+      (detail::has_properties(version) &&
+       !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
+    return Error::protocol_reason;  // [MQTT-3.2.2-8]
+  }
+  if (connack.session_present && connack.reason_code != ReasonCode::success) {
+    return Error::protocol_value;  // [MQTT-3.2.2-6] [MQTT-3.2.2-4]
+  }
+  const Error error = detail::take_properties(reader, {version, Side::client}, PacketType::connack,
+                                              connack.properties);
+  return error != Error::none ? error : detail::finish(reader);
+}
+
+/// `receiver` is the end that reads: a broker refuses what only brokers send.
+inline Error decode(const Frame& frame, Version version, Side receiver, Publish& publish) noexcept {
+  publish = detail::blank<Publish>;
+  Reader reader(frame.body);
+  const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
+  publish.payload = reader.rest();
+  return error;
+}
+
+inline Error decode(const Frame& frame, Version version, Side receiver, Ack& ack) noexcept {
+  ack = Ack();
+  ack.type = frame.type();
+  Reader reader(frame.body);
+  ack.packet_id = reader.u16();
+  if (reader.failed()) { return Error::malformed_length; }
+  if (ack.packet_id == 0) {
+    return Error::protocol_value;  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
+  }
+  if (!detail::has_properties(version) || reader.left() == 0) { return detail::finish(reader); }
+  ack.reason_code = static_cast<ReasonCode>(reader.u8());
+  if (!allowed(ack.reason_code, ack.type, detail::other(receiver))) {
+    return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
+  }
+  if (reader.left() == 0) {
+    return Error::none;  // v5 §3.4.2.1: the property length may be left out
+  }
+  const Error error =
+      detail::take_properties(reader, {version, receiver}, ack.type, ack.properties);
+  return error != Error::none ? error : detail::finish(reader);
+}
+
+namespace detail {
+constexpr Error check_options(uint8_t options, Text filter, Version version) noexcept {
+  if (!has_properties(version)) {
+    return options > 2 ? Error::malformed_flags : Error::none;  // [MQTT-3.8.3-4]
+  }
+  if ((options & 0xC0) != 0) {
+    return Error::malformed_flags;  // [MQTT-3.8.3-5]
+  }
+  if ((options & 0x03) == 3 || (options & 0x30) == 0x30) {
+    return Error::protocol_value;  // v5 §3.8.3.1
+  }
+  if ((options & 0x04) != 0 && begins_share(filter)) {
+    return Error::protocol_no_local;  // [MQTT-3.8.3-4]
+  }
+  return Error::none;
+}
+
+// The head and the filters of a SUBSCRIBE (with options) or UNSUBSCRIBE.
+inline Error take_filters(const Frame& frame, Version version, Subscribe& request) noexcept {
+  const bool options = frame.type() == PacketType::subscribe;
+  Reader reader(frame.body);
+  request.packet_id = reader.u16();
+  if (request.packet_id == 0) {
+    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
+  }
+  Error error = take_properties(reader, {version, Side::broker}, frame.type(), request.properties);
+  if (error != Error::none) { return error; }
+  const Bytes wire(reader.cursor(), reader.left());
+  uint32_t count = 0;
+  while (reader.left() != 0) {
+    const Text filter = reader.text();
+    const uint8_t option_bits = options ? reader.u8() : 0;
+    if (reader.failed()) { return Error::malformed_length; }
+    error = check_filter(filter, TextRule::plain);
+    if (error == Error::none) { error = check_options(option_bits, filter, version); }
+    if (error != Error::none) { return error; }
+    count += 1;
+  }
+  request.filters = SubscriptionList(wire, count, options);
+  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+}
+}  // namespace detail
+
+inline Error decode(const Frame& frame, Version version, Subscribe& subscribe) noexcept {
+  subscribe = Subscribe();
+  return detail::take_filters(frame, version, subscribe);
+}
+
+inline Error decode(const Frame& frame, Version version, Unsubscribe& unsubscribe) noexcept {
+  Subscribe request;
+  const Error error = detail::take_filters(frame, version, request);
+  unsubscribe = Unsubscribe{request.packet_id, request.filters, request.properties};
+  return error;
+}
+
+namespace detail {
+// Packet id, properties and reason codes of SUBACK and UNSUBACK.
+inline Error take_codes(const Frame& frame, Version version, Suback& answer) noexcept {
+  Reader reader(frame.body);
+  answer.packet_id = reader.u16();
+  if (answer.packet_id == 0) {
+    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
+  }
+  const Error error =
+      take_properties(reader, {version, Side::client}, frame.type(), answer.properties);
+  if (error != Error::none) { return error; }
+  if (frame.type() == PacketType::unsuback && !has_properties(version)) { return finish(reader); }
+  answer.reason_codes = reader.rest();
+  for (const uint8_t byte : answer.reason_codes) {
+    const bool known = has_properties(version)
+                           ? allowed(static_cast<ReasonCode>(byte), frame.type(), Side::broker)
+                           : byte <= 2 || (byte == 0x80 && rules(version).suback_failure);
+    if (!known) {
+      return Error::protocol_reason;  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
+    }
+  }
+  return answer.reason_codes.empty() ? Error::malformed_length : Error::none;
+}
+}  // namespace detail
+
+inline Error decode(const Frame& frame, Version version, Suback& suback) noexcept {
+  suback = Suback();
+  return detail::take_codes(frame, version, suback);
+}
+
+inline Error decode(const Frame& frame, Version version, Unsuback& unsuback) noexcept {
+  Suback answer;
+  const Error error = detail::take_codes(frame, version, answer);
+  unsuback = Unsuback{answer.packet_id, answer.reason_codes, answer.properties};
+  return error;
+}
+
+inline Error decode(const Frame& frame, Version version, Side receiver,
+                    Disconnect& disconnect) noexcept {
+  disconnect = Disconnect();
+  Reader reader(frame.body);
+  if (!detail::has_properties(version)) {
+    const Error error = detail::finish(reader);
+    return receiver == Side::client ? Error::protocol_direction : error;
+  }
+  if (reader.left() == 0) {
+    return Error::none;  // v5 §3.14.2.1: normal disconnection
+  }
+  disconnect.reason_code = static_cast<ReasonCode>(reader.u8());
+  if (!allowed(disconnect.reason_code, PacketType::disconnect, detail::other(receiver))) {
+    return Error::protocol_reason;  // [MQTT-3.14.2-1]
+  }
+  if (reader.left() == 0) { return Error::none; }
+  const Error error = detail::take_properties(reader, {version, receiver}, PacketType::disconnect,
+                                              disconnect.properties);
+  return error != Error::none ? error : detail::finish(reader);
+}
+
+inline Error decode(const Frame& frame, Version version, Side receiver, Auth& auth) noexcept {
+  auth = Auth();
+  Reader reader(frame.body);
+  if (reader.left() == 0) {
+    // v5 §3.15.2.1: success in short form, which has no room for the method it must carry and
+    // which a client may not send
+    return receiver == Side::broker ? Error::protocol_reason : Error::none;
+  }
+  auth.reason_code = static_cast<ReasonCode>(reader.u8());
+  if (!allowed(auth.reason_code, PacketType::auth, detail::other(receiver))) {
+    return Error::protocol_reason;  // [MQTT-3.15.2-1]
+  }
+  const Error error =
+      detail::take_properties(reader, {version, receiver}, PacketType::auth, auth.properties);
+  if (error != Error::none) { return error; }
+  if (!auth.properties.has(PropertyId::authentication_method)) {
+    return Error::protocol_value;  // v5 §3.15.2.2.2
+  }
+  return detail::finish(reader);
+}
+
+namespace detail {
+// PINGREQ and PINGRESP have no body.
+inline Error check_empty(const Frame& frame) noexcept {
+  return frame.remaining == 0 ? Error::none : Error::malformed_length;
+}
+
+constexpr uint16_t from_server_only = packet_bits(PacketType::connack, PacketType::suback,
+                                                  PacketType::unsuback, PacketType::pingresp);
+constexpr uint16_t from_client_only = packet_bits(PacketType::connect, PacketType::subscribe,
+                                                  PacketType::unsubscribe, PacketType::pingreq);
+
+template <typename Packet, typename Handler>
+Error deliver(Error error, const Packet& packet, Handler& handler) noexcept {
+  if (error == Error::none) { handler(packet); }
+  return error;
+}
+}  // namespace detail
+
+/// Whether `receiver` may be sent this type at all.
+constexpr bool may_receive(Side receiver, PacketType type) noexcept {
+  const uint16_t refused =
+      receiver == Side::broker ? detail::from_server_only : detail::from_client_only;
+  return (refused & detail::packet_bit(type)) == 0;
+}
+
+/// Decodes any packet and calls `handler(const P&)` with its struct, once, when it is valid. The
+/// views inside live as long as the frame's bytes.
+template <typename Handler>
+Error decode(const Frame& frame, Version version, Side receiver, Handler&& handler) noexcept {
+  if (!may_receive(receiver, frame.type())) { return Error::protocol_direction; }
+  switch (frame.type()) {
+    case PacketType::connect: {
+      Connect packet;
+      return detail::deliver(decode(frame, packet), packet, handler);
+    }
+    case PacketType::connack: {
+      Connack packet;
+      return detail::deliver(decode(frame, version, packet), packet, handler);
+    }
+    case PacketType::publish: {
+      Publish packet;
+      return detail::deliver(decode(frame, version, receiver, packet), packet, handler);
+    }
+    case PacketType::puback:
+    case PacketType::pubrec:
+    case PacketType::pubrel:
+    case PacketType::pubcomp: {
+      Ack packet;
+      return detail::deliver(decode(frame, version, receiver, packet), packet, handler);
+    }
+    case PacketType::subscribe: {
+      Subscribe packet;
+      return detail::deliver(decode(frame, version, packet), packet, handler);
+    }
+    case PacketType::suback: {
+      Suback packet;
+      return detail::deliver(decode(frame, version, packet), packet, handler);
+    }
+    case PacketType::unsubscribe: {
+      Unsubscribe packet;
+      return detail::deliver(decode(frame, version, packet), packet, handler);
+    }
+    case PacketType::unsuback: {
+      Unsuback packet;
+      return detail::deliver(decode(frame, version, packet), packet, handler);
+    }
+    case PacketType::pingreq:
+      return detail::deliver(detail::check_empty(frame), Pingreq(), handler);
+    case PacketType::pingresp:
+      return detail::deliver(detail::check_empty(frame), Pingresp(), handler);
+    case PacketType::disconnect: {
+      Disconnect packet;
+      return detail::deliver(decode(frame, version, receiver, packet), packet, handler);
+    }
+    case PacketType::auth: {
+      Auth packet;
+      return detail::deliver(decode(frame, version, receiver, packet), packet, handler);
+    }
+  }
+  return Error::malformed_type;
+}
+
+namespace detail {
+// Writers go in and out by value: bytes written may alias a writer in memory, not one in registers.
+template <typename W>
+inline W put_properties(W writer, Version version, Properties properties) noexcept {
+  if (has_properties(version)) {
+    writer.variable(properties.size());  // [MQTT-2.2.2-1]
+    writer.list(properties.wire());
+  }
+  return writer;
+}
+
+constexpr uint8_t first_byte(PacketType type, uint8_t flags = 0) noexcept {
+  return static_cast<uint8_t>((static_cast<uint8_t>(type) << 4) | flags);
+}
+
+constexpr uint8_t first_byte(const Publish& publish) noexcept {
+  return first_byte(PacketType::publish,
+                    static_cast<uint8_t>((publish.dup ? 8 : 0) | (level(publish.qos) << 1) |
+                                         (publish.retain ? 1 : 0)));
+}
+constexpr uint8_t first_byte(const Connect&) noexcept { return first_byte(PacketType::connect); }
+constexpr uint8_t first_byte(const Connack&) noexcept { return first_byte(PacketType::connack); }
+constexpr uint8_t first_byte(const Ack& ack) noexcept {
+  return first_byte(ack.type, ack.type == PacketType::pubrel ? 2 : 0);  // [MQTT-3.6.1-1]
+}
+constexpr uint8_t first_byte(const Subscribe&) noexcept {
+  return first_byte(PacketType::subscribe, 2);  // [MQTT-3.8.1-1]
+}
+constexpr uint8_t first_byte(const Unsubscribe&) noexcept {
+  return first_byte(PacketType::unsubscribe, 2);  // [MQTT-3.10.1-1]
+}
+constexpr uint8_t first_byte(const Suback&) noexcept { return first_byte(PacketType::suback); }
+constexpr uint8_t first_byte(const Unsuback&) noexcept { return first_byte(PacketType::unsuback); }
+constexpr uint8_t first_byte(const Pingreq&) noexcept { return first_byte(PacketType::pingreq); }
+constexpr uint8_t first_byte(const Pingresp&) noexcept { return first_byte(PacketType::pingresp); }
+constexpr uint8_t first_byte(const Disconnect&) noexcept {
+  return first_byte(PacketType::disconnect);
+}
+constexpr uint8_t first_byte(const Auth&) noexcept { return first_byte(PacketType::auth); }
+
+// [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19]: a flag for each
+// field that follows.
+constexpr uint8_t connect_flags(const Connect& connect) noexcept {
+  uint8_t flags = connect.clean_start ? 0x02 : 0;
+  if (connect.has_will) {
+    flags = static_cast<uint8_t>(flags | 0x04 | (level(connect.will.qos) << 3) |
+                                 (connect.will.retain ? 0x20 : 0));
+  }
+  return static_cast<uint8_t>(flags | (connect.has_user_name ? 0x80 : 0) |
+                              (connect.has_password ? 0x40 : 0));
+}
+
+template <typename W>
+__attribute__((always_inline)) inline W put_body(W writer, Version version,
+                                                 const Connect& connect) noexcept {
+  writer.text(rules(version).protocol_name);
+  writer.u8(static_cast<uint8_t>(version));
+  writer.u8(connect_flags(connect));
+  writer.u16(connect.keep_alive_s);
+  writer = put_properties<W>(writer, version, connect.properties);
+  writer.text(connect.client_id);  // this order [MQTT-3.1.3-1]
+  if (connect.has_will) {
+    writer = put_properties<W>(writer, version, connect.will.properties);
+    writer.text(connect.will.topic);
+    writer.binary(connect.will.payload);
+  }
+  if (connect.has_user_name) { writer.text(connect.user_name); }
+  if (connect.has_password) { writer.binary(connect.password); }
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version version, const Connack& connack) noexcept {
+  const bool present = connack.session_present && rules(version).session_present &&
+                       connack.reason_code == ReasonCode::success;  // [MQTT-3.2.2-6]
+  writer.u8(present ? 1 : 0);
+  writer.u8(connack_code(version, connack.reason_code));
+  writer = put_properties<W>(writer, version, connack.properties);
+  return writer;
+}
+
+template <typename W>
+__attribute__((always_inline)) inline W put_body(W writer, Version version,
+                                                 const Publish& publish) noexcept {
+  const Bytes payload = publish.payload;
+  writer.text(publish.topic);
+  if (publish.qos != Qos::at_most_once) {
+    writer.u16(publish.packet_id);  // [MQTT-2.2.1-2] [MQTT-2.3.1-5]
+  }
+  writer = put_properties<W>(writer, version, publish.properties);
+  writer.bytes(payload);
+  return writer;
+}
+
+// A reason code and properties, each left out when it and all behind it are at their default.
+template <typename W>
+inline W put_reason(W writer, Version version, ReasonCode reason, Properties properties) noexcept {
+  if (!has_properties(version) || (reason == ReasonCode::success && properties.empty())) {
+    return writer;
+  }
+  writer.u8(code(reason));
+  if (!properties.empty()) { writer = put_properties<W>(writer, version, properties); }
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version version, const Ack& ack) noexcept {
+  writer.u16(ack.packet_id);
+  writer = put_reason<W>(writer, version, ack.reason_code, ack.properties);
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version version, const Subscribe& subscribe) noexcept {
+  writer.u16(subscribe.packet_id);
+  writer = put_properties<W>(writer, version, subscribe.properties);
+  Subscription entry;
+  for (SubscriptionList list = subscribe.filters; list.next(entry);) {
+    writer.text(entry.filter);
+    uint8_t options = level(entry.qos);
+    if (has_properties(version)) {
+      options = static_cast<uint8_t>(options | (entry.no_local ? 0x04 : 0) |
+                                     (entry.retain_as_published ? 0x08 : 0) |
+                                     (static_cast<uint8_t>(entry.retain_handling) << 4));
+    }
+    writer.u8(options);
+  }
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version version, const Unsubscribe& unsubscribe) noexcept {
+  writer.u16(unsubscribe.packet_id);
+  writer = put_properties<W>(writer, version, unsubscribe.properties);
+  Subscription entry;
+  for (SubscriptionList list = unsubscribe.filters; list.next(entry);) {
+    writer.text(entry.filter);
+  }
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version version, const Suback& suback) noexcept {
+  writer.u16(suback.packet_id);
+  writer = put_properties<W>(writer, version, suback.properties);
+  for (const uint8_t reason : suback.reason_codes) {
+    writer.u8(suback_code(version, reason));
+  }
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version version, const Unsuback& unsuback) noexcept {
+  writer.u16(unsuback.packet_id);
+  writer = put_properties<W>(writer, version, unsuback.properties);
+  if (has_properties(version)) { writer.bytes(unsuback.reason_codes); }
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version, const Pingreq&) noexcept {
+  return writer;
+}
+template <typename W>
+inline W put_body(W writer, Version, const Pingresp&) noexcept {
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version version, const Disconnect& disconnect) noexcept {
+  writer = put_reason<W>(writer, version, disconnect.reason_code, disconnect.properties);
+  return writer;
+}
+
+template <typename W>
+inline W put_body(W writer, Version version, const Auth& auth) noexcept {
+  writer = put_reason<W>(writer, version, auth.reason_code, auth.properties);
+  return writer;
+}
+
+// What the caller may have got wrong, per packet.
+inline bool list_fits(Version version, Properties properties) noexcept {
+  return properties.empty() || has_properties(version);
+}
+
+inline Error check(Version version, const Connect& connect) noexcept {
+  const bool password_needs_user = !rules(version).password_alone;
+  if (!list_fits(version, connect.properties) || !list_fits(version, connect.will.properties) ||
+      (connect.has_password && !connect.has_user_name && password_needs_user)) {
+    return Error::invalid_packet;
+  }
+  if (!valid_text(connect.client_id) || !valid_text(connect.user_name)) {
+    return Error::invalid_packet;
+  }
+  const bool assigned =
+      rules(version).assigns_client_id && (connect.clean_start || has_properties(version));
+  if (connect.client_id.empty() && !assigned) {
+    return Error::invalid_packet;  // [MQTT-3.1.3-7], 3.1 §3.1
+  }
+  const Bytes topic = connect.will.topic.bytes();
+  const bool topic_valid = !topic.empty() && scan(topic.data(), topic.size(), TextRule::topic_name);
+  return connect.has_will && !topic_valid ? Error::invalid_topic : Error::none;
+}
+
+inline Error check(Version version, const Publish& publish) noexcept {
+  const Bytes topic = publish.topic.bytes();
+  if (!scan(topic.data(), topic.size(), TextRule::topic_name)) { return Error::invalid_topic; }
+  if (topic.empty() && !publish.properties.has(PropertyId::topic_alias)) {
+    return Error::invalid_topic;
+  }
+  const bool acknowledged = publish.qos != Qos::at_most_once;
+  const bool fits = acknowledged ? publish.packet_id != 0
+                                 : publish.packet_id == 0 && !publish.dup;  // [MQTT-3.3.1-2]
+  return fits && list_fits(version, publish.properties) ? Error::none : Error::invalid_packet;
+}
+
+inline Error check_filters(uint16_t packet_id, SubscriptionList filters) noexcept {
+  if (packet_id == 0 || filters.empty()) { return Error::invalid_packet; }
+  Subscription entry;
+  while (filters.next(entry)) {
+    if (check_filter(entry.filter, TextRule::text) != Error::none) { return Error::invalid_filter; }
+    if (entry.no_local && begins_share(entry.filter)) { return Error::protocol_no_local; }
+  }
+  return Error::none;
+}
+
+inline Error check(Version version, const Subscribe& subscribe) noexcept {
+  return list_fits(version, subscribe.properties)
+             ? check_filters(subscribe.packet_id, subscribe.filters)
+             : Error::invalid_packet;
+}
+inline Error check(Version version, const Unsubscribe& unsubscribe) noexcept {
+  return list_fits(version, unsubscribe.properties)
+             ? check_filters(unsubscribe.packet_id, unsubscribe.filters)
+             : Error::invalid_packet;
+}
+inline Error check(Version version, const Connack& connack) noexcept {
+  const bool listed = connack_code(version, connack.reason_code) != 0xFF;
+  return listed && list_fits(version, connack.properties) ? Error::none : Error::invalid_packet;
+}
+inline Error check(Version version, const Ack& ack) noexcept {
+  const bool typed = ack.type >= PacketType::puback && ack.type <= PacketType::pubcomp;
+  return typed && ack.packet_id != 0 && list_fits(version, ack.properties) ? Error::none
+                                                                           : Error::invalid_packet;
+}
+inline Error check(Version version, const Suback& suback) noexcept {
+  const bool fits = suback.packet_id != 0 && !suback.reason_codes.empty();
+  return fits && list_fits(version, suback.properties) ? Error::none : Error::invalid_packet;
+}
+inline Error check(Version version, const Unsuback& unsuback) noexcept {
+  const bool coded = !has_properties(version) || !unsuback.reason_codes.empty();
+  return coded && unsuback.packet_id != 0 && list_fits(version, unsuback.properties)
+             ? Error::none
+             : Error::invalid_packet;
+}
+inline Error check(Version, const Pingreq&) noexcept { return Error::none; }
+inline Error check(Version, const Pingresp&) noexcept { return Error::none; }
+inline Error check(Version version, const Disconnect& disconnect) noexcept {
+  return list_fits(version, disconnect.properties) ? Error::none : Error::invalid_packet;
+}
+inline Error check(Version version, const Auth& auth) noexcept {
+  const bool method = auth.properties.has(PropertyId::authentication_method);
+  return has_properties(version) && (method || auth.reason_code == ReasonCode::success)
+             ? Error::none
+             : Error::invalid_packet;
+}
+
+template <typename Packet>
+__attribute__((noinline)) void put_small(SmallWriter& writer, Version version,
+                                         const Packet& packet) noexcept {
+  put_body<SmallWriter&>(writer, version, packet);
+}
+
+template <typename Packet>
+__attribute__((always_inline)) inline Result<uint32_t> body_size(Version version,
+                                                                 const Packet& packet) noexcept {
+  if constexpr (large_machine) {
+    const CountingWriter counter = put_body(CountingWriter(), version, packet);
+    return counter.failed() ? Result<uint32_t>{0, Error::string_too_long}
+                            : Result<uint32_t>{counter.size(), Error::none};
+  } else {
+    SmallWriter counter(nullptr);
+    put_small(counter, version, packet);
+    return counter.failed() || counter.size() > remaining_length_max
+               ? Result<uint32_t>{0, Error::string_too_long}
+               : Result<uint32_t>{counter.size(), Error::none};
+  }
+}
+}  // namespace detail
+
+/// Bytes encode() will write for the packet, checked as encode() checks it.
+template <typename Packet>
+Result<uint32_t> encoded_size(Version version, const Packet& packet) noexcept {
+  const Error error = detail::check(version, packet);
+  if (error != Error::none) { return {0, error}; }
+  const Result<uint32_t> body = detail::body_size(version, packet);
+  return {body ? 1 + variable_size(body.value) + body.value : 0, body.error};
+}
+
+namespace detail {
+// Whether check() would certainly find nothing, told by a quick look and without a call, so that
+// encode() of the usual PUBLISH and CONNECT need not save registers.
+template <typename Packet>
+constexpr bool certainly_valid(Version, const Packet&) noexcept {
+  return false;
+}
+__attribute__((always_inline)) inline bool certainly_valid(Version version,
+                                                           const Publish& publish) noexcept {
+  const bool numbered = publish.qos != Qos::at_most_once ? publish.packet_id != 0
+                                                         : publish.packet_id == 0 && !publish.dup;
+  return numbered && !publish.topic.empty() && list_fits(version, publish.properties) &&
+         plain_ascii_wide(publish.topic, topic_low);
+}
+__attribute__((always_inline)) inline bool certainly_valid(Version version,
+                                                           const Connect& connect) noexcept {
+  const bool will_valid = !connect.has_will || (!connect.will.topic.empty() &&
+                                                list_fits(version, connect.will.properties) &&
+                                                plain_ascii_wide(connect.will.topic, topic_low));
+  return !connect.client_id.empty() && connect.has_user_name &&
+         list_fits(version, connect.properties) && plain_ascii_wide(connect.client_id, text_low) &&
+         plain_ascii_wide(connect.user_name, text_low) && will_valid;
+}
+
+// The fixed header of a body that has been counted; where it fits, `writer` stands behind it.
+inline Result<uint32_t> put_header(const SmallWriter& counter, uint8_t first, Buffer target,
+                                   SmallWriter& writer) noexcept {
+  const uint32_t size = 1 + variable_size(counter.size()) + counter.size();
+  if (counter.failed() || counter.size() > remaining_length_max) {
+    return {0, Error::string_too_long};
+  }
+  if (size > target.size()) { return {0, Error::buffer_too_small}; }
+  writer = SmallWriter(target.data());
+  writer.u8(first);
+  writer.variable(counter.size());
+  return {size, Error::none};
+}
+
+template <typename Packet>
+Result<uint32_t> encode_small(Version version, const Packet& packet, Buffer target) noexcept {
+  SmallWriter writer(nullptr);
+  put_small(writer, version, packet);
+  const Result<uint32_t> size = put_header(SmallWriter(writer), first_byte(packet), target, writer);
+  if (size) { put_small(writer, version, packet); }
+  return size;
+}
+
+template <typename Packet>
+__attribute__((noinline)) Result<uint32_t> encode_checked(Version version, const Packet& packet,
+                                                          Buffer target) noexcept {
+  const Result<uint32_t> body = body_size(version, packet);
+  if (!body) { return body; }
+  const uint32_t size = 1 + variable_size(body.value) + body.value;
+  if (size > target.size()) { return {0, Error::buffer_too_small}; }
+  ExactWriter writer(target.data());
+  writer.u8(first_byte(packet));
+  writer.variable(body.value);
+  writer = put_body(writer, version, packet);
+  MQTT_ASSERT(writer.cursor() == target.data() + size);
+  return {size, Error::none};
+}
+
+template <typename Packet>
+__attribute__((noinline)) Result<uint32_t> check_and_encode(Version version, const Packet& packet,
+                                                            Buffer target) noexcept {
+  const Error error = check(version, packet);
+  if (error != Error::none) { return {0, error}; }
+  if constexpr (large_machine) {
+    return encode_checked(version, packet, target);
+  } else {
+    return encode_small(version, packet, target);
+  }
+}
+}  // namespace detail
+
+/// Writes a packet to the front of `target` and returns its size in bytes. On an error (usage,
+/// string_too_long, buffer_too_small) nothing has been written.
+template <typename Packet>
+Result<uint32_t> encode(Version version, const Packet& packet, Buffer target) noexcept {
+  if constexpr (detail::large_machine) {
+    if (detail::certainly_valid(version, packet)) {
+      return detail::encode_checked(version, packet, target);
+    }
+  }
+  return detail::check_and_encode(version, packet, target);
+}
+
+// >> 8. topics — validation, matching, shared subscriptions
+
+/// A topic name as it may be published: 1 to 65,535 bytes of UTF-8, no U+0000, no wildcards
+/// [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3] [MQTT-3.3.2-2].
+inline bool valid_topic(Text topic) noexcept {
+  return !topic.empty() && topic.size() <= string_bytes_max &&
+         detail::scan(topic.bytes().data(), topic.size(), detail::TextRule::topic_name);
+}
+
+/// A topic filter as it may be subscribed to, `$share/ShareName/filter` included [MQTT-4.7.1-1]
+/// [MQTT-4.7.1-2] [MQTT-4.7.3-1] [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+inline bool valid_filter(Text filter) noexcept {
+  return filter.size() <= string_bytes_max &&
+         detail::check_filter(filter, detail::TextRule::text) == Error::none;
+}
+
+/// Whether the filter (without `$share`) matches the topic; both must be valid. Byte for byte, no
+/// normalisation [MQTT-4.7.3-4]. One pass over both.
+inline bool matches(Text filter, Text topic) noexcept {
+  if (!topic.empty() && topic[0] == '$' && !filter.empty() &&
+      (filter[0] == '+' || filter[0] == '#')) {
+    return false;  // [MQTT-4.7.2-1]
+  }
+  uint32_t at = 0;
+  for (uint32_t f = 0; f < filter.size(); ++f) {
+    if (filter[f] == '#') { return true; }
+    if (filter[f] == '+') {
+      while (at < topic.size() && topic[at] != '/') {
+        ++at;
+      }
+      continue;
+    }
+    if (at == topic.size()) {
+      // "a/#" also matches "a" (v5 §4.7.1.2)
+      return filter[f] == '/' && f + 2 == filter.size() && filter[f + 1] == '#';
+    }
+    if (filter[f] != topic[at]) { return false; }
+    ++at;
+  }
+  return at == topic.size();
+}
+
+/// `$share/ShareName/filter` taken apart; `group` is empty for an ordinary filter.
+struct SharedFilter {
+  Text group;
+  Text filter;
+};
+
+/// `filter` must be valid.
+inline SharedFilter split_shared(Text filter) noexcept {
+  if (!detail::begins_share(filter)) { return {Text(), filter}; }
+  const uint32_t name_size = detail::share_name_size(filter);
+  const uint32_t at = detail::share_prefix_size + name_size + 1;
+  return {Text(filter.data() + detail::share_prefix_size, name_size),
+          Text(filter.data() + at, filter.size() - at)};
+}
+
+// >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+
+/// What the sender of a message waits for.
+enum class SendState : uint8_t {
+  none,    ///< nothing: no message has this id
+  puback,  ///< QoS 1, sent
+  pubrec,  ///< QoS 2, sent
+  pubcomp  ///< QoS 2, PUBREL sent: the message itself is gone [MQTT-4.3.3-6]
+};
+
+/// What the receiver of a QoS 2 message holds.
+enum class ReceiveState : uint8_t {
+  none,   ///< nothing: the id is free
+  pubrel  ///< a message, PUBREC sent
+};
+
+/// What to do about a packet of a handshake.
+enum class DeliveryAction : uint8_t {
+  ignore,            ///< nothing
+  complete,          ///< the message is delivered; id and quota are free
+  fail,              ///< the peer refused it; id and quota are free [MQTT-4.4.0-2]
+  release,           ///< drop the message, send PUBREL [MQTT-4.3.3-4]
+  release_again,     ///< send PUBREL again
+  release_unknown,   ///< send PUBREL with 0x92: the id is unknown
+  accept,            ///< take the message, send PUBREC [MQTT-4.3.3-8]
+  repeat,            ///< deliver nothing, send PUBREC again [MQTT-4.3.3-10]
+  deliver,           ///< deliver the message, send PUBCOMP [MQTT-4.3.3-11]
+  complete_unknown,  ///< send PUBCOMP with 0x92: the id is unknown
+  violation          ///< the peer broke the protocol: close
+};
+
+template <typename State>
+struct DeliveryStep {
+  State next;
+  DeliveryAction action;
+};
+
+/// The sender's half: what an ack with this reason does to a message in this state. The whole
+/// truth table, v5 §4.3; unknown ids are no error (§4.4: acks may come twice after a resume).
+constexpr DeliveryStep<SendState> on_ack(SendState state, PacketType ack,
+                                         ReasonCode reason) noexcept {
+  if (ack == PacketType::puback) {
+    if (state == SendState::none) { return {state, DeliveryAction::ignore}; }
+    if (state != SendState::puback) {
+      return {state, DeliveryAction::violation};  // PUBACK answers QoS 1 only
+    }
+    return {SendState::none, failed(reason) ? DeliveryAction::fail : DeliveryAction::complete};
+  }
+  if (ack == PacketType::pubrec) {
+    if (state == SendState::puback) {
+      return {state, DeliveryAction::violation};  // PUBREC answers QoS 2 only
+    }
+    if (state == SendState::none) {
+      return {state, failed(reason) ? DeliveryAction::ignore : DeliveryAction::release_unknown};
+    }
+    if (failed(reason)) { return {SendState::none, DeliveryAction::fail}; }
+    return {SendState::pubcomp,
+            state == SendState::pubrec ? DeliveryAction::release : DeliveryAction::release_again};
+  }
+  if (ack == PacketType::pubcomp) {
+    if (state == SendState::none) { return {state, DeliveryAction::ignore}; }
+    if (state != SendState::pubcomp) {
+      return {state, DeliveryAction::violation};  // no PUBCOMP before PUBREL
+    }
+    return {SendState::none, DeliveryAction::complete};
+  }
+  return {state, DeliveryAction::violation};
+}
+
+/// The receiver's half for QoS 2 (QoS 1 has no state [MQTT-4.3.2-5]).
+constexpr DeliveryStep<ReceiveState> on_publish(ReceiveState state) noexcept {
+  return state == ReceiveState::none
+             ? DeliveryStep<ReceiveState>{ReceiveState::pubrel, DeliveryAction::accept}
+             : DeliveryStep<ReceiveState>{state, DeliveryAction::repeat};
+}
+constexpr DeliveryStep<ReceiveState> on_pubrel(ReceiveState state) noexcept {
+  return state == ReceiveState::pubrel
+             ? DeliveryStep<ReceiveState>{ReceiveState::none, DeliveryAction::deliver}
+             : DeliveryStep<ReceiveState>{state, DeliveryAction::complete_unknown};
+}
+
+/// The state a message is in once its PUBLISH has been handed to the transport.
+constexpr SendState sent_state(Qos qos) noexcept {
+  return qos == Qos::at_least_once  ? SendState::puback
+         : qos == Qos::exactly_once ? SendState::pubrec
+                                    : SendState::none;
+}
+
+/// Packet ids count 1 … 65,535, 1 … [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-2.3.1-1].
+constexpr uint16_t next_packet_id(uint16_t id) noexcept {
+  return id == 65535 ? uint16_t{1} : static_cast<uint16_t>(id + 1);
+}
+
+/// Messages under way against a Receive Maximum (v5 §4.9).
+struct Quota {
+  uint16_t limit = 65535;
+  uint16_t used = 0;
+
+  constexpr bool available() const noexcept { return used < limit; }
+  constexpr void take() noexcept { used = static_cast<uint16_t>(used + 1); }
+  constexpr void give() noexcept { used = static_cast<uint16_t>(used - (used != 0 ? 1 : 0)); }
+};
+
+// >> 12. broker memory — limits, tables, blocks, texts, queues, timers
+
+/// How much of everything a broker has. All memory is one block of broker_bytes(limits), carved
+/// once; what is not used is not touched. Each limit has one answer when it is reached; the
+/// manual's table lists them.
+struct BrokerLimits {
+  uint32_t connections = 1024;      ///< links at a time; more are not admitted
+  uint32_t sessions = 2048;         ///< with and without a link; more: CONNACK 0x97
+  uint32_t subscriptions = 32768;   ///< over all sessions; more: SUBACK 0x97
+  uint32_t filters = 32768;         ///< distinct filters; more: SUBACK 0x97
+  uint32_t filter_nodes = 65536;    ///< levels of wildcard filters and exact filters
+  uint32_t retained = 16384;        ///< retained messages; more: not retained, PUBACK 0x97
+  uint32_t retained_nodes = 65536;  ///< levels of their topics
+  uint32_t blocks = 65536;          ///< small blocks: messages, queues, unfinished packets
+  uint32_t block_bytes = 128;       ///< of one, a multiple of 8, 64 to 2,048
+  uint32_t large_blocks = 4096;     ///< for payloads of a kilobyte and more; 0: small ones only
+  uint32_t large_block_bytes = 4096;
+  uint32_t text_blocks = 65536;    ///< client ids, filters, aliases
+  uint32_t text_block_bytes = 32;  ///< of one, a multiple of 8, 16 to 2,048
+  uint32_t turn_records = 4096;    ///< PUBLISH packets referred to in the arena in one turn
+
+  uint32_t packet_bytes_max = 2000000;         ///< larger packets: 0x95 or close
+  uint32_t control_packet_bytes_max = 524288;  ///< all of a packet but a PUBLISH's payload
+  uint32_t message_bytes_max = 0;              ///< payload; larger: PUBACK 0x95; 0: no limit
+  uint16_t topic_levels_max = 201;             ///< in topics and filters; more: 0x81
+  uint16_t receive_maximum = 20;         ///< unacknowledged QoS > 0 from one v5 client; more: 0x93
+  uint16_t inflight_max = 20;            ///< unacknowledged QoS > 0 to one client; more wait
+  uint32_t queued_max = 1000;            ///< waiting for one client; more: dropped and counted
+  uint64_t queued_bytes_max = 0;         ///< payload bytes waiting for one client; 0: no limit
+  uint16_t topic_alias_max = 10;         ///< aliases a client may set; 0: none
+  uint16_t topic_alias_broker_max = 10;  ///< aliases we set for a client that takes them
+  uint16_t keep_alive_max_s = 0;         ///< longer ones are shortened; 0: no limit
+  uint32_t session_expiry_max_s = 0xFFFFFFFF;  ///< longer ones are shortened
+  uint16_t connect_timeout_s = 30;  ///< from admission to the end of CONNECT and its decision
+  uint16_t packet_timeout_s = 60;   ///< from a packet's first byte, a payload's last progress
+  uint16_t pause_ms = 5000;         ///< a publisher waits for a full subscriber at most
+  uint16_t policy_timeout_s = 30;   ///< a policy that answers later; then 0x83
+  Qos maximum_qos = Qos::exactly_once;
+  bool retain_available = true;
+  bool queue_qos_0 = false;  ///< keep QoS 0 messages for sessions without a link
+  bool allow_empty_client_id = true;
+  bool client_id_23 = false;               ///< refuse client ids over 23 bytes from 3.1 clients
+  const char* client_id_prefix = "auto-";  ///< of ids we assign, at most 11 characters
+  bool accept_v3_1 = true;
+  bool accept_v3_1_1 = true;
+  bool accept_v5 = true;
+};
+
+namespace detail {
+// Time inside: eighths of a second since start, 17 years until it wraps.
+using Tick = uint32_t;
+constexpr Tick ticks_per_second = 8;
+constexpr Tick never = 0xFFFFFFFF;
+
+constexpr bool reached(Tick now, Tick deadline) noexcept {
+  return deadline != never && now >= deadline;
+}
+// `seconds` from now, not before; never when too far.
+constexpr Tick after_seconds(Tick now, uint32_t seconds) noexcept {
+  constexpr uint32_t horizon = 0x1FFFFFFF / ticks_per_second;
+  return seconds > horizon ? never : now + seconds * ticks_per_second + 1;
+}
+
+template <typename Index>
+constexpr Index none = static_cast<Index>(~Index{0});
+// Marks a handle of a large block, or of a turn record.
+template <typename Index>
+constexpr Index top_bit = static_cast<Index>(Index{1} << (8 * sizeof(Index) - 1));
+
+constexpr uint64_t rounded(uint64_t bytes) noexcept { return (bytes + 15) & ~uint64_t{15}; }
+
+// Slots of T in caller's memory, addressed by index. T has a member `next`, which chains the free
+// ones. Slots never used are never touched.
+template <typename T, typename Index>
+class Table {
+ public:
+  void start(uint8_t* memory, uint32_t limit) noexcept {
+    items_ = reinterpret_cast<T*>(memory);
+    limit_ = static_cast<Index>(limit);
+    used_ = 0;
+    count_ = 0;
+    free_ = none<Index>;
+  }
+  T& operator[](Index index) noexcept {
+    MQTT_ASSERT(index < used_);
+    return items_[index];
+  }
+  const T& operator[](Index index) const noexcept {
+    MQTT_ASSERT(index < used_);
+    return items_[index];
+  }
+  Index count() const noexcept { return count_; }
+  Index limit() const noexcept { return limit_; }
+  Index used() const noexcept { return used_; }
+  bool full() const noexcept { return count_ == limit_; }
+
+  Index allocate() noexcept {
+    Index index = free_;
+    if (index != none<Index>) {
+      free_ = items_[index].next;
+    } else if (used_ < limit_) {
+      index = used_++;
+    } else {
+      return none<Index>;
+    }
+    count_ = static_cast<Index>(count_ + 1);
+    items_[index] = T();
+    return index;
+  }
+  // Takes this very slot; false when it is in use.
+  bool allocate_at(Index index) noexcept {
+    while (used_ <= index && used_ < limit_) {
+      const Index fresh = used_++;
+      items_[fresh] = T();
+      items_[fresh].next = free_;
+      free_ = fresh;
+    }
+    Index* link = &free_;
+    while (*link != none<Index> && *link != index) {
+      link = &items_[*link].next;
+    }
+    if (*link == none<Index>) { return false; }
+    *link = items_[index].next;
+    items_[index] = T();
+    count_ = static_cast<Index>(count_ + 1);
+    return true;
+  }
+  void release(Index index) noexcept {
+    MQTT_ASSERT(index < used_ && count_ != 0);
+    items_[index] = T();
+    items_[index].next = free_;
+    free_ = index;
+    count_ = static_cast<Index>(count_ - 1);
+  }
+
+ private:
+  T* items_ = nullptr;
+  Index limit_ = 0;
+  Index used_ = 0;
+  Index count_ = 0;
+  Index free_ = none<Index>;
+};
+
+// Hash directory over the items of a Table (members `hash` and `next`), grown a bucket per insert
+// (linear hashing), so that memory follows use and no insert stalls.
+template <typename Index>
+class Directory {
+ public:
+  void start(uint8_t* memory, uint32_t limit) noexcept {
+    heads_ = reinterpret_cast<Index*>(memory);
+    limit_ = limit;
+    buckets_ = 1;
+    mask_ = 0;
+    items_ = 0;
+    heads_[0] = none<Index>;
+  }
+  Index first(uint32_t hash) const noexcept { return heads_[bucket(hash)]; }
+
+  template <typename T>
+  void insert(Table<T, Index>& table, Index index) noexcept {
+    if (items_ >= buckets_ && buckets_ < limit_) { split(table); }
+    Index& head = heads_[bucket(table[index].hash)];
+    table[index].next = head;
+    head = index;
+    items_ += 1;
+  }
+  template <typename T>
+  void remove(Table<T, Index>& table, Index index) noexcept {
+    Index* link = &heads_[bucket(table[index].hash)];
+    while (*link != index) {
+      MQTT_ASSERT(*link != none<Index>);
+      link = &table[*link].next;
+    }
+    *link = table[index].next;
+    items_ -= 1;
+  }
+
+ private:
+  uint32_t bucket(uint32_t hash) const noexcept {
+    const uint32_t wide = hash & mask_;
+    return wide < buckets_ ? wide : hash & (mask_ >> 1);
+  }
+  template <typename T>
+  void split(Table<T, Index>& table) noexcept {
+    const uint32_t fresh = buckets_++;
+    if (fresh > mask_) { mask_ = mask_ * 2 + 1; }
+    heads_[fresh] = none<Index>;
+    Index* link = &heads_[fresh & (mask_ >> 1)];
+    while (*link != none<Index>) {
+      T& item = table[*link];
+      if ((item.hash & mask_) != fresh) {
+        link = &item.next;
+        continue;
+      }
+      const Index moved = *link;
+      *link = item.next;
+      item.next = heads_[fresh];
+      heads_[fresh] = moved;
+    }
+  }
+
+  Index* heads_ = nullptr;
+  uint32_t limit_ = 0;
+  uint32_t buckets_ = 0;
+  uint32_t mask_ = 0;
+  uint32_t items_ = 0;
+};
+
+// Seeded hash of bytes; collisions cost a comparison and nothing else.
+inline uint32_t hash_bytes(const uint8_t* data, uint32_t size, uint32_t seed) noexcept {
+  uint32_t hash = seed ^ (size * 0x9E3779B1U);
+  while (size >= 4) {
+    uint32_t word;
+    memcpy(&word, data, 4);
+    hash = (hash ^ word) * 0x85EBCA6BU;
+    hash ^= hash >> 15;
+    data += 4;
+    size -= 4;
+  }
+  uint32_t word = 0;
+  for (uint32_t i = 0; i < size; ++i) {
+    word |= static_cast<uint32_t>(data[i]) << (8 * i);
+  }
+  hash = (hash ^ word) * 0xC2B2AE35U;
+  return hash ^ (hash >> 16);
+}
+
+// For what a block is taken: `ordinary` leaves those that are promised and those that are kept for
+// answers; `answer` only the promised ones; `promised` takes what reserve() has set aside.
+enum class Claim : uint8_t { ordinary, answer, promised };
+
+// Equal blocks with a link in front, handed out one by one.
+template <typename Index>
+class BlockPool {
+ public:
+  void start(uint8_t* memory, uint32_t count, uint32_t bytes) noexcept {
+    base_ = memory;
+    bytes_ = bytes;
+    limit_ = static_cast<Index>(count);
+    used_ = 0;
+    taken_ = 0;
+    reserved_ = 0;
+    kept_ = 0;
+    free_ = none<Index>;
+  }
+  uint32_t room() const noexcept { return bytes_ - link_bytes; }
+  uint32_t taken() const noexcept { return taken_; }
+  uint32_t limit() const noexcept { return limit_; }
+  // Free blocks that are neither promised nor kept.
+  uint32_t available() const noexcept { return free_but(reserved_ + kept_); }
+  void reserve(uint32_t count) noexcept { reserved_ += count; }
+  void give_back(uint32_t count) noexcept {
+    MQTT_ASSERT(reserved_ >= count);
+    reserved_ -= count;
+  }
+  // Sets blocks aside for answers.
+  void keep(uint32_t count) noexcept { kept_ = count; }
+
+  uint8_t* data(Index block) noexcept { return at(block) + link_bytes; }
+  const uint8_t* data(Index block) const noexcept { return at(block) + link_bytes; }
+  Index next(Index block) const noexcept {
+    Index value;
+    memcpy(&value, at(block), sizeof value);
+    return value;
+  }
+  void set_next(Index block, Index value) noexcept { memcpy(at(block), &value, sizeof value); }
+
+  // none when no block is left for this claim.
+  Index allocate(Claim claim) noexcept {
+    const uint32_t held = claim == Claim::promised ? 0
+                          : claim == Claim::answer ? reserved_
+                                                   : reserved_ + kept_;
+    if (free_but(held) == 0) { return none<Index>; }
+    Index block = free_;
+    if (block != none<Index>) {
+      free_ = next(block);
+    } else {
+      block = used_++;
+    }
+    taken_ += 1;
+    set_next(block, none<Index>);
+    return block;
+  }
+  void release(Index block) noexcept {
+    MQTT_ASSERT(block < used_ && taken_ != 0);
+    set_next(block, free_);
+    free_ = block;
+    taken_ -= 1;
+  }
+
+ private:
+  static constexpr uint32_t link_bytes = 4;  // what follows is aligned for 32-bit members
+
+  uint32_t free_but(uint32_t held) const noexcept {
+    const uint32_t free = static_cast<uint32_t>(limit_) - taken_;
+    return free > held ? free - held : 0;
+  }
+  uint8_t* at(Index block) const noexcept { return base_ + static_cast<size_t>(block) * bytes_; }
+
+  uint8_t* base_ = nullptr;
+  uint32_t bytes_ = 0;
+  uint32_t taken_ = 0;
+  uint32_t reserved_ = 0;
+  uint32_t kept_ = 0;
+  Index limit_ = 0;
+  Index used_ = 0;
+  Index free_ = none<Index>;
+};
+
+// A byte string in blocks. `skip` bytes at the front have been consumed; `room` are free in the
+// last block.
+template <typename Index>
+struct Chain {
+  Index first = none<Index>;
+  Index last = none<Index>;
+  uint32_t size = 0;
+  uint16_t skip = 0;
+  uint16_t room = 0;
+};
+
+// Where a reader stands in a chain.
+template <typename Index>
+struct ChainCursor {
+  Index block = none<Index>;
+  uint32_t at = 0;
+};
+
+// Small and large blocks behind one kind of handle.
+template <typename Index>
+class Blocks {
+ public:
+  using Cursor = ChainCursor<Index>;
+  BlockPool<Index> little;
+  BlockPool<Index> big;
+  static constexpr uint32_t large_from = 1024;  // bytes still to come that justify a large block
+
+  uint8_t* data(Index block) noexcept {
+    return is_large(block) ? big.data(plain(block)) : little.data(block);
+  }
+  const uint8_t* data(Index block) const noexcept {
+    return is_large(block) ? big.data(plain(block)) : little.data(block);
+  }
+  uint32_t room(Index block) const noexcept { return is_large(block) ? big.room() : little.room(); }
+  Index next(Index block) const noexcept {
+    return is_large(block) ? big.next(plain(block)) : little.next(block);
+  }
+  void release(Index block) noexcept {
+    if (is_large(block)) {
+      big.release(plain(block));
+    } else {
+      little.release(block);
+    }
+  }
+  void release_chain(Index block) noexcept {
+    while (block != none<Index>) {
+      const Index following = next(block);
+      release(block);
+      block = following;
+    }
+  }
+  void clear(Chain<Index>& chain) noexcept {
+    release_chain(chain.first);
+    chain = Chain<Index>();
+  }
+
+  // Little and big blocks that `size` bytes behind a head of `head` bytes take at most.
+  void needed(uint32_t head, uint32_t size, uint32_t& little_count,
+              uint32_t& big_count) const noexcept {
+    const uint32_t in_first = little.room() - head;
+    const uint32_t rest = size > in_first ? size - in_first : 0;
+    big_count = big.limit() != 0 && rest >= large_from ? (rest - large_from) / big.room() + 1 : 0;
+    const uint32_t in_big = big_count * big.room();
+    const uint32_t in_little = rest > in_big ? rest - in_big : 0;
+    little_count = 1 + (in_little + little.room() - 1) / little.room();
+  }
+
+  // Adds bytes, behind which `following` more will come; false, with what fitted added, when no
+  // block is left.
+  bool append(Chain<Index>& chain, Bytes bytes, Claim claim, uint32_t following = 0) noexcept {
+    while (!bytes.empty()) {
+      if (chain.room == 0 && !extend(chain, bytes.size() + following, claim)) { return false; }
+      const uint32_t part = smaller(uint32_t{chain.room}, bytes.size());
+      uint8_t* end = data(chain.last) + room(chain.last) - chain.room;
+      copy(end, bytes.data(), part);
+      chain.room = static_cast<uint16_t>(chain.room - part);
+      chain.size += part;
+      bytes = bytes.skip(part);
+    }
+    return true;
+  }
+  // The free rest of the last block, extended for `wanted` more bytes; empty when none is left.
+  Buffer space(Chain<Index>& chain, uint32_t wanted) noexcept {
+    if (chain.room == 0 && !extend(chain, wanted, Claim::ordinary)) { return Buffer(); }
+    return Buffer(data(chain.last) + room(chain.last) - chain.room,
+                  smaller(static_cast<uint32_t>(chain.room), wanted));
+  }
+  void fill_space(Chain<Index>& chain, uint32_t size) noexcept {
+    MQTT_ASSERT(size <= chain.room);
+    chain.room = static_cast<uint16_t>(chain.room - size);
+    chain.size += size;
+  }
+  // Drops bytes at the front.
+  void consume(Chain<Index>& chain, uint32_t size) noexcept {
+    MQTT_ASSERT(size <= chain.size);
+    chain.size -= size;
+    if (chain.size == 0) {
+      clear(chain);
+      return;
+    }
+    uint32_t skip = chain.skip + size;
+    while (skip >= room(chain.first)) {
+      const Index following = next(chain.first);
+      skip -= room(chain.first);
+      release(chain.first);
+      chain.first = following;
+    }
+    chain.skip = static_cast<uint16_t>(skip);
+  }
+
+  // The longest contiguous bytes at the cursor, at most `size`; moves it behind them.
+  Bytes next_bytes(Cursor& cursor, uint32_t size) const noexcept {
+    if (cursor.at == room(cursor.block)) { cursor = {next(cursor.block), 0}; }
+    const uint32_t part = smaller(size, room(cursor.block) - cursor.at);
+    const Bytes bytes(data(cursor.block) + cursor.at, part);
+    cursor.at += part;
+    return bytes;
+  }
+  void copy_out(Cursor& cursor, uint8_t* target, uint32_t size) const noexcept {
+    while (size != 0) {
+      const Bytes part = next_bytes(cursor, size);
+      copy(target, part.data(), part.size());
+      target += part.size();
+      size -= part.size();
+    }
+  }
+  void skip(Cursor& cursor, uint32_t size) const noexcept {
+    while (size != 0) {
+      size -= next_bytes(cursor, size).size();
+    }
+  }
+
+ private:
+  static constexpr bool is_large(Index block) noexcept { return (block & top_bit<Index>) != 0; }
+  static constexpr Index plain(Index block) noexcept {
+    return static_cast<Index>(block & ~top_bit<Index>);
+  }
+  Index take(uint32_t wanted, Claim claim) noexcept {
+    if (wanted >= large_from && big.limit() != 0) {
+      const Index block = big.allocate(claim);
+      if (block != none<Index>) { return static_cast<Index>(block | top_bit<Index>); }
+    }
+    return little.allocate(claim);
+  }
+  bool extend(Chain<Index>& chain, uint32_t wanted, Claim claim) noexcept {
+    const Index block = take(wanted, claim);
+    if (block == none<Index>) { return false; }
+    if (chain.first == none<Index>) {
+      chain.first = block;
+    } else if (is_large(chain.last)) {
+      big.set_next(plain(chain.last), block);
+    } else {
+      little.set_next(chain.last, block);
+    }
+    chain.last = block;
+    chain.room = static_cast<uint16_t>(room(block));
+    return true;
+  }
+};
+
+// Strings kept for long: two bytes of length and the characters, in a chain of small cells.
+template <typename Index>
+class Texts {
+ public:
+  BlockPool<Index> cells;
+
+  // none when no cell is left.
+  Index store(Text text) noexcept {
+    const Index first = cells.allocate(Claim::ordinary);
+    if (first == none<Index>) { return first; }
+    const uint16_t size = static_cast<uint16_t>(text.size());
+    memcpy(cells.data(first), &size, sizeof size);
+    Index cell = first;
+    uint32_t at = sizeof size;
+    uint32_t done = 0;
+    while (true) {
+      const uint32_t part = smaller(text.size() - done, cells.room() - at);
+      copy(cells.data(cell) + at, text.data() + done, part);
+      done += part;
+      if (done == text.size()) { return first; }
+      const Index following = cells.allocate(Claim::ordinary);
+      if (following == none<Index>) {
+        release(first);
+        return following;
+      }
+      cells.set_next(cell, following);
+      cell = following;
+      at = 0;
+    }
+  }
+  void release(Index cell) noexcept {
+    while (cell != none<Index>) {
+      const Index following = cells.next(cell);
+      cells.release(cell);
+      cell = following;
+    }
+  }
+  uint32_t size(Index cell) const noexcept {
+    uint16_t size;
+    memcpy(&size, cells.data(cell), sizeof size);
+    return size;
+  }
+  bool equal(Index cell, Text text) const noexcept {
+    if (size(cell) != text.size()) { return false; }
+    uint32_t at = sizeof(uint16_t);
+    uint32_t done = 0;
+    while (done < text.size()) {
+      const uint32_t part = smaller(text.size() - done, cells.room() - at);
+      if (memcmp(cells.data(cell) + at, text.data() + done, part) != 0) { return false; }
+      done += part;
+      cell = cells.next(cell);
+      at = 0;
+    }
+    return true;
+  }
+  // The whole string: in place when it fits a cell, else copied to `scratch`, which must hold it.
+  Text view(Index cell, uint8_t* scratch) const noexcept {
+    const uint32_t whole = size(cell);
+    uint32_t at = sizeof(uint16_t);
+    if (whole <= cells.room() - at) { return Text(Bytes(cells.data(cell) + at, whole)); }
+    uint32_t done = 0;
+    while (done < whole) {
+      const uint32_t part = smaller(whole - done, cells.room() - at);
+      copy(scratch + done, cells.data(cell) + at, part);
+      done += part;
+      cell = cells.next(cell);
+      at = 0;
+    }
+    return Text(Bytes(scratch, whole));
+  }
+};
+
+// Something to send, or sent and not yet acknowledged.
+enum class EntryKind : uint8_t {
+  skip,     // nothing (any more): delivered, dropped or moved
+  turn,     // a PUBLISH that lies in the arena: `message` is a turn record
+  stored,   // a PUBLISH in blocks: `message` is its first one
+  encoded,  // a packet ready for the wire: `message` is a chain of `number` bytes
+  puback,   // `number` is the reason code
+  pubrec,
+  pubrel,
+  pubcomp,
+  pingresp
+};
+
+template <typename Index>
+struct Entry {
+  Index message = none<Index>;
+  Index order = 0;      // merges the two queues of a connection; a gate while held back
+  uint32_t number = 0;  // subscription id, block of them, subscription, size or reason code
+  uint16_t packet_id = 0;
+  EntryKind kind = EntryKind::skip;
+  uint8_t flags = 0;
+};
+
+// Entry::flags
+constexpr uint8_t entry_qos = 0x03;
+constexpr uint8_t entry_retain = 0x04;
+constexpr uint8_t entry_state = 0x18;  // a SendState
+constexpr uint8_t entry_state_shift = 3;
+constexpr uint8_t entry_many_ids = 0x20;  // `number` is a block of subscription ids
+constexpr uint8_t entry_shared = 0x40;    // `number` is the shared subscription
+constexpr uint8_t entry_sent = 0x80;      // a byte of it has gone out: a repeat sets DUP
+
+template <typename Index>
+constexpr SendState state_of(const Entry<Index>& entry) noexcept {
+  return static_cast<SendState>((entry.flags & entry_state) >> entry_state_shift);
+}
+template <typename Index>
+constexpr void set_state(Entry<Index>& entry, SendState state) noexcept {
+  entry.flags = static_cast<uint8_t>((entry.flags & ~entry_state) |
+                                     (static_cast<uint8_t>(state) << entry_state_shift));
+}
+
+// A place in a queue; chunk none stands for the queue's first entry.
+template <typename Index>
+struct QueuePlace {
+  Index chunk = none<Index>;
+  uint16_t at = 0;
+};
+
+// A first-in first-out queue of entries in small blocks, borrowed only while it is not empty.
+template <typename Index>
+struct Queue {
+  Index first = none<Index>;
+  Index last = none<Index>;
+  uint16_t first_at = 0;
+  uint16_t last_at = 0;
+
+  constexpr bool empty() const noexcept { return first == none<Index>; }
+};
+
+template <typename Index>
+class Queues {
+ public:
+  using E = Entry<Index>;
+  using Cursor = QueuePlace<Index>;
+
+  void start(BlockPool<Index>& pool) noexcept {
+    pool_ = &pool;
+    per_chunk_ = static_cast<uint16_t>(pool.room() / sizeof(E));
+  }
+  // The entry's place is left in `place`; null when no block is left.
+  E* push(Queue<Index>& queue, const E& entry, Claim claim, Cursor& place) noexcept {
+    if (queue.empty() || queue.last_at == per_chunk_) {
+      const Index chunk = pool_->allocate(claim);
+      if (chunk == none<Index>) { return nullptr; }
+      if (queue.empty()) {
+        queue.first = chunk;
+        queue.first_at = 0;
+      } else {
+        pool_->set_next(queue.last, chunk);
+      }
+      queue.last = chunk;
+      queue.last_at = 0;
+    }
+    place = {queue.last, queue.last_at};
+    E* target = slot(queue.last, queue.last_at);
+    *target = entry;
+    queue.last_at = static_cast<uint16_t>(queue.last_at + 1);
+    return target;
+  }
+  // The entry at the cursor, null at the end.
+  E* at(const Queue<Index>& queue, Cursor& cursor) noexcept {
+    return queue.empty() ? nullptr : find(queue, cursor);
+  }
+  E* find(const Queue<Index>& queue, Cursor& cursor) noexcept {
+    if (at_front(queue, cursor)) { cursor = {queue.first, queue.first_at}; }
+    if (cursor.chunk == queue.last) {
+      return cursor.at == queue.last_at ? nullptr : slot(cursor.chunk, cursor.at);
+    }
+    if (cursor.at == per_chunk_) {
+      cursor = {pool_->next(cursor.chunk), 0};
+      return at_last(queue, cursor) ? nullptr : slot(cursor.chunk, cursor.at);
+    }
+    return slot(cursor.chunk, cursor.at);
+  }
+  E* back(const Queue<Index>& queue) noexcept {
+    return slot(queue.last, static_cast<uint16_t>(queue.last_at - 1));
+  }
+  // Whether the next push() takes a block.
+  bool push_takes_block(const Queue<Index>& queue) const noexcept {
+    return queue.empty() || queue.last_at == per_chunk_;
+  }
+  E* front(const Queue<Index>& queue) noexcept {
+    return queue.empty() ? nullptr : slot(queue.first, queue.first_at);
+  }
+  // Drops the first entry. Cursors into a block that goes away are set to the first entry.
+  void pop(Queue<Index>& queue, Cursor& a, Cursor& b) noexcept {
+    queue.first_at = static_cast<uint16_t>(queue.first_at + 1);
+    const bool emptied = queue.first == queue.last && queue.first_at == queue.last_at;
+    if (!emptied && queue.first_at != per_chunk_) { return; }
+    const Index gone = queue.first;
+    const Index following = pool_->next(gone);
+    if (a.chunk == gone) { a = Cursor(); }
+    if (b.chunk == gone) { b = Cursor(); }
+    pool_->release(gone);
+    if (emptied) {
+      queue = Queue<Index>();
+    } else {
+      queue.first = following;
+      queue.first_at = 0;
+    }
+  }
+  // Whether the cursor stands at the queue's first entry.
+  static bool at_front(const Queue<Index>& queue, const Cursor& cursor) noexcept {
+    return cursor.chunk == none<Index> ||
+           (cursor.chunk == queue.first && cursor.at <= queue.first_at);
+  }
+
+ private:
+  static bool at_last(const Queue<Index>& queue, const Cursor& cursor) noexcept {
+    return cursor.chunk == queue.last && cursor.at == queue.last_at;
+  }
+  E* slot(Index chunk, uint16_t at) noexcept {
+    return reinterpret_cast<E*>(pool_->data(chunk)) + at;
+  }
+
+  BlockPool<Index>* pool_ = nullptr;
+  uint16_t per_chunk_ = 0;
+};
+
+// Deadlines of numbered things, soonest first: a binary heap whose arrays are touched as far as
+// it grows.
+template <typename Index>
+class Timers {
+ public:
+  void start(uint8_t* heap, uint8_t* places, uint8_t* ticks) noexcept {
+    heap_ = reinterpret_cast<Index*>(heap);
+    places_ = reinterpret_cast<Index*>(places);
+    ticks_ = reinterpret_cast<Tick*>(ticks);
+    count_ = 0;
+  }
+  // An item that is used for the first time must be told so: its memory is untouched.
+  void introduce(uint32_t item) noexcept { places_[item] = none<Index>; }
+  Tick soonest() const noexcept { return count_ == 0 ? never : ticks_[heap_[0]]; }
+  uint32_t first() const noexcept { return heap_[0]; }
+  Tick tick(uint32_t item) const noexcept {
+    return places_[item] == none<Index> ? never : ticks_[item];
+  }
+  void set(uint32_t item, Tick tick) noexcept {
+    if (tick == never) {
+      cancel(item);
+      return;
+    }
+    if (places_[item] == none<Index>) {
+      places_[item] = static_cast<Index>(count_);
+      heap_[count_++] = static_cast<Index>(item);
+      ticks_[item] = tick;
+      up(places_[item]);
+      return;
+    }
+    ticks_[item] = tick;
+    up(places_[item]);
+    down(places_[item]);
+  }
+  // Only moves the deadline forward.
+  void set_sooner(uint32_t item, Tick tick) noexcept {
+    if (tick < this->tick(item)) { set(item, tick); }
+  }
+  void cancel(uint32_t item) noexcept {
+    const Index place = places_[item];
+    if (place == none<Index>) { return; }
+    places_[item] = none<Index>;
+    const Index last = heap_[--count_];
+    if (last != item) {
+      heap_[place] = last;
+      places_[last] = place;
+      up(place);
+      down(places_[last]);
+    }
+  }
+
+ private:
+  void put(uint32_t place, Index item) noexcept {
+    heap_[place] = item;
+    places_[item] = static_cast<Index>(place);
+  }
+  void up(uint32_t place) noexcept {
+    const Index item = heap_[place];
+    while (place != 0 && ticks_[heap_[(place - 1) / 2]] > ticks_[item]) {
+      put(place, heap_[(place - 1) / 2]);
+      place = (place - 1) / 2;
+    }
+    put(place, item);
+  }
+  void down(uint32_t place) noexcept {
+    const Index item = heap_[place];
+    while (true) {
+      uint32_t child = 2 * place + 1;
+      if (child >= count_) { break; }
+      if (child + 1 < count_ && ticks_[heap_[child + 1]] < ticks_[heap_[child]]) { child += 1; }
+      if (ticks_[heap_[child]] >= ticks_[item]) { break; }
+      put(place, heap_[child]);
+      place = child;
+    }
+    put(place, item);
+  }
+
+  Index* heap_ = nullptr;
+  Index* places_ = nullptr;
+  Tick* ticks_ = nullptr;
+  uint32_t count_ = 0;
+};
+}  // namespace detail
+
+// >> 13. broker index — filters, shared groups, retained messages
+
+namespace detail {
+enum class LevelKind : uint8_t { literal, plus, hash, exact };
+
+// A level of wildcard filters, or (kind exact) a whole filter without wildcards. Nodes hold no
+// text: the filters that hang on one are verified whole.
+template <typename Index>
+struct FilterNode {
+  Index next = none<Index>;  // in the directory
+  Index parent = none<Index>;
+  Index filters = none<Index>;  // list of the filters that end here
+  Index children = 0;
+  uint32_t hash = 0;
+  LevelKind kind = LevelKind::literal;
+};
+
+template <typename Index>
+struct Filter {
+  Index next = none<Index>;  // at the same node
+  Index node = none<Index>;
+  Index text = none<Index>;   // with $share/ShareName/ when shared
+  Index first = none<Index>;  // subscriptions
+  Index last = none<Index>;
+  uint16_t prefix_size = 0;  // of $share/ShareName/, 0 when not shared
+};
+
+template <typename Index>
+struct SubscriptionSlot {
+  Index next = none<Index>;  // in the filter's list
+  Index previous = none<Index>;
+  Index next_of_session = none<Index>;
+  Index previous_of_session = none<Index>;
+  Index session = none<Index>;
+  Index filter = none<Index>;
+  uint32_t identifier = 0;  // 0: none
+  uint8_t qos = 0;
+  bool no_local = false;
+  bool retain_as_published = false;
+};
+
+// The levels of a topic or filter, hashed.
+struct Levels {
+  uint32_t* hashes = nullptr;
+  uint32_t count = 0;
+};
+
+inline uint32_t level_end(Text text, uint32_t at) noexcept {
+  while (at < text.size() && text[at] != '/') {
+    ++at;
+  }
+  return at;
+}
+
+constexpr uint32_t level_count(Text text) noexcept {
+  uint32_t count = 1;
+  for (const char c : text) {
+    count += c == '/' ? 1U : 0U;
+  }
+  return count;
+}
+
+inline LevelKind level_kind(Text level) noexcept {
+  if (level.size() == 1 && (level[0] == '+' || level[0] == '#')) {
+    return level[0] == '+' ? LevelKind::plus : LevelKind::hash;
+  }
+  return LevelKind::literal;
+}
+
+inline bool has_wildcards(Text filter) noexcept {
+  for (const char c : filter) {
+    if (c == '+' || c == '#') { return true; }
+  }
+  return false;
+}
+
+// Finds the filters that match a topic: exact ones by the hash of the whole topic, wildcards by a
+// walk over levels. Memory follows use; the walk is bounded by the number of levels.
+template <typename Index>
+class FilterIndex {
+ public:
+  Table<FilterNode<Index>, Index> nodes;
+  Table<Filter<Index>, Index> filters;
+  Directory<Index> directory;
+  Texts<Index>* texts = nullptr;
+  uint8_t* scratch = nullptr;  // holds any filter
+  uint32_t* level_hashes = nullptr;
+  Index* stack = nullptr;  // levels + 2 pairs of node and level
+  uint32_t levels_max = 0;
+  uint32_t seed = 0;
+  uint32_t wildcard_filters = 0;
+  uint32_t version = 0;  // changes whenever a match may give another result
+
+  // The filter with this text, none when there is none. `text` includes $share/ShareName/.
+  Index find(Text text) noexcept {
+    const SharedFilter parts = split_shared(text);
+    const Index node = find_node(parts.filter);
+    if (node == none<Index>) { return node; }
+    Index filter = nodes[node].filters;
+    while (filter != none<Index> && !texts->equal(filters[filter].text, text)) {
+      filter = filters[filter].next;
+    }
+    return filter;
+  }
+
+  // none when a table is full; nothing has changed then.
+  Index insert(Text text) noexcept {
+    const SharedFilter parts = split_shared(text);
+    const Index filter = filters.allocate();
+    if (filter == none<Index>) { return filter; }
+    const Index stored = texts->store(text);
+    const Index node = stored == none<Index> ? stored : make_node(parts.filter);
+    if (node == none<Index>) {
+      texts->release(stored);
+      filters.release(filter);
+      return none<Index>;
+    }
+    Filter<Index>& fresh = filters[filter];
+    fresh.text = stored;
+    fresh.node = node;
+    fresh.prefix_size = static_cast<uint16_t>(text.size() - parts.filter.size());
+    fresh.next = nodes[node].filters;
+    nodes[node].filters = filter;
+    wildcard_filters += nodes[node].kind == LevelKind::exact ? 0U : 1U;
+    version += 1;
+    return filter;
+  }
+
+  void remove(Index filter) noexcept {
+    const Index node = filters[filter].node;
+    Index* link = &nodes[node].filters;
+    while (*link != filter) {
+      link = &filters[*link].next;
+    }
+    *link = filters[filter].next;
+    wildcard_filters -= nodes[node].kind == LevelKind::exact ? 0U : 1U;
+    texts->release(filters[filter].text);
+    filters.release(filter);
+    prune(node);
+    version += 1;
+  }
+
+  Text text(Index filter) const noexcept { return texts->view(filters[filter].text, scratch); }
+
+  // Writes the filters that match to `found`, which holds as many as there are filters.
+  uint32_t match(Text topic, Index* found) noexcept {
+    uint32_t count = 0;
+    const uint32_t whole = hash_bytes(topic.bytes().data(), topic.size(), seed);
+    const uint32_t key = node_key(none<Index>, whole, LevelKind::exact);
+    collect(look_up(none<Index>, key, LevelKind::exact), topic, found, count);
+    if (wildcard_filters != 0) { walk(topic, found, count); }
+    return count;
+  }
+
+ private:
+  static uint32_t node_key(Index parent, uint32_t level, LevelKind kind) noexcept {
+    uint32_t key = level + static_cast<uint32_t>(kind) * 0x9E3779B1U;
+    key = (key ^ (static_cast<uint32_t>(parent) * 0x85EBCA6BU)) * 0xC2B2AE35U;
+    return key ^ (key >> 15);
+  }
+
+  Index look_up(Index parent, uint32_t key, LevelKind kind) const noexcept {
+    Index node = directory.first(key);
+    while (node != none<Index> &&
+           (nodes[node].hash != key || nodes[node].parent != parent || nodes[node].kind != kind)) {
+      node = nodes[node].next;
+    }
+    return node;
+  }
+
+  Index child(Index parent, Text level, LevelKind kind) const noexcept {
+    return look_up(parent, key_of(parent, level, kind), kind);
+  }
+  uint32_t key_of(Index parent, Text level, LevelKind kind) const noexcept {
+    const bool named = kind == LevelKind::literal || kind == LevelKind::exact;
+    const uint32_t hash = named ? hash_bytes(level.bytes().data(), level.size(), seed) : 0;
+    return node_key(parent, hash, kind);
+  }
+
+  Index find_node(Text filter) const noexcept {
+    if (!has_wildcards(filter)) { return child(none<Index>, filter, LevelKind::exact); }
+    Index node = none<Index>;
+    for (uint32_t at = 0; at <= filter.size();) {
+      const uint32_t end = level_end(filter, at);
+      const Text level(filter.data() + at, end - at);
+      node = child(node, level, level_kind(level));
+      if (node == none<Index>) { return node; }
+      at = end + 1;
+    }
+    return node;
+  }
+
+  Index add_node(Index parent, Text level, LevelKind kind) noexcept {
+    const Index node = nodes.allocate();
+    if (node == none<Index>) { return node; }
+    nodes[node].parent = parent;
+    nodes[node].kind = kind;
+    nodes[node].hash = key_of(parent, level, kind);
+    directory.insert(nodes, node);
+    if (parent != none<Index>) {
+      nodes[parent].children = static_cast<Index>(nodes[parent].children + 1);
+    }
+    return node;
+  }
+
+  Index make_node(Text filter) noexcept {
+    if (!has_wildcards(filter)) {
+      const Index node = child(none<Index>, filter, LevelKind::exact);
+      return node != none<Index> ? node : add_node(none<Index>, filter, LevelKind::exact);
+    }
+    Index node = none<Index>;
+    for (uint32_t at = 0; at <= filter.size();) {
+      const uint32_t end = level_end(filter, at);
+      const Text level(filter.data() + at, end - at);
+      const LevelKind kind = level_kind(level);
+      Index following = child(node, level, kind);
+      if (following == none<Index>) { following = add_node(node, level, kind); }
+      if (following == none<Index>) {
+        prune(node);
+        return following;
+      }
+      node = following;
+      at = end + 1;
+    }
+    return node;
+  }
+
+  // Removes a node that nothing needs, and then its parents.
+  void prune(Index node) noexcept {
+    while (node != none<Index> && nodes[node].filters == none<Index> && nodes[node].children == 0) {
+      const Index parent = nodes[node].parent;
+      directory.remove(nodes, node);
+      nodes.release(node);
+      if (parent != none<Index>) {
+        nodes[parent].children = static_cast<Index>(nodes[parent].children - 1);
+      }
+      node = parent;
+    }
+  }
+
+  // The filters at a node that really match: hashes may collide.
+  void collect(Index node, Text topic, Index* found, uint32_t& count) const noexcept {
+    if (node == none<Index>) { return; }
+    Index filter = nodes[node].filters;
+    while (filter != none<Index>) {
+      const Text whole = text(filter);
+      const uint32_t prefix = filters[filter].prefix_size;
+      if (matches(Text(whole.data() + prefix, whole.size() - prefix), topic)) {
+        found[count++] = filter;
+      }
+      filter = filters[filter].next;
+    }
+  }
+
+  void walk(Text topic, Index* found, uint32_t& count) noexcept {
+    uint32_t levels = 0;
+    for (uint32_t at = 0; at <= topic.size() && levels < levels_max;) {
+      const uint32_t end = level_end(topic, at);
+      level_hashes[levels++] = hash_bytes(topic.bytes().data() + at, end - at, seed);
+      at = end + 1;
+    }
+    const bool hidden = topic[0] == '$';  // root wildcards do not match [MQTT-4.7.2-1]
+    uint32_t depth = 0;
+    stack[0] = none<Index>;
+    stack[1] = 0;
+    depth = 1;
+    while (depth != 0) {
+      depth -= 1;
+      const Index node = stack[2 * depth];
+      const uint32_t at = stack[2 * depth + 1];
+      const bool wild = !(hidden && at == 0);
+      if (wild) {
+        collect(look_up(node, node_key(node, 0, LevelKind::hash), LevelKind::hash), topic, found,
+                count);
+      }
+      if (at == levels) {
+        if (node != none<Index>) { collect(node, topic, found, count); }
+        continue;
+      }
+      const Index named =
+          look_up(node, node_key(node, level_hashes[at], LevelKind::literal), LevelKind::literal);
+      push(named, at + 1, depth);
+      if (wild) {
+        push(look_up(node, node_key(node, 0, LevelKind::plus), LevelKind::plus), at + 1, depth);
+      }
+    }
+  }
+  void push(Index node, uint32_t level, uint32_t& depth) noexcept {
+    if (node != none<Index>) {
+      MQTT_ASSERT(depth < levels_max + 2);
+      stack[2 * depth] = node;
+      stack[2 * depth + 1] = static_cast<Index>(level);
+      depth += 1;
+    }
+  }
+};
+
+// A level of the topics of retained messages.
+template <typename Index>
+struct RetainedNode {
+  Index next = none<Index>;  // in the directory
+  Index parent = none<Index>;
+  Index child = none<Index>;
+  Index sibling = none<Index>;
+  Index previous_sibling = none<Index>;
+  Index message = none<Index>;
+  uint32_t hash = 0;
+  uint32_t level = 0;  // hash of the level's text
+  uint16_t pins = 0;   // cursors that stand here
+};
+
+// Where a wildcard delivery of retained messages stands.
+template <typename Index>
+struct RetainedCursor {
+  Index node = none<Index>;  // none: not begun, or done
+  uint16_t depth = 0;        // levels above the node
+};
+
+// Retained messages by topic. Nodes hold no text; what is found is verified against the message's
+// own topic by the caller.
+template <typename Index>
+class RetainedIndex {
+ public:
+  Table<RetainedNode<Index>, Index> nodes;
+  Directory<Index> directory;
+  Index root_child = none<Index>;
+  uint32_t seed = 0;
+
+  Index find(Text topic) const noexcept {
+    Index node = none<Index>;
+    for (uint32_t at = 0; at <= topic.size();) {
+      const uint32_t end = level_end(topic, at);
+      node = child(node, hash_level(Text(topic.data() + at, end - at)));
+      if (node == none<Index>) { return node; }
+      at = end + 1;
+    }
+    return node;
+  }
+
+  // The topic's node, made when missing; none when the table is full.
+  Index make(Text topic) noexcept {
+    Index node = none<Index>;
+    for (uint32_t at = 0; at <= topic.size();) {
+      const uint32_t end = level_end(topic, at);
+      const LevelHash level = hash_level(Text(topic.data() + at, end - at));
+      Index following = child(node, level);
+      if (following == none<Index>) { following = add(node, level); }
+      if (following == none<Index>) {
+        prune(node);
+        return following;
+      }
+      node = following;
+      at = end + 1;
+    }
+    return node;
+  }
+
+  // Removes nodes without message, children and cursors, from `node` upwards.
+  void prune(Index node) noexcept {
+    while (node != none<Index> && nodes[node].message == none<Index> &&
+           nodes[node].child == none<Index> && nodes[node].pins == 0) {
+      const Index parent = nodes[node].parent;
+      unlink(node);
+      directory.remove(nodes, node);
+      nodes.release(node);
+      node = parent;
+    }
+  }
+
+  // Moves to the next node whose path may match the filter and that ends a match, in depth-first
+  // order; false at the end. The cursor keeps a pin on its node.
+  bool advance(Text filter, RetainedCursor<Index>& cursor) noexcept {
+    bool descend = true;
+    Index node = cursor.node;
+    uint32_t depth = cursor.depth;
+    if (node == none<Index>) {
+      node = first_at(none<Index>, filter, 0);
+      depth = 0;
+    } else {
+      node = step(filter, node, depth, descend);
+    }
+    while (node != none<Index> && !ends_match(filter, node, depth)) {
+      node = step(filter, node, depth, descend);
+    }
+    move(cursor, node, depth);
+    return node != none<Index>;
+  }
+  void stop(RetainedCursor<Index>& cursor) noexcept { move(cursor, none<Index>, 0); }
+
+ private:
+  // Two independent hashes: 64 bits tell siblings apart.
+  struct LevelHash {
+    uint32_t level;
+    uint32_t other;
+  };
+  LevelHash hash_level(Text level) const noexcept {
+    const Bytes bytes = level.bytes();
+    return {hash_bytes(bytes.data(), bytes.size(), seed),
+            hash_bytes(bytes.data(), bytes.size(), ~seed * 0x27D4EB2FU)};
+  }
+  static uint32_t key(Index parent, LevelHash hash) noexcept {
+    const uint32_t mixed = hash.other ^ (static_cast<uint32_t>(parent) * 0x85EBCA6BU);
+    return mixed ^ (mixed >> 15);
+  }
+  Index child(Index parent, LevelHash hash) const noexcept {
+    const uint32_t wanted = key(parent, hash);
+    Index node = directory.first(wanted);
+    while (node != none<Index> && (nodes[node].hash != wanted || nodes[node].level != hash.level ||
+                                   nodes[node].parent != parent)) {
+      node = nodes[node].next;
+    }
+    return node;
+  }
+  Index& first_child(Index parent) noexcept {
+    return parent == none<Index> ? root_child : nodes[parent].child;
+  }
+  Index add(Index parent, LevelHash level) noexcept {
+    const Index node = nodes.allocate();
+    if (node == none<Index>) { return node; }
+    RetainedNode<Index>& fresh = nodes[node];
+    fresh.parent = parent;
+    fresh.level = level.level;
+    fresh.hash = key(parent, level);
+    Index& head = first_child(parent);
+    fresh.sibling = head;
+    if (head != none<Index>) { nodes[head].previous_sibling = node; }
+    head = node;
+    directory.insert(nodes, node);
+    return node;
+  }
+  void unlink(Index node) noexcept {
+    const RetainedNode<Index>& gone = nodes[node];
+    if (gone.previous_sibling != none<Index>) {
+      nodes[gone.previous_sibling].sibling = gone.sibling;
+    } else {
+      first_child(gone.parent) = gone.sibling;
+    }
+    if (gone.sibling != none<Index>) {
+      nodes[gone.sibling].previous_sibling = gone.previous_sibling;
+    }
+  }
+
+  // The filter's level at a depth; behind a '#' all deeper levels are '#' too.
+  static Text level_at(Text filter, uint32_t depth, bool& beyond) noexcept {
+    uint32_t at = 0;
+    beyond = false;
+    for (uint32_t i = 0;; ++i) {
+      const uint32_t end = level_end(filter, at);
+      const Text level(filter.data() + at, end - at);
+      if (i == depth || (level.size() == 1 && level[0] == '#')) { return level; }
+      if (end >= filter.size()) {
+        beyond = true;
+        return Text();
+      }
+      at = end + 1;
+    }
+  }
+  // The first child of `parent` that the filter's level at `depth` admits.
+  Index first_at(Index parent, Text filter, uint32_t depth) noexcept {
+    bool beyond = false;
+    const Text level = level_at(filter, depth, beyond);
+    if (beyond) { return none<Index>; }
+    return level_kind(level) == LevelKind::literal ? child(parent, hash_level(level))
+                                                   : first_child(parent);
+  }
+  Index step(Text filter, Index node, uint32_t& depth, bool descend) noexcept {
+    if (descend) {
+      const Index below = first_at(node, filter, depth + 1);
+      if (below != none<Index>) {
+        depth += 1;
+        return below;
+      }
+    }
+    while (node != none<Index>) {
+      bool beyond = false;
+      const Text level = level_at(filter, depth, beyond);
+      if (level_kind(level) != LevelKind::literal && nodes[node].sibling != none<Index>) {
+        return nodes[node].sibling;
+      }
+      node = nodes[node].parent;
+      depth -= node == none<Index> ? 0U : 1U;
+    }
+    return node;
+  }
+  bool ends_match(Text filter, Index node, uint32_t depth) const noexcept {
+    if (nodes[node].message == none<Index>) { return false; }
+    bool beyond = false;
+    level_at(filter, depth + 1, beyond);
+    if (beyond) {
+      return true;  // the filter's last level
+    }
+    bool more = false;
+    const Text level = level_at(filter, depth + 1, more);
+    return level.size() == 1 && level[0] == '#';
+  }
+  void move(RetainedCursor<Index>& cursor, Index node, uint32_t depth) noexcept {
+    if (node != none<Index>) { nodes[node].pins = static_cast<uint16_t>(nodes[node].pins + 1); }
+    const Index left = cursor.node;
+    cursor.node = node;
+    cursor.depth = static_cast<uint16_t>(depth);
+    if (left != none<Index>) {
+      nodes[left].pins = static_cast<uint16_t>(nodes[left].pins - 1);
+      prune(left);
+    }
+  }
+};
+}  // namespace detail
+
+// >> 14. broker engine — connections, sessions, routing, queues, wills, expiry, output
+
+/// Names a connection for as long as it lasts; a slot used again has another generation.
+struct ConnectionId {
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+
+  friend constexpr bool operator==(ConnectionId a, ConnectionId b) noexcept {
+    return a.slot == b.slot && a.generation == b.generation;
+  }
+  friend constexpr bool operator!=(ConnectionId a, ConnectionId b) noexcept { return !(a == b); }
+};
+
+/// What is compiled. Derive from it and hide members with `false` to leave things out; a packet
+/// that asks for what is left out is answered as the specification says.
+struct AllFeatures {
+  static constexpr bool v3_1 = true;
+  static constexpr bool v3_1_1 = true;
+  static constexpr bool v5 = true;
+  static constexpr bool qos_2 = true;
+  static constexpr bool retained = true;
+  static constexpr bool wills = true;
+  static constexpr bool shared_subscriptions = true;
+  static constexpr bool topic_aliases = true;
+};
+
+/// A client as the policy sees it. Views live until the call returns.
+struct ClientView {
+  ConnectionId connection;
+  Text client_id;
+  Version version = Version::v5;
+};
+
+/// What a policy says to a CONNECT or AUTH. Strings are copied before the next call.
+struct ConnectAnswer {
+  ReasonCode reason = ReasonCode::success;  ///< continue_authentication: send AUTH and wait
+  bool later = false;                       ///< answer_connect() will be called; overrides `reason`
+  Text topic_prefix;                        ///< put before topics of this client, hidden from it
+  Text response_information;                ///< v5, when the client asked for it
+  Text reason_string;                       ///< v5
+  Text server_reference;                    ///< v5, with use_another_server and server_moved
+  Bytes authentication_data;                ///< v5, in AUTH or CONNACK
+};
+
+/// What a policy says to a PUBLISH.
+struct PublishAnswer {
+  ReasonCode reason = ReasonCode::success;
+  bool later = false;  ///< QoS > 0 only: answer_publish() will be called
+};
+
+/// Why a connection ended.
+struct Disconnection {
+  ReasonCode reason = ReasonCode::success;  ///< of the DISCONNECT sent or received
+  Error error = Error::none;                ///< what a peer broke, or link_closed
+  bool by_client = false;                   ///< a DISCONNECT arrived
+};
+
+/// The default policy: everybody may do everything; no enhanced authentication.
+struct AllowAll {
+  /// False: on_publish(), on_deliver() are never called and cost nothing.
+  static constexpr bool filters_publish() noexcept { return false; }
+  static constexpr bool filters_delivery() noexcept { return false; }
+
+  void on_connect(ConnectionId, const Connect& connect, ConnectAnswer& answer) noexcept {
+    if (connect.properties.has(PropertyId::authentication_method)) {
+      answer.reason = ReasonCode::bad_authentication_method;  // [MQTT-4.12.0-1]
+    }
+  }
+  void on_authenticate(const ClientView&, const Auth&, ConnectAnswer& answer) noexcept {
+    answer.reason = ReasonCode::bad_authentication_method;
+  }
+  void on_publish(const ClientView&, const Publish&, PublishAnswer&) noexcept {}
+  ReasonCode on_subscribe(const ClientView&, const Subscription&) noexcept {
+    return ReasonCode::success;
+  }
+  bool on_deliver(const ClientView&, Text) noexcept { return true; }
+  void on_connected(const ClientView&, const Connect&) noexcept {}
+  void on_disconnected(const ClientView&, const Disconnection&) noexcept {}
+  void on_session_ended(Text) noexcept {}
+};
+
+/// One durable change. Which fields count depends on the type; views live until append() returns.
+struct JournalRecord {
+  enum class Type : uint8_t {
+    session,       ///< session, text = client id, number = expiry interval, flags = version
+    detached,      ///< session, expires_at (wall clock, seconds)
+    session_end,   ///< session
+    subscribe,     ///< session, text = filter, number = identifier, flags = options byte
+    unsubscribe,   ///< session, text = filter
+    message,       ///< message, text = topic, bytes = properties, number = payload size, flags,
+                   ///< expires_at (0: never)
+    payload,       ///< message, bytes: the next part of its payload
+    queue,         ///< session, message, number = identifier, flags: queued for the client
+    send,          ///< session, message, packet_id: about to be sent under this id
+    release,       ///< session, packet_id: PUBREC came, the message is gone
+    done,          ///< session, message, packet_id: acknowledged, or dropped
+    receive,       ///< session, message, packet_id: QoS 2 taken from the client
+    deliver,       ///< session, packet_id: its PUBREL came
+    retain,        ///< message: retained under its topic
+    retain_clear,  ///< text = topic
+    will,          ///< session, message, number = delay
+    will_clear     ///< session
+  };
+  Type type{};
+  uint8_t flags = 0;
+  uint16_t packet_id = 0;
+  uint32_t session = 0;
+  uint32_t number = 0;
+  uint64_t message = 0;
+  uint32_t expires_at = 0;
+  Text text;
+  Bytes bytes;
+};
+
+/// The default journal: nothing survives. Another one has `enabled = true`,
+/// `uint64_t append(const JournalRecord&)`, which returns the record's sequence number (counting
+/// up from 1), and `uint32_t wall_clock_s()`. The engine calls append() in the order of changes;
+/// the owner calls BrokerEngine::durable() when a sequence number is safe.
+struct NoJournal {
+  static constexpr bool enabled = false;
+  uint64_t append(const JournalRecord&) noexcept { return 0; }
+  uint32_t wall_clock_s() noexcept { return 0; }
+};
+
+/// Types of a broker. Derive and hide to change one.
+struct BrokerConfig {
+  using Index = uint32_t;  ///< or uint16_t: halves the tables, at most 32,767 of anything
+  using Features = AllFeatures;
+  using Policy = AllowAll;
+  using Journal = NoJournal;
+};
+
+/// Counters since start; they wrap.
+struct BrokerStatistics {
+  uint64_t bytes_received = 0;
+  uint64_t bytes_sent = 0;
+  uint64_t packets_received = 0;
+  uint64_t packets_sent = 0;
+  uint64_t publish_received = 0;
+  uint64_t publish_sent = 0;
+  uint64_t publish_dropped = 0;  ///< a queue or the store was full, or the packet too large
+  uint64_t messages_expired = 0;
+  uint32_t connections = 0;  ///< now
+  uint32_t connections_total = 0;
+  uint32_t sessions = 0;  ///< now, with and without a link
+  uint32_t sessions_expired = 0;
+  uint32_t subscriptions = 0;         ///< now
+  uint32_t shared_subscriptions = 0;  ///< now
+  uint32_t retained = 0;              ///< now
+  uint32_t stored = 0;                ///< messages in blocks now
+  uint32_t blocks = 0;                ///< small blocks in use
+  uint32_t large_blocks = 0;
+  uint32_t text_blocks = 0;
+  uint32_t filter_nodes = 0;
+  uint32_t retained_nodes = 0;
+};
+
+namespace detail {
+enum class LinkState : uint8_t {
+  opening,         // CONNECT has not come
+  deciding,        // the policy answers later
+  authenticating,  // AUTH is awaited
+  open,
+  closing,  // what is queued goes out, then the port hangs up
+  gone      // the port has reported the end; the slot is freed at the end of the turn
+};
+
+// Link::flags
+constexpr uint16_t flag_due = 0x0001;           // on the due list
+constexpr uint16_t flag_in_turn = 0x0002;       // its queue refers to the arena
+constexpr uint16_t flag_blocked = 0x0004;       // the transport took less than offered
+constexpr uint16_t flag_paused = 0x0008;        // a PUBLISH waits for a full subscriber
+constexpr uint16_t flag_head_session = 0x0020;  // the packet cut by a short write is the session's
+constexpr uint16_t flag_large = 0x0040;         // `rx` is a message whose payload still comes
+constexpr uint16_t flag_discard = 0x0080;       // the rest of a PUBLISH is dropped
+constexpr uint16_t flag_no_problem_info = 0x0100;
+constexpr uint16_t flag_force = 0x0400;         // hang up whatever is still queued
+constexpr uint16_t flag_gated = 0x0800;         // on the list of links with held answers
+constexpr uint16_t flag_connack_held = 0x1000;  // nothing may precede the CONNACK
+constexpr uint16_t flag_reauthenticating = 0x2000;
+constexpr uint16_t flag_head_known = 0x8000;   // the cut packet's alias stands for its topic
+constexpr uint16_t flag_expiry_zero = 0x4000;  // CONNECT's session expiry was 0
+
+template <typename Index>
+struct BrokerLink {
+  Index next = none<Index>;  // free or gone
+  Index next_due = none<Index>;
+  Index next_turn = none<Index>;
+  Index session = none<Index>;
+  Index extra = none<Index>;     // block of a LinkExtra
+  Index order = 0;               // of the next entry in either queue
+  Queue<Index> queue;            // answers and QoS 0
+  QueuePlace<Index> turn_place;  // first entry of this turn
+  Chain<Index> rx;               // an unfinished packet, packets that wait, or a message
+  uint32_t generation = 0;
+  uint32_t rx_missing = 0;        // payload bytes of a large PUBLISH still to come
+  uint16_t waiting = 0;           // QoS 0 messages in blocks
+  uint32_t head_offset = 0;       // bytes of the first packet already sent
+  uint32_t head_expiry_s = 0;     // the expiry interval in it
+  uint32_t packet_bytes_max = 0;  // the client's maximum packet size
+  Tick last_rx = 0;
+  Tick since = 0;  // begin of the state, of the unfinished packet, of a pause
+  uint16_t keep_alive_s = 0;
+  uint16_t send_limit = 0;  // QoS > 0 under way to the client
+  uint16_t received = 0;    // QoS > 0 under way from the client
+  uint16_t alias_max = 0;   // aliases we may set
+  uint16_t head_alias = 0;  // the alias in the cut packet
+  uint16_t flags = 0;
+  LinkState state = LinkState::opening;
+  Version version = Version::v3_1_1;
+
+  bool has(uint16_t flag) const noexcept { return (flags & flag) != 0; }
+  void set(uint16_t flag) noexcept { flags = static_cast<uint16_t>(flags | flag); }
+  void clear(uint16_t flag) noexcept { flags = static_cast<uint16_t>(flags & ~flag); }
+};
+
+// What few links need, in a block of its own.
+template <typename Index>
+struct LinkExtra {
+  Index prefix = none<Index>;       // text
+  Index method = none<Index>;       // text
+  Index aliases_in = none<Index>;   // blocks of text handles
+  Index aliases_out = none<Index>;  // a block of OutAlias
+  Index retained = none<Index>;     // block of a RetainedTask
+  Index next_gated = none<Index>;
+  Index publishes = none<Index>;  // block of the first HeldPublish
+  Index waiting = none<Index>;    // a large message that waits for a full subscriber
+  Chain<Index> connect;           // the CONNECT while it is being decided
+  Queue<Index> answers;           // wait for the journal
+};
+
+// A topic alias we have set or are about to set.
+template <typename Index>
+struct OutAlias {
+  uint32_t hash;
+  Index text;
+  bool established;  // the packet that set it is out
+  bool pending;      // a packet that sets it is in this fill()
+};
+
+// A retained delivery that waits for room.
+template <typename Index>
+struct RetainedTask {
+  Index next;
+  Index subscription;
+  RetainedCursor<Index> cursor;
+};
+
+// A PUBLISH whose policy answers later, or that comes behind one.
+template <typename Index>
+struct HeldPublish {
+  Index next;
+  Index message;
+  uint16_t packet_id;
+  bool decided;
+  ReasonCode reason;
+  Tick since;
+};
+
+// Session::flags
+constexpr uint8_t session_resumable = 0x01;    // survives its link
+constexpr uint8_t session_in_turn = 0x02;      // its queue refers to the arena
+constexpr uint8_t session_ended = 0x04;        // freed at the end of the turn
+constexpr uint8_t session_routed_link = 0x08;  // the last route's entry is in the link's queue
+constexpr uint8_t session_ids_met = 0x20;      // new ids have come round to those under way
+constexpr uint8_t session_journaled = 0x10;    // the journal knows it
+
+template <typename Index>
+struct Session {
+  Index next = none<Index>;  // in the directory of client ids
+  Index next_turn = none<Index>;
+  Index id = none<Index>;  // text
+  Index link = none<Index>;
+  Index subscriptions = none<Index>;  // list
+  Index received = none<Index>;       // blocks of QoS 2 messages from the client
+  Index will = none<Index>;           // message
+  Queue<Index> queue;                 // QoS > 0, and QoS 0 kept for a missing link
+  QueuePlace<Index> send;             // the next to send
+  QueuePlace<Index> turn_place;       // first entry of this turn
+  uint32_t hash = 0;
+  uint32_t queued = 0;  // not yet sent
+  uint32_t expiry_interval_s = 0;
+  uint32_t route = 0;  // the last message routed here
+  Tick expires = never;
+  Tick will_due = never;
+  uint16_t inflight = 0;
+  uint16_t packet_id = 0;  // the last one used
+  uint8_t flags = 0;
+
+  bool has(uint8_t flag) const noexcept { return (flags & flag) != 0; }
+  void set(uint8_t flag) noexcept { flags = static_cast<uint8_t>(flags | flag); }
+  void clear(uint8_t flag) noexcept { flags = static_cast<uint8_t>(flags & ~flag); }
+};
+
+// A QoS 2 message taken from a client and not yet released.
+template <typename Index>
+struct ReceivedMessage {
+  Index message;       // none: refused, or delivered
+  uint16_t packet_id;  // 0: free
+  bool dropped;        // the policy refused it
+};
+
+// A PUBLISH of this turn, as it lies in the arena.
+template <typename Index>
+struct TurnRecord {
+  const uint8_t* packet = nullptr;
+  const uint8_t* topic = nullptr;
+  const uint8_t* properties = nullptr;
+  const uint8_t* payload = nullptr;
+  uint32_t packet_size = 0;
+  uint32_t properties_size = 0;
+  uint32_t payload_size = 0;
+  uint32_t expiry_s = 0;
+  uint32_t reserved_small = 0;  // blocks held back for it
+  uint32_t reserved_large = 0;
+  uint16_t topic_size = 0;
+  uint8_t qos = 0;
+  bool has_expiry = false;
+  bool with_properties = false;  // the packet has v5's form
+  bool verbatim = false;         // the packet may go out as it came
+  Index stored = none<Index>;    // once it is in blocks
+};
+
+// The number of a message in the journal, 0: not there.
+template <bool enabled>
+struct MessageNumber {
+  static constexpr uint64_t number() noexcept { return 0; }
+  void set_number(uint64_t) noexcept {}
+};
+template <>
+struct MessageNumber<true> {
+  uint32_t segment = 0;  // of the journal, in which it was written last
+  uint32_t number_low = 0;
+  uint32_t number_high = 0;
+  uint64_t number() const noexcept { return (uint64_t{number_high} << 32) | number_low; }
+  void set_number(uint64_t value) noexcept {
+    number_low = static_cast<uint32_t>(value);
+    number_high = static_cast<uint32_t>(value >> 32);
+  }
+};
+
+// A message being restored, by its number.
+template <typename Index>
+struct RestoredMessage {
+  Index next = none<Index>;
+  uint32_t hash = 0;  // the lower half of the number
+  uint32_t high = 0;
+  Chain<Index> chain;
+  uint64_t number() const noexcept { return (uint64_t{high} << 32) | hash; }
+};
+
+// In front of a message in blocks: topic, properties and payload follow.
+template <bool journal>
+struct MessageHead : MessageNumber<journal> {
+  uint32_t references = 0;
+  uint32_t payload_size = 0;
+  uint32_t properties_size = 0;
+  uint32_t expiry_s = 0;
+  Tick stored_at = 0;
+  uint16_t topic_size = 0;
+  uint16_t packet_id = 0;  // of the PUBLISH, while its payload comes
+  uint8_t qos = 0;
+  bool retain = false;
+  bool has_expiry = false;
+};
+
+// Where a PUBLISH to be sent takes its parts from.
+template <typename Index>
+struct MessageSource {
+  const TurnRecord<Index>* record = nullptr;  // in the arena, or
+  ChainCursor<Index> cursor;                  // in blocks, at the topic
+  uint32_t topic_size = 0;
+  uint32_t properties_size = 0;
+  uint32_t payload_size = 0;
+  uint32_t expiry_s = 0;  // what is left
+  uint8_t qos = 0;
+  bool has_expiry = false;
+  bool expired = false;
+};
+
+// What a message to be routed will need.
+struct Demand {
+  uint32_t queue_blocks = 0;
+  bool stored = false;    // it must be in blocks at once
+  bool reserved = false;  // it may have to be
+  bool full = false;      // an online subscriber that makes progress has no room
+};
+
+// A PUBLISH on its way in.
+template <typename Index>
+struct IncomingMessage {
+  Text topic;
+  Bytes properties;  // without expiry, alias and subscription ids
+  Bytes payload;
+  uint32_t expiry_s = 0;
+  bool has_expiry = false;
+  Qos qos = Qos::at_most_once;
+  bool retain = false;
+  Index publisher = none<Index>;  // session
+  Index message = none<Index>;    // top bit: turn record; else in blocks, one reference ours
+  Demand demand;
+  bool surveyed = false;
+};
+
+enum class RouteResult : uint8_t { delivered, unmatched, full };
+
+// Collects what one writev() sends.
+struct Gather {
+  Buffer scratch;
+  Span<Bytes> pieces;
+  uint32_t used = 0;   // of scratch
+  uint32_t count = 0;  // of pieces
+  uint32_t size = 0;   // bytes in all
+  Bytes span;          // of the arena, not yet a piece
+
+  static constexpr uint32_t by_reference = 512;
+  static constexpr uint32_t spare_pieces = 3;
+
+  bool has_room(uint32_t bytes) const noexcept {
+    return scratch.size() - used >= bytes && pieces.size() - count > spare_pieces;
+  }
+  void add(Bytes bytes) noexcept {
+    if (bytes.empty()) { return; }
+    size += bytes.size();
+    if (count != 0 && pieces[count - 1].end() == bytes.data()) {
+      pieces[count - 1] = Bytes(pieces[count - 1].data(), pieces[count - 1].size() + bytes.size());
+      return;
+    }
+    pieces[count++] = bytes;
+  }
+  // A packet of the arena; neighbours become one span.
+  void add_packet(Bytes packet) noexcept {
+    if (!span.empty() && span.end() == packet.data()) {
+      span = Bytes(span.data(), span.size() + packet.size());
+      return;
+    }
+    flush();
+    span = packet;
+  }
+  void flush() noexcept {
+    if (span.size() < by_reference && scratch.size() - used >= span.size()) {
+      copy(scratch.data() + used, span.data(), span.size());
+      add_scratch(span.size());
+    } else {
+      add(span);
+    }
+    span = Bytes();
+  }
+  uint8_t* target() const noexcept { return scratch.data() + used; }
+  void add_scratch(uint32_t bytes) noexcept {
+    add(Bytes(scratch.data() + used, bytes));
+    used += bytes;
+  }
+};
+
+constexpr uint32_t uuid_text_size = 36;
+
+constexpr uint32_t scratch_bytes(const BrokerLimits& limits) noexcept {
+  return smaller(limits.control_packet_bytes_max, string_bytes_max);
+}
+
+// Holds the largest packet but PUBLISH, its fixed header included.
+constexpr uint32_t assembly_bytes(const BrokerLimits& limits) noexcept {
+  return limits.control_packet_bytes_max + 5;
+}
+
+// The consumers of a broker's memory, in the order in which they lie there.
+enum class Part : uint8_t {
+  links,
+  sessions,
+  client_heads,
+  subscriptions,
+  filters,
+  filter_nodes,
+  filter_heads,
+  matches,
+  level_hashes,
+  walk_stack,
+  retained_nodes,
+  retained_heads,
+  blocks,
+  large_blocks,
+  text_blocks,
+  turn_records,
+  timer_heap,
+  timer_places,
+  timer_ticks,
+  texts_scratch,
+  topic_scratch,
+  assembly,
+  restored,
+  restored_heads,
+  end
+};
+
+template <typename Config>
+constexpr uint64_t part_bytes(const BrokerLimits& limits, Part part) noexcept {
+  using Index = typename Config::Index;
+  const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
+  const uint64_t retained = Config::Features::retained ? limits.retained_nodes : 0;
+  const uint64_t restored = Config::Journal::enabled ? limits.blocks : 0;
+  switch (part) {
+    case Part::links: return limits.connections * uint64_t{sizeof(BrokerLink<Index>)};
+    case Part::sessions: return limits.sessions * uint64_t{sizeof(Session<Index>)};
+    case Part::client_heads: return limits.sessions * uint64_t{sizeof(Index)};
+    case Part::subscriptions:
+      return limits.subscriptions * uint64_t{sizeof(SubscriptionSlot<Index>)};
+    case Part::filters: return limits.filters * uint64_t{sizeof(Filter<Index>)};
+    case Part::filter_nodes: return limits.filter_nodes * uint64_t{sizeof(FilterNode<Index>)};
+    case Part::filter_heads: return limits.filter_nodes * uint64_t{sizeof(Index)};
+    case Part::matches: return limits.filters * uint64_t{sizeof(Index)};
+    case Part::level_hashes: return limits.topic_levels_max * uint64_t{sizeof(uint32_t)};
+    case Part::walk_stack: return (limits.topic_levels_max + uint64_t{2}) * 2 * sizeof(Index);
+    case Part::retained_nodes: return retained * sizeof(RetainedNode<Index>);
+    case Part::retained_heads: return larger(retained, uint64_t{1}) * sizeof(Index);
+    case Part::blocks: return uint64_t{limits.blocks} * limits.block_bytes;
+    case Part::large_blocks: return uint64_t{limits.large_blocks} * limits.large_block_bytes;
+    case Part::text_blocks: return uint64_t{limits.text_blocks} * limits.text_block_bytes;
+    case Part::turn_records: return limits.turn_records * uint64_t{sizeof(TurnRecord<Index>)};
+    case Part::timer_heap:
+    case Part::timer_places: return timers * sizeof(Index);
+    case Part::timer_ticks: return timers * sizeof(Tick);
+    case Part::texts_scratch:
+    case Part::topic_scratch: return scratch_bytes(limits);
+    case Part::assembly: return assembly_bytes(limits);
+    case Part::restored: return restored * sizeof(RestoredMessage<Index>);
+    case Part::restored_heads: return restored * sizeof(Index);
+    case Part::end: break;
+  }
+  return 0;
+}
+
+template <typename Config>
+constexpr uint64_t part_offset(const BrokerLimits& limits, Part part) noexcept {
+  uint64_t offset = 0;
+  for (uint8_t i = 0; i < static_cast<uint8_t>(part); ++i) {
+    offset += rounded(part_bytes<Config>(limits, static_cast<Part>(i)));
+  }
+  return offset;
+}
+}  // namespace detail
+
+/// Bytes of memory BrokerEngine::start() needs for these limits.
+template <typename Config = BrokerConfig>
+constexpr uint64_t broker_bytes(const BrokerLimits& limits) noexcept {
+  return detail::part_offset<Config>(limits, detail::Part::end);
+}
+
+/// The memory of an engine: broker_bytes(limits) bytes, aligned to 16, which need not be zero.
+struct BrokerMemory {
+  uint8_t* data = nullptr;
+  uint64_t size = 0;
+};
+
+/// The broker: all protocol logic, no I/O. One thread; no call blocks, allocates or calls back into
+/// the engine (a policy must not either). A turn of its owner:
+///
+///     admit() for new connections; receive() what was read; writable(), lost()
+///     tick(now)
+///     while (next_due(id)) { fill(id, …); send the pieces; sent(id, taken); }
+///     end_turn(now)
+///
+/// Set-up: start. Inputs: admit, receive, rx_space, rx_commit, writable, lost, tick, stop,
+/// answer_connect, answer_publish, durable, publish, disconnect. Outputs: next_due, fill, sent,
+/// end_turn, deadline, wants_read, has_output. Bytes given to receive() must stay valid and
+/// writable until end_turn(); the pieces of fill() are valid until sent().
+template <typename Config = BrokerConfig>
+class BrokerEngine {
+ public:
+  using Index = typename Config::Index;
+  using Features = typename Config::Features;
+  using Policy = typename Config::Policy;
+  using Journal = typename Config::Journal;
+
+  /// What fill() gives: the pieces used, their bytes in all, and whether to close the connection
+  /// once these have been offered to the transport.
+  struct Output {
+    uint32_t count = 0;
+    uint32_t size = 0;
+    bool hang_up = false;
+  };
+
+  BrokerEngine(Policy& policy, Journal& journal) noexcept : policy_(&policy), journal_(&journal) {}
+
+  /// `seed`: any random number; guards the hash tables. Errors: buffer_too_small, invalid_limits.
+  Error start(const BrokerLimits& limits, BrokerMemory memory, uint32_t seed, Millis now) noexcept {
+    if (memory.size < broker_bytes<Config>(limits)) { return Error::buffer_too_small; }
+    if (!limits_fit(limits)) { return Error::invalid_limits; }
+    limits_ = limits;
+    random_ = seed | 1;
+    last_ms_ = now;
+    carve(memory.data, seed);
+    // kept for answers: messages may not take the last blocks
+    blocks_.little.keep(answer_blocks());
+    return Error::none;
+  }
+
+  // ---- inputs -------------------------------------------------------------------------------
+
+  /// A connection was accepted. Errors: capacity when all `connections` are in use: close it.
+  Error admit(ConnectionId& id, Millis now) noexcept {
+    advance(now);
+    const Index slot = stopping_ ? none : links_.allocate();
+    if (slot == none) { return Error::buffer_too_small; }
+    timers_.introduce(slot);
+    Link& link = links_[slot];
+    link.generation = ++generation_;
+    link.since = now_;
+    link.last_rx = now_;
+    link.packet_bytes_max = 0xFFFFFFFF;
+    id = id_of(slot);
+    statistics_.connections += 1;
+    statistics_.connections_total += 1;
+    arm(slot);
+    return Error::none;
+  }
+
+  /// Bytes came in. All are taken: parsed in place, what is unfinished kept in blocks. Larger
+  /// than can be kept only while wants_read() says no.
+  void receive(ConnectionId id, Buffer bytes, Millis now) noexcept {
+    advance(now);
+    Link* link = find(id);
+    if (link == nullptr || bytes.empty()) { return; }
+    statistics_.bytes_received += bytes.size();
+    link->last_rx = now_;
+    take_bytes(static_cast<Index>(id.slot), bytes);
+  }
+
+  /// Where the rest of a large PUBLISH wants to be read to: the number of `pieces` set, 0 when
+  /// there is none. What was read there is told by rx_commit() before receive().
+  uint32_t rx_space(ConnectionId id, Span<Buffer> pieces) noexcept {
+    Link* link = find(id);
+    if (link == nullptr || !link->has(flag_large) || link->rx_missing == 0 || pieces.empty()) {
+      return 0;
+    }
+    const Buffer space = blocks_.space(link->rx, link->rx_missing);
+    pieces[0] = space;
+    return space.empty() ? 0 : 1;
+  }
+  void rx_commit(ConnectionId id, uint32_t size, Millis now) noexcept {
+    advance(now);
+    Link* link = find(id);
+    if (link == nullptr || size == 0) { return; }
+    statistics_.bytes_received += size;
+    link->last_rx = now_;
+    link->since = now_;
+    blocks_.fill_space(link->rx, size);
+    link->rx_missing -= size;
+    if (link->rx_missing == 0) { finish_large(static_cast<Index>(id.slot)); }
+  }
+
+  /// False: do not read this connection now; it becomes due when that changes.
+  bool wants_read(ConnectionId id) const noexcept {
+    const Link* link = find(id);
+    return link != nullptr && !link->has(flag_paused) && link->state != LinkState::closing &&
+           link->state != LinkState::deciding;
+  }
+
+  /// The transport takes bytes again.
+  void writable(ConnectionId id) noexcept {
+    Link* link = find(id);
+    if (link != nullptr && link->has(flag_blocked)) {
+      link->clear(flag_blocked);
+      mark_due(static_cast<Index>(id.slot));
+    }
+  }
+
+  /// The transport is gone, or has been closed after Output::hang_up.
+  void lost(ConnectionId id, Millis now) noexcept {
+    advance(now);
+    Link* link = find(id);
+    if (link == nullptr) { return; }
+    const Index slot = static_cast<Index>(id.slot);
+    if (link->state != LinkState::closing) {
+      Disconnection why;
+      why.error = Error::link_closed;
+      end_link(slot, why, false);
+    }
+    free_link(slot);
+  }
+
+  /// Lets time pass: keep-alive, expiry, wills, deadlines, paused publishers.
+  void tick(Millis now) noexcept {
+    advance(now);
+    if (wake_) { wake_paused(); }
+    while (detail::reached(now_, timers_.soonest())) {
+      const uint32_t item = timers_.first();
+      if (item < limits_.connections) {
+        on_link_timer(static_cast<Index>(item));
+      } else {
+        on_session_timer(static_cast<Index>(item - limits_.connections));
+      }
+    }
+  }
+
+  /// The server shuts down: 5.0 clients get DISCONNECT 0x8B, all connections become due with
+  /// hang_up. Wills are not published. Nothing is admitted any more.
+  void stop(Millis now) noexcept {
+    advance(now);
+    stopping_ = true;
+    for (Index slot = 0; slot < links_.used(); ++slot) {
+      if (links_[slot].generation != 0 && links_[slot].state < LinkState::closing) {
+        Disconnection why;
+        why.reason = ReasonCode::server_shutting_down;
+        end_link(slot, why, true);
+      }
+    }
+  }
+
+  /// Ends a connection with a DISCONNECT of this code (5.0) and a close.
+  void disconnect(ConnectionId id, ReasonCode reason, Millis now) noexcept {
+    advance(now);
+    const Link* link = find(id);
+    if (link != nullptr && link->state < LinkState::closing) {
+      Disconnection why;
+      why.reason = reason;
+      end_link(static_cast<Index>(id.slot), why, true);
+    }
+  }
+
+  /// The decision a policy put off by ConnectAnswer::later. False: call again after end_turn().
+  bool answer_connect(ConnectionId id, const ConnectAnswer& answer, Millis now) noexcept {
+    advance(now);
+    const Link* link = find(id);
+    if (link == nullptr || link->state != LinkState::deciding) { return true; }
+    return decide_connect(static_cast<Index>(id.slot), answer);
+  }
+
+  /// The decision a policy put off by PublishAnswer::later.
+  void answer_publish(ConnectionId id, uint16_t packet_id, ReasonCode reason, Millis now) noexcept {
+    advance(now);
+    const Link* link = find(id);
+    if (link == nullptr || link->extra == none) { return; }
+    const Index slot = static_cast<Index>(id.slot);
+    for (Index block = extra(slot).publishes; block != none;) {
+      HeldPublish& held = held_at(block);
+      if (held.packet_id == packet_id && !held.decided) {
+        held.decided = true;
+        held.reason = reason;
+        break;
+      }
+      block = held.next;
+    }
+    release_held(slot);
+  }
+
+  /// All journal records up to this sequence number are safe: what waits for them goes out.
+  void durable(uint64_t sequence) noexcept {
+    durable_ = sequence;
+    if constexpr (Journal::enabled) { release_gated(); }
+  }
+
+  /// Publishes a message of the broker's own. Errors: invalid_topic, invalid_packet,
+  /// buffer_too_small.
+  Error publish(const Publish& packet, Millis now) noexcept {
+    advance(now);
+    if (!valid_topic(packet.topic)) { return Error::invalid_topic; }
+    IncomingMessage message;
+    const uint32_t size = packet.properties.size();
+    if (size > detail::scratch_bytes(limits_) ||
+        detail::level_count(packet.topic) > limits_.topic_levels_max) {
+      return Error::invalid_packet;
+    }
+    detail::copy(texts_scratch_, packet.properties.wire().data(), size);
+    filter_properties(Properties(Bytes(texts_scratch_, size)), message);
+    message.topic = packet.topic;
+    message.payload = packet.payload;
+    message.qos = packet.qos;
+    message.retain = packet.retain;
+    message.message = store(message, Claim::ordinary);
+    if (message.message == none) { return Error::buffer_too_small; }
+    const RouteResult result = route(message);
+    unreference(message.message);
+    return result == RouteResult::full ? Error::buffer_too_small : Error::none;
+  }
+
+  // ---- outputs ------------------------------------------------------------------------------
+
+  /// Takes a connection off the list of those with something to send, to close, or whose
+  /// wants_read() has changed.
+  bool next_due(ConnectionId& id) noexcept {
+    while (due_first_ != none) {
+      const Index slot = due_first_;
+      Link& link = links_[slot];
+      due_first_ = link.next_due;
+      link.next_due = none;
+      link.clear(flag_due);
+      if (link.state != LinkState::gone) {
+        id = id_of(slot);
+        return true;
+      }
+    }
+    due_last_ = none;
+    return false;
+  }
+
+  /// What to send now. `scratch` holds at least control_packet_bytes_max + 16 bytes, `pieces` at
+  /// least 8. Then sent() must be told how much was taken, if `size` is not 0.
+  Output fill(ConnectionId id, Buffer scratch, Span<Bytes> pieces) noexcept {
+    Output output;
+    plan_ = Plan();
+    Link* link = find(id);
+    output.hang_up = link != nullptr && link->has(flag_force);
+    if (link == nullptr || output.hang_up) { return output; }
+    Gather gather;
+    gather.scratch = scratch;
+    gather.pieces = pieces;
+    forget_pending_aliases(*link);
+    Walk walk = begin_walk(static_cast<Index>(id.slot));
+    bool full = false;
+    while (Entry* entry = next_entry(walk)) {
+      full = !emit(walk, *entry, gather);
+      if (full) { break; }
+      walk.first = false;
+      plan_.answers += walk.from_session ? 0U : 1U;
+      plan_.messages += walk.from_session ? 1U : 0U;
+    }
+    gather.flush();
+    plan_.size = gather.size;
+    output.count = gather.count;
+    output.size = gather.size;
+    output.hang_up = link->state == LinkState::closing && !full;
+    if (output.size == 0) {
+      commit(static_cast<Index>(id.slot), 0);  // drops what needs no sending
+      run_retained(static_cast<Index>(id.slot), false);
+    }
+    return output;
+  }
+
+  /// The transport took `size` of the bytes of the last fill().
+  void sent(ConnectionId id, uint32_t size) noexcept {
+    Link* link = find(id);
+    if (link == nullptr) { return; }
+    MQTT_ASSERT(size <= plan_.size);
+    statistics_.bytes_sent += size;
+    if (size < plan_.size) { link->set(flag_blocked); }
+    commit(static_cast<Index>(id.slot), size);
+    run_retained(static_cast<Index>(id.slot), false);
+  }
+
+  /// Whether fill() would give bytes.
+  bool has_output(ConnectionId id) noexcept {
+    const Link* link = find(id);
+    if (link == nullptr || link->has(flag_blocked)) { return false; }
+    Walk walk = begin_walk(static_cast<Index>(id.slot));
+    return next_entry(walk) != nullptr;
+  }
+
+  /// After the drain: what is still needed of the arena is stored; its bytes may be reused.
+  void end_turn(Millis now) noexcept {
+    advance(now);
+    while (link_turn_ != none) {
+      const Index slot = link_turn_;
+      Link& link = links_[slot];
+      link_turn_ = link.next_turn;
+      link.clear(flag_in_turn);
+      if (link.state != LinkState::gone) { promote(link.queue, link.turn_place, slot); }
+    }
+    while (session_turn_ != none) {
+      const Index slot = session_turn_;
+      Session& session = sessions_[slot];
+      session_turn_ = session.next_turn;
+      session.clear(session_in_turn);
+      if (session.has(session_ended)) {
+        sessions_.release(slot);
+      } else {
+        promote(session.queue, session.turn_place, none);
+      }
+    }
+    for (Index i = 0; i < records_used_; ++i) {
+      release_record(records_[i]);
+    }
+    records_used_ = 0;
+    assembly_used_ = 0;
+    release_gone();
+  }
+
+  /// When tick() must be called at the latest; the largest number when nothing is due.
+  Millis deadline() const noexcept {
+    const Tick soonest = timers_.soonest();
+    if (wake_) { return last_ms_; }
+    if (soonest == detail::never) { return ~Millis{0}; }
+    const uint32_t wait = soonest > now_ ? soonest - now_ : 0;
+    return last_ms_ + Millis{wait} * tick_ms;
+  }
+
+  const BrokerLimits& limits() const noexcept { return limits_; }
+  /// Counters; those that say "now" are brought up to date.
+  const BrokerStatistics& statistics() noexcept {
+    statistics_.sessions = sessions_.count();
+    statistics_.subscriptions = subscriptions_.count();
+    statistics_.blocks = blocks_.little.taken();
+    statistics_.large_blocks = blocks_.big.taken();
+    statistics_.text_blocks = texts_.cells.taken();
+    statistics_.filter_nodes = index_.nodes.count();
+    statistics_.retained_nodes = retained_.nodes.count();
+    return statistics_;
+  }
+  /// The client behind a connection; empty before CONNECT was accepted.
+  ClientView client(ConnectionId id) noexcept {
+    const Link* link = find(id);
+    return link == nullptr || link->session == none ? ClientView() : view(link->session);
+  }
+
+  // ---- surviving a restart ------------------------------------------------------------------
+
+  /// Applies a journal record of an earlier life. In their order, before anything is admitted;
+  /// then restore_done(). Errors: buffer_too_small when a limit is lower than it was.
+  Error restore(const JournalRecord& record, Millis now) noexcept {
+    using Type = JournalRecord::Type;
+    static_assert(Journal::enabled, "restore() needs a Journal");
+    advance(now);
+    restoring_ = true;
+    switch (record.type) {
+      case Type::session: return restore_session(record);
+      case Type::message: return restore_message(record);
+      case Type::payload: {
+        detail::RestoredMessage<Index>* it = restored(record.message);
+        const bool known = it != nullptr;
+        const bool added = known && blocks_.append(it->chain, record.bytes, Claim::ordinary);
+        return known && !added ? Error::buffer_too_small : Error::none;
+      }
+      case Type::retain: {
+        const Index handle = restored_message(record.message);
+        if (handle == none) { return Error::none; }
+        IncomingMessage message = stored_message(handle);
+        return retain(message) ? Error::none : Error::buffer_too_small;
+      }
+      case Type::retain_clear: clear_retained(record.text); return Error::none;
+      case Type::detached:
+      case Type::session_end:
+      case Type::subscribe:
+      case Type::unsubscribe:
+      case Type::queue:
+      case Type::send:
+      case Type::release:
+      case Type::done:
+      case Type::receive:
+      case Type::deliver:
+      case Type::will:
+      case Type::will_clear: return restore_for_session(record);
+    }
+    return Error::none;
+  }
+
+  /// All records have been applied. Sessions that had a link count as having lost it now.
+  void restore_done(Millis now) noexcept {
+    advance(now);
+    restoring_ = false;
+    for (Index i = 0; i < restored_.used(); ++i) {
+      if (restored_[i].chain.first != none) {
+        restored_heads_.remove(restored_, i);
+        unreference(restored_[i].chain.first);
+        restored_.release(i);
+      }
+    }
+    for (Index slot = 0; slot < sessions_.used(); ++slot) {
+      Session& session = sessions_[slot];
+      if (session.id != none) {
+        session.send = Place();
+        session.inflight = 0;
+        if (session.will != none) {
+          session.will_due = detail::after_seconds(now_, will_delay_s(session));
+        }
+        arm_session(slot);
+      }
+    }
+  }
+
+  /// Where a snapshot stands.
+  struct Snapshot {
+    uint8_t phase = 0;  ///< 0 not begun, 1 sessions, 2 retained messages, 3 done
+    Index next = 0;
+  };
+  /// Gives the records that make up one session or retained message to `sink(const
+  /// JournalRecord&)`; false when there is nothing left. Between calls the engine goes on: what
+  /// changes meanwhile is written to the journal as always, and both together restore the state.
+  template <typename Sink>
+  bool snapshot(Snapshot& cursor, Sink&& sink) noexcept {
+    static_assert(Journal::enabled, "snapshot() needs a Journal");
+    if (cursor.phase == 0) {
+      segment_ += 1;  // messages are written again
+      cursor.phase = 1;
+    }
+    while (cursor.phase == 1) {
+      if (cursor.next >= sessions_.used()) {
+        cursor.phase = 2;
+        cursor.next = 0;
+        break;
+      }
+      const Index slot = cursor.next++;
+      if (sessions_[slot].id != none && journaled(slot)) {
+        emit_session(slot, sink);
+        return true;
+      }
+    }
+    while (Features::retained && cursor.next < retained_.nodes.used()) {
+      const Index message = retained_.nodes[cursor.next++].message;
+      if (message != none) {
+        JournalRecord record = record_for(JournalRecord::Type::retain, 0);
+        record.message = emit_message(message, sink);
+        sink(record);
+        return true;
+      }
+    }
+    cursor.phase = 3;
+    return false;
+  }
+
+  /// Whether counters and queues agree: for tests, after each step. Walks over everything.
+  bool check_invariants() noexcept {
+    bool good = true;
+    for (Index slot = 0; slot < sessions_.used(); ++slot) {
+      Session& session = sessions_[slot];
+      if (session.id == none) { continue; }
+      uint32_t unsent = 0;
+      Place place;
+      while (const Entry* entry = queues_.at(session.queue, place)) {
+        place.at = static_cast<uint16_t>(place.at + 1);
+        const bool message = entry->kind == EntryKind::turn || entry->kind == EntryKind::stored;
+        unsent += message && (entry->flags & detail::entry_sent) == 0 ? 1U : 0U;
+        good = good && (entry->kind != EntryKind::stored || head(entry->message).references != 0);
+      }
+      good = good && unsent == session.queued;
+      good = good && (session.link == none || links_[session.link].session == slot);
+      good = good && find_session(texts_.view(session.id, texts_scratch_)) == slot;
+    }
+    for (Index slot = 0; slot < links_.used(); ++slot) {
+      Link& link = links_[slot];
+      uint32_t waiting = 0;
+      Place place;
+      while (const Entry* entry = queues_.at(link.queue, place)) {
+        place.at = static_cast<uint16_t>(place.at + 1);
+        waiting += entry->kind == EntryKind::stored ? 1U : 0U;
+      }
+      good = good && waiting == link.waiting;
+      good = good && (link.session == none || sessions_[link.session].link == slot);
+      good = good && (link.state != LinkState::open || link.session != none);
+    }
+    return good && blocks_.little.taken() <= limits_.blocks;
+  }
+
+ private:
+  using Link = detail::BrokerLink<Index>;
+  using LinkExtra = detail::LinkExtra<Index>;
+  using LinkState = detail::LinkState;
+  using Session = detail::Session<Index>;
+  using Entry = detail::Entry<Index>;
+  using EntryKind = detail::EntryKind;
+  using Queue = detail::Queue<Index>;
+  using Place = detail::QueuePlace<Index>;
+  using Chain = detail::Chain<Index>;
+  using Cursor = detail::ChainCursor<Index>;
+  using Filter = detail::Filter<Index>;
+  using SubscriptionSlot = detail::SubscriptionSlot<Index>;
+  using RetainedTask = detail::RetainedTask<Index>;
+  using RetainedCursor = detail::RetainedCursor<Index>;
+  using OutAlias = detail::OutAlias<Index>;
+  using HeldPublish = detail::HeldPublish<Index>;
+  using ReceivedMessage = detail::ReceivedMessage<Index>;
+  using TurnRecord = detail::TurnRecord<Index>;
+  using MessageHead = detail::MessageHead<Journal::enabled>;
+  using MessageSource = detail::MessageSource<Index>;
+  using IncomingMessage = detail::IncomingMessage<Index>;
+  using RouteResult = detail::RouteResult;
+  using Gather = detail::Gather;
+  using Claim = detail::Claim;
+  using Tick = detail::Tick;
+
+  static constexpr Index none = detail::none<Index>;
+  static constexpr Index top_bit = detail::top_bit<Index>;
+  static constexpr Millis tick_ms = 1000 / detail::ticks_per_second;
+  static constexpr uint32_t inline_payload_max = 4096;  // larger ones go by reference
+  static constexpr uint32_t large_publish_min = 2048;   // smaller ones are kept raw till whole
+  static constexpr uint32_t memo_bytes = 256;
+  static constexpr uint32_t retained_slice = 64;
+
+  // A packet cannot be finished: what to do with the rest of the bytes.
+  enum class Step : uint8_t { proceed, pause, stop };
+
+  // What one fill() gave.
+  struct Plan {
+    uint32_t answers = 0;   // whole packets from the link's queue
+    uint32_t messages = 0;  // and from the session's
+    uint32_t size = 0;
+    bool partial = false;  // the last packet is not whole
+  };
+
+  // A reader of both queues of a connection, in the order of their entries.
+  struct Walk {
+    Index link = none;
+    Index session = none;
+    Place answers;
+    Place messages;
+    Entry* answer = nullptr;  // the next of each, once it has been looked at
+    Entry* message = nullptr;
+    uint32_t inflight = 0;
+    bool more_answers = true;
+    bool more_messages = false;
+    bool first = true;
+    bool from_session = false;
+  };
+
+  // How a PUBLISH is written for one client.
+  struct Shape {
+    uint32_t topic_size = 0;
+    uint32_t properties_size = 0;
+    uint32_t remaining = 0;
+    uint32_t head_size = 0;  // all but the payload
+    uint16_t alias = 0;
+    bool known = false;  // the client has the alias: no topic
+    bool with_properties = false;
+  };
+
+  static_assert(sizeof(LinkExtra) <= 60, "fits the smallest block");
+  static_assert(sizeof(Index) != 4 || sizeof(Link) <= 136, "an idle connection is cheap");
+  static_assert(sizeof(Index) != 4 || sizeof(Session) <= 112, "an idle session is cheap");
+  static_assert(sizeof(Entry) == (sizeof(Index) == 4 ? 16 : 12), "many of them");
+
+  // ---- memory and time ----------------------------------------------------------------------
+
+  static bool limits_fit(const BrokerLimits& limits) noexcept {
+    const uint64_t most = top_bit - 1;
+    const uint32_t counts[] = {limits.connections,
+                               limits.sessions,
+                               limits.subscriptions,
+                               limits.filters,
+                               limits.filter_nodes,
+                               limits.retained_nodes,
+                               limits.blocks,
+                               limits.large_blocks,
+                               limits.text_blocks,
+                               limits.turn_records,
+                               limits.connections + limits.sessions};
+    for (const uint32_t count : counts) {
+      if (count > most) { return false; }
+    }
+    const bool sizes = limits.block_bytes % 8 == 0 && limits.block_bytes >= 64 &&
+                       limits.block_bytes <= 2048 && limits.text_block_bytes % 8 == 0 &&
+                       limits.text_block_bytes >= 16 && limits.text_block_bytes <= 2048 &&
+                       limits.large_block_bytes % 8 == 0 && limits.large_block_bytes <= 65536 &&
+                       (limits.large_blocks == 0 || limits.large_block_bytes >= 1024);
+    return sizes && limits.connections != 0 && limits.sessions != 0 && limits.filters != 0 &&
+           limits.filter_nodes != 0 && limits.topic_levels_max != 0 && limits.blocks >= 4 &&
+           limits.control_packet_bytes_max >= 128 && limits.receive_maximum != 0 &&
+           limits.inflight_max != 0;
+  }
+
+  uint32_t answer_blocks() const noexcept {
+    return detail::smaller(limits_.blocks / 4, limits_.connections / 8 + 2);
+  }
+
+  void carve(uint8_t* memory, uint32_t seed) noexcept {
+    using detail::Part;
+    const auto at = [this, memory](Part part) {
+      return memory + detail::part_offset<Config>(limits_, part);
+    };
+    links_.start(at(Part::links), limits_.connections);
+    sessions_.start(at(Part::sessions), limits_.sessions);
+    clients_.start(at(Part::client_heads), limits_.sessions);
+    subscriptions_.start(at(Part::subscriptions), limits_.subscriptions);
+    texts_scratch_ = at(Part::texts_scratch);
+    topic_scratch_ = at(Part::topic_scratch);
+    index_.filters.start(at(Part::filters), limits_.filters);
+    index_.nodes.start(at(Part::filter_nodes), limits_.filter_nodes);
+    index_.directory.start(at(Part::filter_heads), limits_.filter_nodes);
+    index_.texts = &texts_;
+    index_.scratch = texts_scratch_;
+    index_.level_hashes = reinterpret_cast<uint32_t*>(at(Part::level_hashes));
+    index_.stack = reinterpret_cast<Index*>(at(Part::walk_stack));
+    index_.levels_max = limits_.topic_levels_max;
+    index_.seed = seed;
+    matches_ = reinterpret_cast<Index*>(at(Part::matches));
+    if constexpr (Features::retained) {
+      retained_.nodes.start(at(Part::retained_nodes), limits_.retained_nodes);
+      retained_.directory.start(at(Part::retained_heads), limits_.retained_nodes);
+      retained_.seed = seed;
+    }
+    blocks_.little.start(at(Part::blocks), limits_.blocks, limits_.block_bytes);
+    blocks_.big.start(at(Part::large_blocks), limits_.large_blocks, limits_.large_block_bytes);
+    texts_.cells.start(at(Part::text_blocks), limits_.text_blocks, limits_.text_block_bytes);
+    queues_.start(blocks_.little);
+    records_ = reinterpret_cast<TurnRecord*>(at(Part::turn_records));
+    timers_.start(at(Part::timer_heap), at(Part::timer_places), at(Part::timer_ticks));
+    assembly_ = at(Part::assembly);
+    if constexpr (Journal::enabled) {
+      restored_.start(at(Part::restored), limits_.blocks);
+      restored_heads_.start(at(Part::restored_heads), limits_.blocks);
+    }
+  }
+
+  void advance(Millis now) noexcept {
+    while (now > last_ms_ && now - last_ms_ >= tick_ms) {
+      const Millis gap = now - last_ms_;
+      const uint32_t part = gap > 0x7FFFFFFF ? 0x7FFFFFFF : static_cast<uint32_t>(gap);
+      const uint32_t ticks = part / static_cast<uint32_t>(tick_ms);
+      now_ += ticks;
+      last_ms_ += Millis{ticks} * tick_ms;
+    }
+  }
+
+  uint32_t random() noexcept {  // xorshift: for client ids only
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 17;
+    random_ ^= random_ << 5;
+    return random_;
+  }
+
+  uint32_t assembly_left() const noexcept {
+    return detail::assembly_bytes(limits_) - assembly_used_;
+  }
+  uint8_t* assemble(uint32_t size) noexcept {
+    if (assembly_left() < size) { return nullptr; }
+    uint8_t* memory = assembly_ + assembly_used_;
+    assembly_used_ += size;
+    return memory;
+  }
+
+  // ---- links --------------------------------------------------------------------------------
+
+  ConnectionId id_of(Index slot) const noexcept {
+    return {static_cast<uint32_t>(slot), links_[slot].generation};
+  }
+  Link* find(ConnectionId id) noexcept {
+    return const_cast<Link*>(static_cast<const BrokerEngine*>(this)->find(id));
+  }
+  const Link* find(ConnectionId id) const noexcept {
+    if (id.slot >= links_.used()) { return nullptr; }
+    const Link& link = links_[static_cast<Index>(id.slot)];
+    const bool current = link.generation == id.generation && id.generation != 0;
+    return current && link.state != LinkState::gone ? &link : nullptr;
+  }
+
+  LinkExtra& extra(Index slot) noexcept {
+    return *reinterpret_cast<LinkExtra*>(blocks_.little.data(links_[slot].extra));
+  }
+  // Null when no block is left.
+  LinkExtra* need_extra(Index slot) noexcept {
+    Link& link = links_[slot];
+    if (link.extra == none) {
+      link.extra = blocks_.little.allocate(Claim::answer);
+      if (link.extra == none) { return nullptr; }
+      extra(slot) = LinkExtra();
+    }
+    return &extra(slot);
+  }
+  HeldPublish& held_at(Index block) noexcept {
+    return *reinterpret_cast<HeldPublish*>(blocks_.little.data(block));
+  }
+  RetainedTask& task_at(Index block) noexcept {
+    return *reinterpret_cast<RetainedTask*>(blocks_.little.data(block));
+  }
+
+  void mark_due(Index slot) noexcept {
+    const Link& link = links_[slot];
+    if (!link.has(detail::flag_blocked)) { push_due(slot); }
+  }
+  void push_due(Index slot) noexcept {
+    Link& link = links_[slot];
+    if (link.has(detail::flag_due)) { return; }
+    link.set(detail::flag_due);
+    link.next_due = none;
+    if (due_first_ == none) {
+      due_first_ = slot;
+    } else {
+      links_[due_last_].next_due = slot;
+    }
+    due_last_ = slot;
+  }
+
+  static constexpr uint16_t flag_blocked = detail::flag_blocked;
+  static constexpr uint16_t flag_due = detail::flag_due;
+  static constexpr uint16_t flag_paused = detail::flag_paused;
+  static constexpr uint16_t flag_large = detail::flag_large;
+  static constexpr uint16_t flag_discard = detail::flag_discard;
+  static constexpr uint16_t flag_force = detail::flag_force;
+  static constexpr uint16_t flag_in_turn = detail::flag_in_turn;
+  static constexpr uint8_t session_in_turn = detail::session_in_turn;
+  static constexpr uint8_t session_ended = detail::session_ended;
+
+  void free_link(Index slot) noexcept {
+    Link& link = links_[slot];
+    timers_.cancel(slot);
+    forget_paused(slot);
+    release_extra(slot);
+    clear_queue(link.queue, nullptr);
+    release_rx(link);
+    link.state = LinkState::gone;
+    link.next = gone_;
+    gone_ = slot;
+    statistics_.connections -= 1;
+    if (!link.has(flag_in_turn) && !link.has(flag_due)) { release_gone(); }
+  }
+  // Frees the slots of links that no list holds any more.
+  void release_gone() noexcept {
+    Index slot = gone_;
+    gone_ = none;
+    while (slot != none) {
+      const Index following = links_[slot].next;
+      if (links_[slot].has(flag_in_turn) || links_[slot].has(flag_due)) {
+        links_[slot].next = gone_;
+        gone_ = slot;
+      } else {
+        links_.release(slot);
+      }
+      slot = following;
+    }
+  }
+
+  void release_rx(Link& link) noexcept {
+    if (link.has(flag_large)) {
+      release_unfinished(link);
+    } else {
+      blocks_.clear(link.rx);
+    }
+    link.clear(flag_large | flag_discard);
+    link.rx_missing = 0;
+  }
+
+  void release_extra(Index slot) noexcept {
+    Link& link = links_[slot];
+    if (link.extra == none) { return; }
+    LinkExtra& more = extra(slot);
+    texts_.release(more.prefix);
+    texts_.release(more.method);
+    release_aliases(more);
+    while (more.retained != none) {
+      drop_task(slot, more.retained);
+    }
+    while (more.publishes != none) {
+      drop_held(slot);
+    }
+    if (more.waiting != none) { unreference(more.waiting); }
+    blocks_.clear(more.connect);
+    clear_queue(more.answers, nullptr);
+    forget_gated(slot);
+    blocks_.little.release(link.extra);
+    link.extra = none;
+  }
+
+  void release_aliases(LinkExtra& more) noexcept {
+    for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
+      for (uint32_t i = 0; i < aliases_per_block(); ++i) {
+        texts_.release(alias_cells(block)[i]);
+      }
+    }
+    blocks_.release_chain(more.aliases_in);
+    if (more.aliases_out != none) {
+      for (uint32_t i = 0; i < out_aliases_per_block(); ++i) {
+        texts_.release(out_aliases(more)[i].text);
+      }
+      blocks_.little.release(more.aliases_out);
+    }
+    more.aliases_in = none;
+    more.aliases_out = none;
+  }
+
+  uint32_t prefix_size(const Link& link) noexcept {
+    if (link.extra == none) { return 0; }
+    const LinkExtra& more = *reinterpret_cast<LinkExtra*>(blocks_.little.data(link.extra));
+    return more.prefix == none ? 0 : texts_.size(more.prefix);
+  }
+
+  ClientView view(Index session) noexcept {
+    const Session& it = sessions_[session];
+    ClientView client;
+    client.client_id = texts_.view(it.id, texts_scratch_);
+    if (it.link != none) {
+      client.connection = id_of(it.link);
+      client.version = links_[it.link].version;
+    }
+    return client;
+  }
+
+  void arm(Index slot) noexcept { timers_.set_sooner(slot, link_deadline(slot)); }
+
+  // When something about the link must be looked at.
+  Tick link_deadline(Index slot) noexcept {
+    const Link& link = links_[slot];
+    if (link.state == LinkState::closing) { return detail::after_seconds(link.since, 2); }
+    if (link.state != LinkState::open) {
+      return detail::after_seconds(link.since, limits_.connect_timeout_s);
+    }
+    Tick soonest = detail::never;
+    if (link.keep_alive_s != 0 &&
+        !link.has(flag_paused)) {  // one and a half times [MQTT-3.1.2-22] [MQTT-3.1.2-24]
+      soonest = link.last_rx + link.keep_alive_s * (detail::ticks_per_second * 3 / 2) + 1;
+    }
+    if (link.has(flag_paused)) {
+      soonest = detail::smaller(soonest, link.since + pause_ticks());
+    } else if (link.rx.size != 0 || link.has(flag_large) || link.has(flag_discard)) {
+      soonest =
+          detail::smaller(soonest, detail::after_seconds(link.since, limits_.packet_timeout_s));
+    }
+    if (link.extra != none && extra(slot).publishes != none) {
+      const HeldPublish& held = held_at(extra(slot).publishes);
+      soonest =
+          detail::smaller(soonest, detail::after_seconds(held.since, limits_.policy_timeout_s));
+    }
+    return soonest;
+  }
+  Tick pause_ticks() const noexcept {
+    return limits_.pause_ms / static_cast<uint32_t>(tick_ms) + 1;
+  }
+
+  void on_link_timer(Index slot) noexcept {
+    Link& link = links_[slot];
+    timers_.cancel(slot);
+    const Tick deadline = link_deadline(slot);
+    if (!detail::reached(now_, deadline)) {
+      timers_.set(slot, deadline);
+      return;
+    }
+    if (link.state == LinkState::closing) {
+      give_up(slot);
+      return;
+    }
+    if (link.has(flag_paused) && detail::reached(now_, link.since + pause_ticks())) {
+      retry_paused(slot);
+      return;
+    }
+    if (link.extra != none && extra(slot).publishes != none && expire_held(slot)) { return; }
+    if (link.state == LinkState::deciding) {
+      refuse_connect(slot, ReasonCode::implementation_specific_error, ConnectAnswer());
+    }
+    Disconnection why;
+    why.reason = link.state == LinkState::open ? ReasonCode::keep_alive_timeout
+                                               : ReasonCode::maximum_connect_time;
+    end_link(slot, why, link.state == LinkState::open);
+  }
+
+  // ---- messages in blocks -------------------------------------------------------------------
+
+  MessageHead& head(Index message) noexcept {
+    return *reinterpret_cast<MessageHead*>(blocks_.little.data(message));
+  }
+  Cursor body(Index message) const noexcept { return {message, sizeof(MessageHead)}; }
+
+  // Begins a message: head, topic (behind `prefix`) and properties; the payload is appended by the
+  // caller. One reference is the caller's. An empty chain: no block is left.
+  Chain begin_message(const IncomingMessage& message, uint32_t payload_size, Claim claim) noexcept {
+    Chain chain;
+    chain.first = blocks_.little.allocate(claim);
+    if (chain.first == none) { return chain; }
+    chain.last = chain.first;
+    chain.room = static_cast<uint16_t>(blocks_.little.room() - sizeof(MessageHead));
+    MessageHead& fresh = head(chain.first);
+    fresh = MessageHead();
+    fresh.references = 1;
+    fresh.payload_size = payload_size;
+    fresh.properties_size = message.properties.size();
+    fresh.topic_size = static_cast<uint16_t>(message.topic.size());
+    fresh.expiry_s = message.expiry_s;
+    fresh.has_expiry = message.has_expiry;
+    fresh.stored_at = now_;
+    fresh.qos = level(message.qos);
+    fresh.retain = message.retain;
+    const Bytes properties = message.properties;
+    if (!blocks_.append(chain, message.topic.bytes(), claim, properties.size() + payload_size) ||
+        !blocks_.append(chain, properties, claim, payload_size)) {
+      blocks_.clear(chain);
+    } else {
+      statistics_.stored += 1;
+    }
+    return chain;
+  }
+
+  // none when no block is left.
+  Index store(const IncomingMessage& message, Claim claim) noexcept {
+    Chain chain = begin_message(message, message.payload.size(), claim);
+    if (chain.first != none && !blocks_.append(chain, message.payload, claim)) {
+      blocks_.clear(chain);
+      statistics_.stored -= 1;
+    }
+    return chain.first;
+  }
+
+  void reference(Index message) noexcept { head(message).references += 1; }
+  void unreference(Index message) noexcept {
+    MessageHead& it = head(message);
+    MQTT_ASSERT(it.references != 0);
+    it.references -= 1;
+    if (it.references == 0) {
+      blocks_.release_chain(message);
+      statistics_.stored -= 1;
+    }
+  }
+  void release_unfinished(Link& link) noexcept {
+    blocks_.clear(link.rx);
+    statistics_.stored -= 1;
+  }
+
+  // The topic of a stored message, in topic_scratch_ when it does not lie in one piece.
+  Text stored_topic(Index message) noexcept {
+    Cursor cursor = body(message);
+    const uint32_t size = head(message).topic_size;
+    const Bytes piece = size == 0 ? Bytes() : blocks_.next_bytes(cursor, size);
+    if (piece.size() == size) { return Text(piece); }
+    cursor = body(message);
+    blocks_.copy_out(cursor, topic_scratch_, size);
+    return Text(Bytes(topic_scratch_, size));
+  }
+
+  // A turn record for a PUBLISH in the arena; none when the table is full.
+  Index make_record(const IncomingMessage& message, Bytes packet, bool with_properties,
+                    bool verbatim) noexcept {
+    if (records_used_ == limits_.turn_records) { return none; }
+    TurnRecord& record = records_[records_used_];
+    record.reserved_small = 0;
+    record.reserved_large = 0;
+    record.stored = none;
+    record.packet = packet.data();
+    record.packet_size = packet.size();
+    record.topic = message.topic.bytes().data();
+    record.topic_size = static_cast<uint16_t>(message.topic.size());
+    record.properties = message.properties.data();
+    record.properties_size = message.properties.size();
+    record.payload = message.payload.data();
+    record.payload_size = message.payload.size();
+    record.expiry_s = message.expiry_s;
+    record.has_expiry = message.has_expiry;
+    record.qos = level(message.qos);
+    record.with_properties = with_properties;
+    record.verbatim = verbatim;
+    return static_cast<Index>(records_used_++ | top_bit);
+  }
+  TurnRecord& record_of(Index handle) noexcept {
+    return records_[static_cast<Index>(handle & ~top_bit)];
+  }
+  static bool in_arena(Index handle) noexcept { return (handle & top_bit) != 0; }
+
+  // Puts the record's message into blocks; none when there are none.
+  Index store_record(TurnRecord& record) noexcept {
+    if (record.stored == none) {
+      const bool reserved = record.reserved_small + record.reserved_large != 0;
+      give_back(record);
+      IncomingMessage message;
+      message.topic = Text(Bytes(record.topic, record.topic_size));
+      message.properties = Bytes(record.properties, record.properties_size);
+      message.payload = Bytes(record.payload, record.payload_size);
+      message.expiry_s = record.expiry_s;
+      message.has_expiry = record.has_expiry;
+      message.qos = static_cast<Qos>(record.qos);
+      record.stored = store(message, reserved ? Claim::promised : Claim::ordinary);
+    }
+    return record.stored;
+  }
+  void give_back(TurnRecord& record) noexcept {
+    blocks_.little.give_back(record.reserved_small);
+    blocks_.big.give_back(record.reserved_large);
+    record.reserved_small = 0;
+    record.reserved_large = 0;
+  }
+  void release_record(TurnRecord& record) noexcept {
+    give_back(record);
+    if (record.stored != none) { unreference(record.stored); }
+  }
+
+  // The message's handle once it is in blocks; none when there are none.
+  Index stored_handle(Index message) noexcept {
+    return in_arena(message) ? store_record(record_of(message)) : message;
+  }
+
+  // ---- queues -------------------------------------------------------------------------------
+
+  void release_entry(Entry& entry) noexcept {
+    if ((entry.flags & detail::entry_many_ids) != 0) {
+      blocks_.release_chain(static_cast<Index>(entry.number));
+    }
+    if (entry.kind == EntryKind::stored) {
+      unreference(entry.message);
+    } else if (entry.kind == EntryKind::encoded) {
+      blocks_.release_chain(entry.message);
+    }
+    entry.kind = EntryKind::skip;
+    entry.message = none;
+    entry.number = 0;
+    entry.flags =
+        static_cast<uint8_t>(entry.flags & ~(detail::entry_many_ids | detail::entry_shared));
+  }
+
+  void clear_queue(Queue& queue, Session* owner) noexcept {
+    Place ignored;
+    while (!queue.empty()) {
+      Entry& entry = *queues_.front(queue);
+      release_entry(entry);
+      queues_.pop(queue, ignored, ignored);
+    }
+    if (owner != nullptr) {
+      owner->send = Place();
+      owner->turn_place = Place();
+      owner->queued = 0;
+      owner->inflight = 0;
+    }
+  }
+
+  // Queues an answer; without a block left the link is given up, so that nothing acknowledged is
+  // lost for want of the acknowledgement.
+  void push_answer(Index slot, Entry entry) noexcept {
+    Link& link = links_[slot];
+    if constexpr (Journal::enabled) {
+      if (hold_answer(slot, entry)) { return; }
+    }
+    entry.order = link.order;
+    link.order = static_cast<Index>(link.order + 1);
+    Place place;
+    if (queues_.push(link.queue, entry, Claim::answer, place) == nullptr) {
+      release_entry(entry);
+      give_up(slot);
+      return;
+    }
+    mark_due(slot);
+  }
+  void push_ack(Index slot, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
+    Entry entry;
+    entry.kind = kind;
+    entry.packet_id = packet_id;
+    entry.number = rules(links_[slot].version).properties ? code(reason) : 0;
+    push_answer(slot, entry);
+  }
+
+  // Queues a packet ready for the wire.
+  template <typename Packet>
+  void push_packet(Index slot, const Packet& packet) noexcept {
+    const Link& link = links_[slot];
+    const Buffer target(topic_scratch_, detail::scratch_bytes(limits_));
+    const Result<uint32_t> size = encode(link.version, packet, target);
+    if (!size) { return; }
+    if (size.value > link.packet_bytes_max) {  // [MQTT-3.1.2-24]
+      if (!detail::Same<Packet, Disconnect>::value) { give_up(slot); }
+      return;
+    }
+    Chain chain;
+    if (!blocks_.append(chain, target.first(size.value), Claim::answer)) {
+      blocks_.clear(chain);
+      give_up(slot);
+      return;
+    }
+    push_chain(slot, chain);
+  }
+  void push_chain(Index slot, const Chain& chain) noexcept {
+    if (chain.size > links_[slot].packet_bytes_max) {  // [MQTT-3.1.2-24]
+      Chain unwanted = chain;
+      blocks_.clear(unwanted);
+      give_up(slot);
+      return;
+    }
+    Entry entry;
+    entry.kind = EntryKind::encoded;
+    entry.message = chain.first;
+    entry.number = chain.size;
+    push_answer(slot, entry);
+  }
+
+  void join_turn(Index slot, Link& link, const Place& place) noexcept {
+    if (!link.has(flag_in_turn)) {
+      link.set(flag_in_turn);
+      link.turn_place = place;
+      link.next_turn = link_turn_;
+      link_turn_ = slot;
+    }
+  }
+  void join_turn(Index slot, Session& session, const Place& place) noexcept {
+    if (!session.has(session_in_turn)) {
+      session.set(session_in_turn);
+      session.turn_place = place;
+      session.next_turn = session_turn_;
+      session_turn_ = slot;
+    }
+  }
+
+  // Whether as many QoS 0 messages wait for the link as may.
+  bool waits_enough(const Link& link) const noexcept {
+    return link.waiting == 65535 || (limits_.queued_max != 0 && link.waiting >= limits_.queued_max);
+  }
+  static void count_waiting(Link& link) noexcept {
+    link.waiting = static_cast<uint16_t>(link.waiting + 1);
+  }
+  // An entry leaves the link's queue.
+  static void discount(Link& link, const Entry& entry) noexcept {
+    if (entry.kind == EntryKind::stored) { link.waiting = static_cast<uint16_t>(link.waiting - 1); }
+  }
+
+  // A QoS 0 message for a link; null when dropped.
+  Entry* push_to_link(Index slot, Entry entry) noexcept {
+    Link& link = links_[slot];
+    if (link.has(flag_blocked) && waits_enough(link)) { return nullptr; }
+    entry.order = link.order;
+    Place place;
+    Entry* target = queues_.push(link.queue, entry, Claim::ordinary, place);
+    if (target == nullptr) { return nullptr; }
+    link.order = static_cast<Index>(link.order + 1);
+    if (entry.kind == EntryKind::turn) {
+      join_turn(slot, link, place);
+    } else {
+      reference(entry.message);
+      count_waiting(link);
+    }
+    mark_due(slot);
+    return target;
+  }
+
+  // A message for a session's queue; null when no block is left.
+  Entry* push_to_session(Index index, Entry entry, Claim claim) noexcept {
+    Session& session = sessions_[index];
+    if (session.link != none) {
+      Link& link = links_[session.link];
+      entry.order = link.order;
+      link.order = static_cast<Index>(link.order + 1);
+    }
+    Place place;
+    Entry* target = queues_.push(session.queue, entry, claim, place);
+    if (target == nullptr) { return nullptr; }
+    session.queued += 1;
+    if (entry.kind == EntryKind::turn) {
+      join_turn(index, session, place);
+    } else {
+      reference(entry.message);
+    }
+    if (session.link != none) { mark_due(session.link); }
+    return target;
+  }
+
+  // Puts into blocks what the entries of this turn still refer to in the arena. QoS 0 that does
+  // not fit, or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks
+  // promised. `slot`: the link of the queue, none for a session's.
+  void promote(Queue& queue, Place place, Index slot) noexcept {
+    while (Entry* entry = queues_.at(queue, place)) {
+      place.at = static_cast<uint16_t>(place.at + 1);
+      if (entry->kind != EntryKind::turn) { continue; }
+      const bool cut = slot != none && links_[slot].head_offset != 0 &&
+                       !links_[slot].has(detail::flag_head_session) &&
+                       entry == queues_.front(queue);
+      const bool over = slot != none && !cut && waits_enough(links_[slot]);
+      const Index stored = over ? none : store_record(record_of(entry->message));
+      if (stored != none) {
+        reference(stored);
+        entry->message = stored;
+        entry->kind = EntryKind::stored;
+        if (slot != none) { count_waiting(links_[slot]); }
+        continue;
+      }
+      MQTT_ASSERT(slot != none);
+      entry->message = none;
+      entry->kind = EntryKind::skip;
+      statistics_.publish_dropped += 1;
+      if (cut) {  // half a packet is out and the rest is lost
+        links_[slot].head_offset = 0;
+        give_up(slot);
+      }
+    }
+  }
+
+  // Ends a link that cannot go on, without a word: the port hangs up.
+  void give_up(Index slot) noexcept {
+    links_[slot].set(flag_force);
+    push_due(slot);
+  }
+
+  // ---- output -------------------------------------------------------------------------------
+
+  Walk begin_walk(Index slot) noexcept {
+    const Link& link = links_[slot];
+    Walk walk;
+    walk.link = slot;
+    if (link.session != none && link.state == LinkState::open) {
+      const Session& session = sessions_[link.session];
+      walk.session = link.session;
+      walk.messages = session.send;
+      walk.inflight = session.inflight;
+      walk.more_messages = !session.queue.empty() && !link.has(detail::flag_connack_held);
+    }
+    return walk;
+  }
+
+  static bool before(Index a, Index b) noexcept { return static_cast<Index>(a - b) >= top_bit; }
+
+  // The entry to send next, in the order of both queues; a message that may not go yet holds up
+  // its own queue only [MQTT-3.3.4-10] [MQTT-4.9.0-3].
+  Entry* next_entry(Walk& walk) noexcept {
+    Link& link = links_[walk.link];
+    if (walk.answer == nullptr && walk.more_answers) {
+      walk.answer = queues_.at(link.queue, walk.answers);
+      walk.more_answers = walk.answer != nullptr && !link.has(detail::flag_connack_held);
+      walk.answers.at = static_cast<uint16_t>(walk.answers.at + 1);
+      if (!walk.more_answers) { walk.answer = nullptr; }
+    }
+    if (walk.message == nullptr && walk.more_messages) {
+      walk.message = queues_.at(sessions_[walk.session].queue, walk.messages);
+      walk.more_messages = walk.message != nullptr && may_send(walk, *walk.message);
+      walk.messages.at = static_cast<uint16_t>(walk.messages.at + 1);
+      if (!walk.more_messages) { walk.message = nullptr; }
+    }
+    walk.from_session = walk.message != nullptr &&
+                        (walk.answer == nullptr || before(walk.message->order, walk.answer->order));
+    if (walk.first && link.head_offset != 0) {
+      walk.from_session = link.has(detail::flag_head_session);
+    }
+    Entry*& chosen = walk.from_session ? walk.message : walk.answer;
+    Entry* entry = chosen;
+    chosen = nullptr;
+    walk.inflight += walk.from_session && occupies(*entry) ? 1U : 0U;
+    return entry;
+  }
+
+  // Whether sending the entry uses the client's receive maximum.
+  static bool occupies(const Entry& entry) noexcept {
+    return (entry.flags & detail::entry_qos) != 0 &&
+           (entry.kind != EntryKind::skip || detail::state_of(entry) != SendState::none);
+  }
+
+  bool may_send(const Walk& walk, Entry& entry) noexcept {
+    const Link& link = links_[walk.link];
+    if (walk.first && link.head_offset != 0 && link.has(detail::flag_head_session)) { return true; }
+    if (!occupies(entry)) { return true; }
+    if (walk.inflight >= link.send_limit) {
+      return false;  // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
+    }
+    if constexpr (Journal::enabled) { return send_is_safe(walk, entry); }
+    return true;
+  }
+
+  // Adds the entry's packet to the output; false when there is no room for it.
+  bool emit(Walk& walk, Entry& entry, Gather& gather) noexcept {
+    Link& link = links_[walk.link];
+    const uint32_t skip = walk.first ? link.head_offset : 0;
+    switch (entry.kind) {
+      case EntryKind::skip:
+        // PUBLISH is acknowledged by PUBREC, PUBREL must be repeated [MQTT-4.4.0-1]
+        return detail::state_of(entry) != SendState::pubcomp ||
+               emit_ack(PacketType::pubrel, entry, gather, skip);
+      case EntryKind::puback: return emit_ack(PacketType::puback, entry, gather, skip);
+      case EntryKind::pubrec: return emit_ack(PacketType::pubrec, entry, gather, skip);
+      case EntryKind::pubrel: return emit_ack(PacketType::pubrel, entry, gather, skip);
+      case EntryKind::pubcomp: return emit_ack(PacketType::pubcomp, entry, gather, skip);
+      case EntryKind::pingresp: {
+        const uint8_t packet[2] = {detail::first_byte(PacketType::pingresp), 0};
+        return emit_small(Bytes(packet), gather, skip);
+      }
+      case EntryKind::encoded: return emit_encoded(entry, gather, skip);
+      case EntryKind::turn:
+      case EntryKind::stored: return emit_publish(walk, entry, gather, skip);
+    }
+    return true;
+  }
+
+  static bool emit_small(Bytes packet, Gather& gather, uint32_t skip) noexcept {
+    if (!gather.span.empty()) { gather.flush(); }
+    if (!gather.has_room(packet.size())) { return false; }
+    detail::copy(gather.target(), packet.data() + skip, packet.size() - skip);
+    gather.add_scratch(packet.size() - skip);
+    return true;
+  }
+  static bool emit_ack(PacketType type, const Entry& entry, Gather& gather,
+                       uint32_t skip) noexcept {
+    const uint8_t reason = static_cast<uint8_t>(entry.number);
+    const uint8_t packet[5] = {detail::first_byte(type, type == PacketType::pubrel ? 2 : 0),
+                               static_cast<uint8_t>(reason == 0 ? 2 : 3),
+                               static_cast<uint8_t>(entry.packet_id >> 8),
+                               static_cast<uint8_t>(entry.packet_id), reason};
+    return emit_small(Bytes(packet, reason == 0 ? 4 : 5), gather, skip);
+  }
+
+  bool emit_encoded(const Entry& entry, Gather& gather, uint32_t skip) noexcept {
+    gather.flush();
+    if (!gather.has_room(0)) { return false; }
+    Cursor cursor{entry.message, 0};
+    blocks_.skip(cursor, skip);
+    return emit_rest(cursor, entry.number - skip, gather);
+  }
+
+  // Adds `size` bytes from blocks, by reference from a kilobyte on; false when pieces run out
+  // before the end: then the packet is partial.
+  bool emit_rest(Cursor& cursor, uint32_t size, Gather& gather) noexcept {
+    if (size < inline_payload_max && gather.scratch.size() - gather.used >= size) {
+      blocks_.copy_out(cursor, gather.target(), size);
+      gather.add_scratch(size);
+      return true;
+    }
+    while (size != 0) {
+      if (gather.count + 1 >= gather.pieces.size()) {
+        plan_.partial = true;
+        return false;
+      }
+      const Bytes piece = blocks_.next_bytes(cursor, size);
+      gather.add(piece);
+      size -= piece.size();
+    }
+    return true;
+  }
+
+  MessageSource source(const Entry& entry) noexcept {
+    MessageSource from;
+    if (entry.kind == EntryKind::turn) {
+      const TurnRecord& record = record_of(entry.message);
+      from.record = &record;
+      from.topic_size = record.topic_size;
+      from.properties_size = record.properties_size;
+      from.payload_size = record.payload_size;
+      from.qos = record.qos;
+      from.has_expiry = record.has_expiry;
+      from.expiry_s = record.expiry_s;
+      return from;
+    }
+    const MessageHead& stored = head(entry.message);
+    from.cursor = body(entry.message);
+    from.topic_size = stored.topic_size;
+    from.properties_size = stored.properties_size;
+    from.payload_size = stored.payload_size;
+    from.qos = stored.qos;
+    from.has_expiry = stored.has_expiry;
+    if (stored.has_expiry) {
+      const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
+      from.expired =
+          waited_s > stored.expiry_s || (waited_s == stored.expiry_s && now_ != stored.stored_at);
+      from.expiry_s = waited_s < stored.expiry_s ? stored.expiry_s - waited_s : 0;
+    }
+    return from;
+  }
+
+  static uint8_t publish_flags(const Entry& entry) noexcept {
+    const uint8_t dup = (entry.flags & detail::entry_sent) != 0 ? 0x08 : 0;
+    const uint8_t retain = (entry.flags & detail::entry_retain) != 0 ? 0x01 : 0;
+    return static_cast<uint8_t>(dup | ((entry.flags & detail::entry_qos) << 1) | retain);
+  }
+
+  bool emit_publish(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
+    Link& link = links_[walk.link];
+    if (entry.kind == EntryKind::turn && skip == 0) {
+      const TurnRecord& record = record_of(entry.message);
+      if (goes_as_it_came(link, entry, record)) {
+        return emit_verbatim(walk, entry, record, gather);
+      }
+    }
+    MessageSource from = source(entry);
+    const bool begun = (entry.flags & detail::entry_sent) != 0;
+    if (from.expired && !begun && skip == 0) {  // [MQTT-3.3.2-5] [MQTT-4.3.3-7]
+      statistics_.messages_expired += 1;
+      abandon(walk, entry);
+      return true;
+    }
+    const Shape shape = shape_of(link, entry, from, skip != 0);
+    const uint32_t total = 1 + variable_size(shape.remaining) + shape.remaining;
+    if (total > link.packet_bytes_max) {  // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+      statistics_.publish_dropped += 1;
+      abandon(walk, entry);
+      return true;
+    }
+    if (shape.head_size > gather.scratch.size()) {  // too many identifiers for this port
+      statistics_.publish_dropped += 1;
+      abandon(walk, entry);
+      return true;
+    }
+    gather.flush();
+    const bool inlined = goes_inline(shape.head_size, from.payload_size, gather);
+    if (!gather.has_room(shape.head_size + (inlined ? from.payload_size : 0))) { return false; }
+    if (skip != 0 && from.has_expiry) {
+      from.expiry_s = link.head_expiry_s;  // the same bytes again
+    }
+    assign_id(walk, entry);
+    write_head(Writer(Buffer(gather.target(), shape.head_size)), entry, shape, from);
+    if (shape.alias != 0) { offer_alias(link, shape.alias).pending = true; }
+    return emit_payload(shape.head_size, from, gather, skip);
+  }
+
+  static bool goes_inline(uint32_t head_size, uint32_t payload_size,
+                          const Gather& gather) noexcept {
+    return payload_size < inline_payload_max && head_size + payload_size <= gather.scratch.size();
+  }
+
+  // The head lies in the scratch; adds it and the payload, less `skip` bytes.
+  bool emit_payload(uint32_t head_size, MessageSource& from, Gather& gather,
+                    uint32_t skip) noexcept {
+    const uint32_t head_skip = detail::smaller(skip, head_size);
+    gather.used += head_skip;
+    gather.add_scratch(head_size - head_skip);
+    const uint32_t rest_skip = skip - head_skip;
+    const uint32_t size = from.payload_size - rest_skip;
+    if (from.record == nullptr) {
+      blocks_.skip(from.cursor, rest_skip);
+      return emit_rest(from.cursor, size, gather);
+    }
+    const Bytes payload(from.record->payload + rest_skip, size);
+    if (goes_inline(head_size, from.payload_size, gather)) {
+      detail::copy(gather.target(), payload.data(), size);
+      gather.add_scratch(size);
+    } else {
+      gather.add(payload);
+    }
+    return true;
+  }
+
+  bool names_identifiers(const Entry& entry) const noexcept {
+    return (entry.flags & detail::entry_shared) != 0
+               ? subscriptions_[static_cast<Index>(entry.number)].identifier != 0
+               : entry.number != 0;
+  }
+
+  // Whether the packet of the arena, but for id, DUP and RETAIN, is what this client gets.
+  bool goes_as_it_came(const Link& link, const Entry& entry, const TurnRecord& record) noexcept {
+    return record.verbatim && record.qos == (entry.flags & detail::entry_qos) &&
+           !names_identifiers(entry) && link.alias_max == 0 && prefix_size(link) == 0 &&
+           record.with_properties == rules(link.version).properties &&
+           record.packet_size <= link.packet_bytes_max;
+  }
+
+  bool emit_verbatim(Walk& walk, Entry& entry, const TurnRecord& record, Gather& gather) noexcept {
+    const uint8_t flags = publish_flags(entry);
+    if (record.qos == 0 && flags == (record.packet[0] & 0x0F)) {
+      if (!gather.has_room(Gather::by_reference)) { return false; }
+      gather.add_packet(Bytes(record.packet, record.packet_size));
+      return true;
+    }
+    gather.flush();
+    const uint32_t head_size = record.packet_size - record.payload_size;
+    const bool by_reference = !goes_inline(head_size, record.payload_size, gather);
+    const uint32_t copied = by_reference ? head_size : record.packet_size;
+    if (!gather.has_room(copied)) { return false; }
+    assign_id(walk, entry);
+    uint8_t* target = gather.target();
+    detail::copy(target, record.packet, copied);
+    target[0] = detail::first_byte(PacketType::publish, flags);
+    if (record.qos != 0) {
+      uint8_t* id = target + (record.topic - record.packet) + record.topic_size;
+      id[0] = static_cast<uint8_t>(entry.packet_id >> 8);
+      id[1] = static_cast<uint8_t>(entry.packet_id);
+    }
+    gather.add_scratch(copied);
+    if (by_reference) { gather.add(Bytes(record.payload, record.payload_size)); }
+    return true;
+  }
+
+  // Ids count up; one is taken when the message is first offered to the transport
+  // [MQTT-2.2.1-4] [MQTT-2.3.1-4].
+  void assign_id(const Walk& walk, Entry& entry) noexcept {
+    if ((entry.flags & detail::entry_qos) != 0 && entry.packet_id == 0) {
+      Session& session = sessions_[walk.session];
+      do {
+        session.packet_id = next_packet_id(session.packet_id);
+      } while (id_in_use(session, session.packet_id));
+      entry.packet_id = session.packet_id;
+      journal_send(walk.session, entry);
+    }
+  }
+
+  // Ids under way count up from the oldest one's, so only its id can be met first; from then on
+  // the others are looked at too, until nothing is under way.
+  bool id_in_use(Session& session, uint16_t id) noexcept {
+    const Entry& oldest = *queues_.front(session.queue);
+    if (detail::state_of(oldest) == SendState::none) {
+      session.clear(detail::session_ids_met);
+      return false;
+    }
+    if (id == oldest.packet_id) { session.set(detail::session_ids_met); }
+    return session.has(detail::session_ids_met) && find_sent(session, id) != nullptr;
+  }
+
+  // The entry will not be sent: the client counts as having had it.
+  void abandon(Walk& walk, Entry& entry) noexcept {
+    if (walk.from_session) {
+      walk.inflight -= (entry.flags & detail::entry_qos) != 0 ? 1U : 0U;
+      Session& session = sessions_[walk.session];
+      session.queued -= (entry.flags & detail::entry_sent) == 0 ? 1U : 0U;
+      detail::set_state(entry, SendState::none);
+      journal_done(walk.session, entry);
+    } else {
+      discount(links_[walk.link], entry);
+    }
+    release_entry(entry);
+  }
+
+  // `frozen`: some of its bytes have gone out, the rest must fit them.
+  Shape shape_of(Link& link, const Entry& entry, const MessageSource& from, bool frozen) noexcept {
+    Shape shape;
+    shape.topic_size = from.topic_size - prefix_size(link);
+    if (rules(link.version).properties) {
+      if constexpr (Features::topic_aliases) {
+        bool known = false;
+        if (frozen) {
+          shape.alias = link.head_alias;
+          known = link.has(detail::flag_head_known);
+        } else {
+          shape.alias = alias_for(link, from, known);
+        }
+        shape.known = known;
+        shape.topic_size = known ? 0 : shape.topic_size;
+      }
+      shape.with_properties = true;
+      shape.properties_size = from.properties_size + (from.has_expiry ? 5U : 0U) +
+                              (shape.alias != 0 ? 3U : 0U) + identifiers_size(entry);
+      shape.remaining = variable_size(shape.properties_size) + shape.properties_size;
+    }
+    const bool with_id = (entry.flags & detail::entry_qos) != 0;
+    shape.remaining += 2 + shape.topic_size + (with_id ? 2U : 0U);
+    shape.head_size = shape.remaining;
+    shape.remaining += from.payload_size;
+    shape.head_size += 1 + variable_size(shape.remaining);
+    return shape;
+  }
+
+  // Writes all of the packet but the payload and leaves the source at the payload.
+  void write_head(Writer writer, const Entry& entry, const Shape& shape,
+                  MessageSource& from) noexcept {
+    writer.u8(detail::first_byte(PacketType::publish, publish_flags(entry)));
+    writer.variable(shape.remaining);
+    writer.u16(static_cast<uint16_t>(shape.topic_size));
+    put_topic(writer, shape.topic_size, from);
+    if ((entry.flags & detail::entry_qos) != 0) { writer.u16(entry.packet_id); }
+    if (!shape.with_properties) {
+      if (from.record == nullptr) { blocks_.skip(from.cursor, from.properties_size); }
+      return;
+    }
+    writer.variable(shape.properties_size);
+    put_properties(writer, from);
+    if (from.has_expiry) {
+      writer.u8(static_cast<uint8_t>(PropertyId::message_expiry_interval));
+      writer.u32(from.expiry_s);  // [MQTT-3.3.2-6]
+    }
+    if (shape.alias != 0) {
+      writer.u8(static_cast<uint8_t>(PropertyId::topic_alias));
+      writer.u16(shape.alias);
+    }
+    for_each_identifier(entry, [&writer](uint32_t identifier) {
+      writer.u8(static_cast<uint8_t>(PropertyId::subscription_identifier));
+      writer.variable(identifier);
+    });
+  }
+  // The last `size` bytes of the topic: a prefix is hidden, an alias stands for all of it.
+  void put_topic(Writer& writer, uint32_t size, MessageSource& from) noexcept {
+    const uint32_t hidden = from.topic_size - size;
+    if (from.record != nullptr) {
+      writer.bytes(Bytes(from.record->topic + hidden, size));
+      return;
+    }
+    blocks_.skip(from.cursor, hidden);
+    put_blocks(writer, from.cursor, size);
+  }
+  void put_properties(Writer& writer, MessageSource& from) noexcept {
+    if (from.record != nullptr) {
+      writer.bytes(Bytes(from.record->properties, from.properties_size));
+      return;
+    }
+    put_blocks(writer, from.cursor, from.properties_size);
+  }
+  void put_blocks(Writer& writer, Cursor& cursor, uint32_t size) noexcept {
+    while (size != 0) {
+      const Bytes part = blocks_.next_bytes(cursor, size);
+      writer.bytes(part);
+      size -= part.size();
+    }
+  }
+
+  // Calls f with each subscription identifier of the entry.
+  template <typename F>
+  void for_each_identifier(const Entry& entry, F f) noexcept {
+    if ((entry.flags & detail::entry_shared) != 0) {
+      const uint32_t identifier = subscriptions_[static_cast<Index>(entry.number)].identifier;
+      if (identifier != 0) { f(identifier); }
+      return;
+    }
+    if ((entry.flags & detail::entry_many_ids) == 0) {
+      if (entry.number != 0) { f(entry.number); }
+      return;
+    }
+    for (Index block = static_cast<Index>(entry.number); block != none;
+         block = blocks_.little.next(block)) {
+      const uint32_t* list = identifier_list(block);
+      for (uint32_t i = 0; i < list[0]; ++i) {
+        f(list[1 + i]);
+      }
+    }
+  }
+  uint32_t identifiers_size(const Entry& entry) noexcept {
+    uint32_t size = 0;
+    for_each_identifier(entry,
+                        [&size](uint32_t identifier) { size += 1 + variable_size(identifier); });
+    return size;
+  }
+  uint32_t* identifier_list(Index block) noexcept {
+    return reinterpret_cast<uint32_t*>(blocks_.little.data(block));
+  }
+  uint32_t identifiers_per_block() const noexcept {
+    return blocks_.little.room() / static_cast<uint32_t>(sizeof(uint32_t)) - 1;
+  }
+  // Adds an identifier to an entry; when no block is left the entry keeps those it has.
+  void add_identifier(Entry& entry, uint32_t identifier) noexcept {
+    if (identifier == 0) { return; }
+    if (entry.number == 0 && (entry.flags & detail::entry_many_ids) == 0) {
+      entry.number = identifier;
+      return;
+    }
+    const bool many = (entry.flags & detail::entry_many_ids) != 0;
+    Index block = many ? static_cast<Index>(entry.number) : none;
+    if (!many || identifier_list(block)[0] == identifiers_per_block()) {
+      const Index fresh = blocks_.little.allocate(Claim::answer);
+      if (fresh == none) { return; }
+      identifier_list(fresh)[0] = 0;
+      blocks_.little.set_next(fresh, block);
+      if (!many) {
+        identifier_list(fresh)[1] = entry.number;
+        identifier_list(fresh)[0] = 1;
+        entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_many_ids);
+      }
+      entry.number = fresh;
+      block = fresh;
+    }
+    uint32_t* list = identifier_list(block);
+    list[0] += 1;
+    list[list[0]] = identifier;
+  }
+
+  // Bytes of the entry's packet on the wire, and the alias in it.
+  uint32_t packet_size(Walk& walk, const Entry& entry, uint16_t& alias) noexcept {
+    alias = 0;
+    switch (entry.kind) {
+      case EntryKind::skip: return detail::state_of(entry) == SendState::pubcomp ? 4 : 0;
+      case EntryKind::puback:
+      case EntryKind::pubrec:
+      case EntryKind::pubrel:
+      case EntryKind::pubcomp: return entry.number == 0 ? 4 : 5;
+      case EntryKind::pingresp: return 2;
+      case EntryKind::encoded: return entry.number;
+      case EntryKind::turn:
+      case EntryKind::stored: break;
+    }
+    Link& link = links_[walk.link];
+    if (entry.kind == EntryKind::turn && !(walk.first && link.head_offset != 0)) {
+      const TurnRecord& record = record_of(entry.message);
+      if (goes_as_it_came(link, entry, record)) { return record.packet_size; }
+    }
+    const Shape shape = shape_of(link, entry, source(entry), walk.first && link.head_offset != 0);
+    alias = shape.alias;
+    return 1 + variable_size(shape.remaining) + shape.remaining;
+  }
+
+  // Drops from the queues what `size` bytes have carried away; a packet cut in the middle stays
+  // at the head and is remembered.
+  void commit(Index slot, uint32_t size) noexcept {
+    const Plan plan = plan_;
+    plan_ = Plan();
+    Link& link = links_[slot];
+    if (size == plan.size && !plan.partial) {
+      commit_all(link, plan);
+      return;
+    }
+    forget_pending_aliases(link);
+    for (uint32_t i = 0; i < plan.answers + plan.messages + (plan.partial ? 1 : 0); ++i) {
+      Walk walk = begin_walk(slot);
+      Entry* entry = next_entry(walk);
+      if (entry == nullptr) { break; }
+      uint16_t alias = 0;
+      const uint32_t left = packet_size(walk, *entry, alias) - link.head_offset;
+      if (size < left) {
+        cut(walk, *entry, size);
+        break;
+      }
+      size -= left;
+      if (alias != 0) { offer_alias(link, alias).established = true; }
+      link.head_offset = 0;
+      if (walk.from_session) {
+        commit_message(link, *entry);
+      } else {
+        commit_answer(link, *entry);
+      }
+    }
+  }
+  // Everything has gone out: the order between the two queues does not matter any more.
+  void commit_all(Link& link, const Plan& plan) noexcept {
+    if (plan.answers + plan.messages != 0) { link.head_offset = 0; }
+    for (uint32_t i = 0; i < plan.answers; ++i) {
+      commit_answer(link, *queues_.front(link.queue));
+    }
+    for (uint32_t i = 0; i < plan.messages; ++i) {
+      Session& session = sessions_[link.session];
+      commit_message(link, *queues_.at(session.queue, session.send));
+    }
+    settle_aliases(link);
+  }
+
+  // `size` bytes of the packet have gone out: the rest must follow, byte for byte.
+  void cut(const Walk& walk, const Entry& entry, uint32_t size) noexcept {
+    Link& link = links_[walk.link];
+    const bool publish = entry.kind == EntryKind::turn || entry.kind == EntryKind::stored;
+    if (size == 0) { return; }
+    if (link.head_offset == 0 && publish) {
+      const MessageSource from = source(entry);
+      const Shape shape = shape_of(link, entry, from, false);
+      link.head_expiry_s = from.expiry_s;
+      link.head_alias = shape.alias;
+      link.clear(detail::flag_head_known);
+      if (shape.known) { link.set(detail::flag_head_known); }
+    }
+    link.head_offset += size;
+    link.clear(detail::flag_head_session);
+    if (walk.from_session) { link.set(detail::flag_head_session); }
+  }
+
+  void commit_answer(Link& link, Entry& entry) noexcept {
+    const bool message = entry.kind == EntryKind::turn || entry.kind == EntryKind::stored;
+    statistics_.packets_sent += entry.kind == EntryKind::skip ? 0U : 1U;
+    statistics_.publish_sent += message ? 1U : 0U;
+    discount(link, entry);
+    release_entry(entry);
+    Place ignored;
+    queues_.pop(link.queue, link.turn_place, ignored);
+  }
+
+  void commit_message(Link& link, Entry& entry) noexcept {
+    Session& session = sessions_[link.session];
+    const bool publish = entry.kind != EntryKind::skip;
+    const bool again = session.has(detail::session_resumable) ||
+                       (entry.flags & detail::entry_shared) != 0;  // may be sent again
+    const bool counted = (entry.flags & detail::entry_qos) != 0;
+    if (publish) {
+      mark_sent(session, entry);
+      statistics_.publish_sent += 1;
+    }
+    const SendState state = detail::state_of(entry);
+    statistics_.packets_sent += publish || state == SendState::pubcomp ? 1U : 0U;
+    // acknowledged while it was being sent again, QoS 0, or never to be sent again
+    if (publish && (state == SendState::none || state == SendState::pubcomp || !again)) {
+      release_entry(entry);
+    }
+    if (counted && state != SendState::none) {
+      session.inflight = static_cast<uint16_t>(session.inflight + 1);
+    }
+    step_over(session);
+    if (state == SendState::none) { drop_settled(session, entry); }
+  }
+
+  static void mark_sent(Session& session, Entry& entry) noexcept {
+    if ((entry.flags & detail::entry_sent) == 0) {
+      session.queued -= 1;
+      entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_sent);
+      detail::set_state(entry, sent_state(static_cast<Qos>(entry.flags & detail::entry_qos)));
+    }
+  }
+
+  // Moves the place of the next message to send behind the one it is at.
+  void step_over(Session& session) noexcept {
+    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
+    session.send.at = static_cast<uint16_t>(session.send.at + 1);
+  }
+
+  // Takes a settled entry before `send` out of the queue: those in front of it move up, so that
+  // only what is under way lies there.
+  void drop_settled(Session& session, Entry& entry) noexcept {
+    Place place;
+    Entry moving = entry;
+    while (&entry != queues_.front(session.queue)) {
+      Entry* at = queues_.at(session.queue, place);
+      const Entry next = *at;
+      *at = moving;
+      moving = next;
+      if (at == &entry) { break; }
+      place.at = static_cast<uint16_t>(place.at + 1);
+    }
+    drop_done(session);
+  }
+
+  // Frees the front of a session's queue as far as it is settled, but nothing that fill() has still
+  // to pass.
+  void drop_done(Session& session) noexcept {
+    while (!session.queue.empty()) {
+      const Entry& entry = *queues_.front(session.queue);
+      const bool settled =
+          entry.kind == EntryKind::skip && detail::state_of(entry) == SendState::none;
+      if (!settled || (session.link != none && queues_.at_front(session.queue, session.send))) {
+        return;
+      }
+      queues_.pop(session.queue, session.send, session.turn_place);
+    }
+  }
+
+  // ---- topic aliases ------------------------------------------------------------------------
+
+  uint32_t aliases_per_block() const noexcept {
+    return blocks_.little.room() / static_cast<uint32_t>(sizeof(Index));
+  }
+  Index* alias_cells(Index block) noexcept {
+    return reinterpret_cast<Index*>(blocks_.little.data(block));
+  }
+  uint32_t out_aliases_per_block() const noexcept {
+    return blocks_.little.room() / static_cast<uint32_t>(sizeof(OutAlias));
+  }
+  OutAlias* out_aliases(const LinkExtra& more) noexcept {
+    return reinterpret_cast<OutAlias*>(blocks_.little.data(more.aliases_out));
+  }
+
+  // The cell of an incoming alias; null when it has none and none can be made.
+  Index* alias_cell(Index slot, uint16_t alias, bool make) noexcept {
+    LinkExtra* more = links_[slot].extra != none || make ? need_extra(slot) : nullptr;
+    if (more == nullptr) { return nullptr; }
+    uint32_t at = alias - 1U;
+    Index previous = none;
+    Index block = more->aliases_in;
+    while (true) {
+      if (block == none) {
+        block = make ? blocks_.little.allocate(Claim::answer) : none;
+        if (block == none) { return nullptr; }
+        for (uint32_t i = 0; i < aliases_per_block(); ++i) {
+          alias_cells(block)[i] = none;
+        }
+        if (previous == none) {
+          more->aliases_in = block;
+        } else {
+          blocks_.little.set_next(previous, block);
+        }
+      }
+      if (at < aliases_per_block()) { return &alias_cells(block)[at]; }
+      at -= aliases_per_block();
+      previous = block;
+      block = blocks_.little.next(block);
+    }
+  }
+
+  // The alias to put into a PUBLISH, 0 for none; `known`: the client has it, the topic is left
+  // out. The first topics of a connection get the aliases.
+  uint16_t alias_for(Link& link, const MessageSource& from, bool& known) noexcept {
+    if (link.alias_max == 0) { return 0; }
+    const Text topic = source_topic(from);
+    const uint32_t hash = detail::hash_bytes(topic.bytes().data(), topic.size(), index_.seed);
+    OutAlias* table = need_out_aliases(link);
+    if (table == nullptr) { return 0; }
+    const uint32_t count = detail::smaller(uint32_t{link.alias_max}, out_aliases_per_block());
+    for (uint32_t i = 0; i < count; ++i) {
+      if (table[i].text == none) {
+        table[i].text = texts_.store(topic);
+        table[i].hash = hash;
+      } else if (table[i].hash != hash || !texts_.equal(table[i].text, topic)) {
+        continue;
+      }
+      if (table[i].text == none) { return 0; }
+      known = table[i].established || table[i].pending;
+      return static_cast<uint16_t>(i + 1);
+    }
+    return 0;
+  }
+  OutAlias* need_out_aliases(Link& link) noexcept {
+    LinkExtra* more = need_extra(static_cast<Index>(&link - &links_[0]));
+    if (more == nullptr) { return nullptr; }
+    if (more->aliases_out == none) {
+      more->aliases_out = blocks_.little.allocate(Claim::answer);
+      if (more->aliases_out == none) { return nullptr; }
+      for (uint32_t i = 0; i < out_aliases_per_block(); ++i) {
+        out_aliases(*more)[i] = OutAlias{0, none, false, false};
+      }
+    }
+    return out_aliases(*more);
+  }
+  Text source_topic(const MessageSource& from) noexcept {
+    if (from.record != nullptr) { return Text(Bytes(from.record->topic, from.record->topic_size)); }
+    return stored_topic(from.cursor.block);
+  }
+
+  OutAlias& offer_alias(const Link& link, uint16_t alias) noexcept {
+    return out_aliases(extra(static_cast<Index>(&link - &links_[0])))[alias - 1];
+  }
+
+  // Aliases that a fill() offered count from the moment their packet has gone out whole.
+  void forget_pending_aliases(Link& link) noexcept {
+    if (link.alias_max != 0 && link.extra != none) {
+      const LinkExtra& more = extra(static_cast<Index>(&link - &links_[0]));
+      for (uint32_t i = 0; more.aliases_out != none && i < out_aliases_per_block(); ++i) {
+        out_aliases(more)[i].pending = false;
+      }
+    }
+  }
+  void settle_aliases(Link& link) noexcept {
+    if (link.alias_max != 0 && link.extra != none) {
+      const LinkExtra& more = extra(static_cast<Index>(&link - &links_[0]));
+      for (uint32_t i = 0; more.aliases_out != none && i < out_aliases_per_block(); ++i) {
+        OutAlias& alias = out_aliases(more)[i];
+        alias.established = alias.established || alias.pending;
+      }
+    }
+  }
+
+  // ---- routing ------------------------------------------------------------------------------
+
+  bool online(const Session& session) const noexcept {
+    return session.link != none && links_[session.link].state == LinkState::open;
+  }
+
+  // The filters that match, in matches_; the last topic is remembered: messages come in batches.
+  uint32_t find_matches(Text topic) noexcept {
+    if (memo_version_ == index_.version && memo_size_ == topic.size() &&
+        memcmp(memo_, topic.data(), topic.size()) == 0) {
+      return memo_count_;
+    }
+    memo_count_ = index_.match(topic, matches_);
+    memo_size_ = 0;
+    if (topic.size() <= memo_bytes) {
+      detail::copy(memo_, topic.data(), topic.size());
+      memo_size_ = topic.size();
+      memo_version_ = index_.version;
+    }
+    return memo_count_;
+  }
+
+  bool has_room(const Session& session) const noexcept {
+    return limits_.queued_max == 0 || session.queued < limits_.queued_max;
+  }
+
+  // The member of a shared subscription that gets a message of this QoS: in turn one that can
+  // take it now, else an online one with room, else one that has a session; none.
+  Index pick_member(const Filter& filter, uint8_t qos, Index but_not) noexcept {
+    Index online_one = none;
+    Index stored_one = none;
+    for (Index i = filter.first; i != none; i = subscriptions_[i].next) {
+      const SubscriptionSlot& member = subscriptions_[i];
+      const Session& session = sessions_[member.session];
+      const bool acknowledged = qos != 0 && member.qos != 0;
+      if (member.session == but_not || (acknowledged && !has_room(session))) { continue; }
+      if (!online(session)) {
+        const bool keeps = acknowledged || limits_.queue_qos_0;
+        stored_one = stored_one == none && keeps ? i : stored_one;
+        continue;
+      }
+      const Link& link = links_[session.link];
+      const bool idle = !acknowledged || session.inflight + session.queued < link.send_limit;
+      if (idle && !link.has(flag_blocked)) { return i; }
+      online_one = online_one == none ? i : online_one;
+    }
+    return online_one != none ? online_one : stored_one;
+  }
+
+  // Puts a member at the end of its group: it is the others' turn.
+  void rotate(Filter& filter, Index member) noexcept {
+    if (filter.last == member) { return; }
+    SubscriptionSlot& slot = subscriptions_[member];
+    unlink_from_filter(filter, slot);
+    slot.previous = filter.last;
+    slot.next = none;
+    subscriptions_[filter.last].next = member;
+    filter.last = member;
+  }
+  void unlink_from_filter(Filter& filter, const SubscriptionSlot& slot) noexcept {
+    if (slot.previous == none) {
+      filter.first = slot.next;
+    } else {
+      subscriptions_[slot.previous].next = slot.next;
+    }
+    if (slot.next == none) {
+      filter.last = slot.previous;
+    } else {
+      subscriptions_[slot.next].previous = slot.previous;
+    }
+  }
+
+  bool wants(const SubscriptionSlot& slot, Index publisher) const noexcept {
+    return !(slot.no_local && slot.session == publisher);  // [MQTT-3.8.3-3]
+  }
+
+  // What QoS > 0 to the matches will need, before anything is changed.
+  void survey(IncomingMessage& message, uint32_t count) noexcept {
+    message.surveyed = true;
+    for (uint32_t i = 0; i < count; ++i) {
+      const Filter& filter = index_.filters[matches_[i]];
+      if (filter.prefix_size != 0) {
+        const Index member = pick_member(filter, level(message.qos), none);
+        if (member != none) { survey_one(message, subscriptions_[member]); }
+        continue;
+      }
+      for (Index s = filter.first; s != none; s = subscriptions_[s].next) {
+        survey_one(message, subscriptions_[s]);
+      }
+    }
+  }
+  void survey_one(IncomingMessage& message, const SubscriptionSlot& slot) noexcept {
+    detail::Demand& demand = message.demand;
+    if (slot.qos == 0 || !wants(slot, message.publisher)) { return; }
+    const Session& session = sessions_[slot.session];
+    demand.queue_blocks += queues_.push_takes_block(session.queue) ? 1U : 0U;
+    demand.reserved = true;
+    demand.stored = demand.stored || session.has(detail::session_resumable);
+    if (!has_room(session) && online(session)) {
+      const Tick silent = now_ - links_[session.link].last_rx;
+      demand.full = demand.full || silent <= pause_ticks();
+    }
+  }
+
+  // Makes sure that a QoS > 0 message can be kept as long as somebody needs it, before it is
+  // acknowledged.
+  bool secure(const IncomingMessage& message) noexcept {
+    const detail::Demand& demand = message.demand;
+    if (blocks_.little.available() < demand.queue_blocks) { return false; }
+    if (!in_arena(message.message)) { return true; }
+    TurnRecord& record = record_of(message.message);
+    if (demand.stored || record.stored != none) { return store_record(record) != none; }
+    uint32_t little = 0;
+    uint32_t big = 0;
+    const uint32_t size = record.topic_size + record.properties_size + record.payload_size;
+    blocks_.needed(sizeof(MessageHead), size, little, big);
+    if (blocks_.little.available() < little + demand.queue_blocks ||
+        blocks_.big.available() < big) {
+      return false;
+    }
+    blocks_.little.reserve(little);
+    blocks_.big.reserve(big);
+    record.reserved_small = little;
+    record.reserved_large = big;
+    return true;
+  }
+
+  // Whether the publisher must wait: a subscriber that is making progress has no room.
+  bool must_wait(IncomingMessage& message) noexcept {
+    if (message.qos == Qos::at_most_once) { return false; }
+    survey(message, find_matches(message.topic));
+    return message.demand.full;
+  }
+
+  // Gives the message to everybody who gets it [MQTT-4.5.0-1] [MQTT-3.3.2-3].
+  RouteResult route(IncomingMessage& message) noexcept {
+    const uint32_t count = find_matches(message.topic);
+    if (message.qos != Qos::at_most_once) {
+      if (!message.surveyed) { survey(message, count); }
+      if (message.demand.reserved && !secure(message)) { return RouteResult::full; }
+    }
+    if (message.retain && !retain(message)) {
+      if (message.qos == Qos::at_least_once) { return RouteResult::full; }
+      statistics_.publish_dropped += 1;  // delivered, but not retained
+    }
+    route_ += 1;
+    bool matched = false;
+    for (uint32_t i = 0; i < count; ++i) {
+      const Filter& filter = index_.filters[matches_[i]];
+      if (filter.prefix_size != 0) { continue; }
+      for (Index s = filter.first; s != none; s = subscriptions_[s].next) {
+        matched = deliver(message, s) || matched;
+      }
+    }
+    if constexpr (Features::shared_subscriptions) {
+      for (uint32_t i = 0; i < count; ++i) {
+        Filter& filter = index_.filters[matches_[i]];
+        if (filter.prefix_size != 0) { matched = deliver_shared(message, filter, none) || matched; }
+      }
+    }
+    return matched ? RouteResult::delivered : RouteResult::unmatched;
+  }
+
+  // The entry of a message for one subscription.
+  Entry entry_for(const IncomingMessage& message, const SubscriptionSlot& slot) const noexcept {
+    Entry entry;
+    entry.message = message.message;
+    entry.kind = in_arena(message.message) ? EntryKind::turn : EntryKind::stored;
+    entry.flags = detail::smaller(level(message.qos), slot.qos);  // [MQTT-3.8.4-8]
+    if (message.retain && slot.retain_as_published) {
+      entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_retain);
+    }
+    entry.number = slot.identifier;
+    return entry;
+  }
+
+  // One subscription's share of a message; overlapping ones make one copy with the highest QoS
+  // and all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-4]. False when the subscription gets nothing.
+  bool deliver(const IncomingMessage& message, Index subscription) noexcept {
+    const SubscriptionSlot& slot = subscriptions_[subscription];
+    if (!wants(slot, message.publisher)) { return false; }
+    Session& session = sessions_[slot.session];
+    if (policy_->filters_delivery()) {
+      if (!policy_->on_deliver(view(slot.session), message.topic)) { return false; }
+    }
+    const Entry entry = entry_for(message, slot);
+    if (session.route == route_) {
+      merge(session, slot.session, entry);
+      return true;
+    }
+    push_routed(session, slot.session, entry);
+    return true;
+  }
+
+  void push_routed(Session& session, Index index, const Entry& entry) noexcept {
+    const bool acknowledged = (entry.flags & detail::entry_qos) != 0;
+    const bool is_online = online(session);
+    const bool behind = limits_.queue_qos_0 && session.queued != 0;  // in order
+    if (!acknowledged && is_online && !behind) {
+      if (push_to_link(session.link, entry) == nullptr) {
+        statistics_.publish_dropped += 1;
+        return;
+      }
+      session.route = route_;
+      session.set(detail::session_routed_link);
+      return;
+    }
+    if (!acknowledged && !limits_.queue_qos_0) { return; }
+    if (!has_room(session) || !stored_for(session, entry) ||
+        push_to_session(index, entry, Claim::answer) == nullptr) {
+      statistics_.publish_dropped += 1;
+      return;
+    }
+    session.route = route_;
+    session.clear(detail::session_routed_link);
+    journal_queue(index, *queues_.back(session.queue));
+  }
+  // A queue without a link must not refer to the arena at QoS 0: there is nothing reserved.
+  bool stored_for(const Session& session, const Entry& entry) noexcept {
+    const bool acknowledged = (entry.flags & detail::entry_qos) != 0;
+    static_cast<void>(session);
+    return acknowledged || stored_handle(entry.message) != none;
+  }
+
+  // Adds another subscription's share to the entry this route has just queued.
+  void merge(Session& session, Index index, const Entry& entry) noexcept {
+    const bool in_link = session.has(detail::session_routed_link);
+    Entry* last = in_link ? queues_.back(links_[session.link].queue) : queues_.back(session.queue);
+    const uint8_t old_qos = last->flags & detail::entry_qos;
+    const uint8_t new_qos = entry.flags & detail::entry_qos;
+    if (in_link && new_qos != 0) {
+      Entry better = *last;  // moves to the queue of acknowledged messages
+      better.flags = static_cast<uint8_t>(better.flags | new_qos);
+      if (!has_room(session) || push_to_session(index, better, Claim::answer) == nullptr) {
+        statistics_.publish_dropped += 1;
+        return;
+      }
+      last->number = 0;  // `better` has the identifiers now
+      last->flags = 0;
+      discount(links_[session.link], *last);
+      release_entry(*last);
+      session.clear(detail::session_routed_link);
+      last = queues_.back(session.queue);
+      journal_queue(index, *last);
+    } else if (new_qos > old_qos) {
+      last->flags = static_cast<uint8_t>((last->flags & ~detail::entry_qos) | new_qos);
+    }
+    last->flags = static_cast<uint8_t>(last->flags | (entry.flags & detail::entry_retain));
+    add_identifier(*last, entry.number);
+  }
+
+  // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
+  bool deliver_shared(const IncomingMessage& message, Filter& filter, Index but_not) noexcept {
+    const Index member = pick_member(filter, level(message.qos), but_not);
+    if (member == none) { return false; }
+    rotate(filter, member);
+    const SubscriptionSlot& slot = subscriptions_[member];
+    Session& session = sessions_[slot.session];
+    if (policy_->filters_delivery()) {
+      if (!policy_->on_deliver(view(slot.session), message.topic)) { return false; }
+    }
+    Entry entry = entry_for(message, slot);
+    entry.number = member;
+    entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_shared);
+    const uint32_t other_route = session.route;
+    push_routed(session, slot.session, entry);
+    session.route = other_route == route_ ? 0 : other_route;
+    return true;
+  }
+
+  // A member leaves: what it has not been sent, and with `session_ends` what it has not
+  // acknowledged at QoS 1, goes to another one [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+  void reroute(Index index, Index subscription, bool session_ends) noexcept {
+    Session& session = sessions_[index];
+    Place place;
+    while (Entry* entry = queues_.at(session.queue, place)) {
+      place.at = static_cast<uint16_t>(place.at + 1);
+      const bool concerned = (entry->flags & detail::entry_shared) != 0 &&
+                             (subscription == none || entry->number == subscription);
+      const bool message = entry->kind == EntryKind::turn || entry->kind == EntryKind::stored;
+      if (!concerned) { continue; }
+      const bool begun = (entry->flags & detail::entry_sent) != 0;
+      const bool movable =
+          message && (!begun || (session_ends && (entry->flags & detail::entry_qos) == 1));
+      if (!movable) {
+        entry->flags = static_cast<uint8_t>(entry->flags & ~detail::entry_shared);
+        entry->number = 0;
+        continue;
+      }
+      hand_over(session, index, *entry);
+    }
+    drop_done(session);
+  }
+  void hand_over(Session& session, Index index, Entry& entry) noexcept {
+    Filter& filter = index_.filters[subscriptions_[static_cast<Index>(entry.number)].filter];
+    if (pick_member(filter, entry.flags & detail::entry_qos, index) == none) { return; }
+    IncomingMessage message;
+    message.message = entry.message;
+    message.qos = static_cast<Qos>(entry.flags & detail::entry_qos);
+    const MessageSource from = source(entry);
+    message.topic = source_topic(from);
+    deliver_shared(message, filter, index);
+    session.queued -= (entry.flags & detail::entry_sent) == 0 ? 1U : 0U;
+    if (detail::state_of(entry) != SendState::none && session.inflight != 0) {
+      session.inflight = static_cast<uint16_t>(session.inflight - 1);
+    }
+    detail::set_state(entry, SendState::none);
+    journal_done(index, entry);
+    release_entry(entry);
+  }
+
+  // ---- retained messages --------------------------------------------------------------------
+
+  // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
+  // false when there is no room.
+  bool retain(IncomingMessage& message) noexcept {
+    if constexpr (!Features::retained) {
+      return true;
+    } else {
+      const uint32_t payload_size = in_arena(message.message)
+                                        ? record_of(message.message).payload_size
+                                        : head(message.message).payload_size;
+      if (payload_size == 0) {
+        clear_retained(message.topic);
+        return true;
+      }
+      const Index node = retained_.make(message.topic);
+      if (node == none) { return false; }
+      const bool fresh = retained_.nodes[node].message == none;
+      const bool over = fresh && statistics_.retained >= limits_.retained;
+      const Index stored = over ? none : stored_handle(message.message);
+      if (stored == none) {
+        retained_.prune(node);
+        return false;
+      }
+      reference(stored);
+      if (!fresh) {
+        unreference(retained_.nodes[node].message);
+      } else {
+        statistics_.retained += 1;
+      }
+      retained_.nodes[node].message = stored;
+      journal_retain(stored);
+      return true;
+    }
+  }
+  void clear_retained(Text topic) noexcept {
+    const Index node = retained_.find(topic);
+    if (node != none && retained_.nodes[node].message != none &&
+        stored_topic(retained_.nodes[node].message) == topic) {
+      drop_retained(node);
+    }
+  }
+  void drop_retained(Index node) noexcept {
+    journal_retain_clear(retained_.nodes[node].message);
+    unreference(retained_.nodes[node].message);
+    retained_.nodes[node].message = none;
+    statistics_.retained -= 1;
+    retained_.prune(node);
+  }
+
+  // Begins to send the retained messages of a subscription; what has no room now follows when
+  // there is some.
+  void send_retained(Index slot, Index subscription) noexcept {
+    LinkExtra* more = need_extra(slot);
+    const Index block = more == nullptr ? none : blocks_.little.allocate(Claim::answer);
+    if (block == none) {
+      statistics_.publish_dropped += 1;
+      return;
+    }
+    RetainedTask& task = task_at(block);
+    task.next = none;
+    task.subscription = subscription;
+    task.cursor = RetainedCursor();
+    Index* last = &more->retained;
+    while (*last != none) {
+      last = &task_at(*last).next;
+    }
+    *last = block;
+    run_retained(slot, false);
+  }
+
+  // Goes on with the retained deliveries of a link; `all`: as far as its session's queue takes
+  // them, because the link ends.
+  void run_retained(Index slot, bool all) noexcept {
+    if constexpr (Features::retained) {
+      while (links_[slot].extra != none && extra(slot).retained != none) {
+        const Index block = extra(slot).retained;
+        if (!run_task(slot, task_at(block), all)) { return; }
+        drop_task(slot, block);
+      }
+    }
+  }
+  // False when there is no room for the next one.
+  bool run_task(Index slot, RetainedTask& task, bool all) noexcept {
+    const Link& link = links_[slot];
+    const SubscriptionSlot& subscription = subscriptions_[task.subscription];
+    const Session& session = sessions_[subscription.session];
+    uint32_t given = 0;
+    while (true) {
+      const bool busy = session.queued >= retained_slice || given >= retained_slice ||
+                        link.waiting >= retained_slice;
+      const bool crowded = blocks_.little.available() < 2;
+      if (all ? !has_room(session) || crowded : busy || crowded) { return all; }
+      const Text whole = index_.text(subscription.filter);
+      if (!retained_.advance(whole, task.cursor)) { return true; }
+      const Index message = retained_.nodes[task.cursor.node].message;
+      const Text topic = stored_topic(message);
+      if (!matches(index_.text(subscription.filter), topic)) { continue; }
+      given += give_retained(slot, subscription, message, topic) ? 1U : 0U;
+    }
+  }
+  // False when it has expired or may not be delivered.
+  bool give_retained(Index slot, const SubscriptionSlot& subscription, Index message,
+                     Text topic) noexcept {
+    Entry entry;
+    entry.kind = EntryKind::stored;
+    entry.message = message;
+    if (source(entry).expired) { return false; }
+    if (policy_->filters_delivery()) {
+      if (!policy_->on_deliver(view(subscription.session), topic)) { return false; }
+    }
+    static_cast<void>(topic);
+    entry.number = subscription.identifier;
+    entry.flags = static_cast<uint8_t>(detail::smaller(head(message).qos, subscription.qos) |
+                                       detail::entry_retain);  // [MQTT-3.3.1-8]
+    if ((entry.flags & detail::entry_qos) == 0) {
+      return links_[slot].state == LinkState::open && push_to_link(slot, entry) != nullptr;
+    }
+    const bool pushed = push_to_session(subscription.session, entry, Claim::ordinary) != nullptr;
+    if (pushed) {
+      journal_queue(subscription.session, *queues_.back(sessions_[subscription.session].queue));
+    }
+    return pushed;
+  }
+  void drop_task(Index slot, Index block) noexcept {
+    if constexpr (Features::retained) {
+      Index* link = &extra(slot).retained;
+      while (*link != block) {
+        link = &task_at(*link).next;
+      }
+      *link = task_at(block).next;
+      retained_.stop(task_at(block).cursor);
+    }
+    blocks_.little.release(block);
+  }
+
+  // ---- sessions -----------------------------------------------------------------------------
+
+  Index find_session(Text client_id) noexcept {
+    const uint32_t hash =
+        detail::hash_bytes(client_id.bytes().data(), client_id.size(), index_.seed);
+    Index slot = clients_.first(hash);
+    while (slot != none &&
+           (sessions_[slot].hash != hash || !texts_.equal(sessions_[slot].id, client_id))) {
+      slot = sessions_[slot].next;
+    }
+    return slot;
+  }
+
+  Index make_session(Text client_id) noexcept {
+    const Index slot = sessions_.allocate();
+    if (slot == none) { return none; }
+    Session& session = sessions_[slot];
+    session.id = texts_.store(client_id);
+    if (session.id == none) {
+      sessions_.release(slot);
+      return none;
+    }
+    session.hash = detail::hash_bytes(client_id.bytes().data(), client_id.size(), index_.seed);
+    clients_.insert(sessions_, slot);
+    timers_.introduce(session_timer(slot));
+    return slot;
+  }
+  uint32_t session_timer(Index slot) const noexcept { return limits_.connections + slot; }
+
+  // Removes a session with everything in it [MQTT-4.1.0-2].
+  void end_session(Index slot) noexcept {
+    Session& session = sessions_[slot];
+    if (session.will != none) {
+      publish_will(slot);  // the session's end is the latest moment [MQTT-3.1.2-8]
+    }
+    if constexpr (Features::shared_subscriptions) { reroute(slot, none, true); }
+    while (session.subscriptions != none) {
+      remove_subscription(session.subscriptions);
+    }
+    clear_queue(session.queue, &session);
+    clear_received(session);
+    timers_.cancel(session_timer(slot));
+    policy_->on_session_ended(texts_.view(session.id, texts_scratch_));
+    journal_session_end(slot);
+    clients_.remove(sessions_, slot);
+    texts_.release(session.id);
+    session.id = none;
+    session.flags = static_cast<uint8_t>(session.flags | session_ended);
+    if (!session.has(session_in_turn)) { sessions_.release(slot); }
+  }
+
+  void on_session_timer(Index slot) noexcept {
+    Session& session = sessions_[slot];
+    timers_.cancel(session_timer(slot));
+    if (detail::reached(now_, session.expires)) {
+      statistics_.sessions_expired += 1;
+      end_session(slot);
+      return;
+    }
+    if (detail::reached(now_, session.will_due)) { publish_will(slot); }
+    arm_session(slot);
+  }
+  void arm_session(Index slot) noexcept {
+    const Session& session = sessions_[slot];
+    timers_.set(session_timer(slot), detail::smaller(session.expires, session.will_due));
+  }
+
+  void clear_received(Session& session) noexcept {
+    for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
+      for (uint32_t i = 0; i < received_per_block(); ++i) {
+        ReceivedMessage& it = received_at(block)[i];
+        if (it.packet_id != 0 && it.message != none) { unreference(it.message); }
+      }
+    }
+    blocks_.release_chain(session.received);
+    session.received = none;
+  }
+  uint32_t received_per_block() const noexcept {
+    return blocks_.little.room() / static_cast<uint32_t>(sizeof(ReceivedMessage));
+  }
+  ReceivedMessage* received_at(Index block) noexcept {
+    return reinterpret_cast<ReceivedMessage*>(blocks_.little.data(block));
+  }
+  // The QoS 2 message with this id; null when there is none.
+  ReceivedMessage* find_received(const Session& session, uint16_t packet_id) noexcept {
+    for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
+      for (uint32_t i = 0; i < received_per_block(); ++i) {
+        if (received_at(block)[i].packet_id == packet_id) { return &received_at(block)[i]; }
+      }
+    }
+    return nullptr;
+  }
+  // A free place for one; null when no block is left.
+  ReceivedMessage* make_received(Session& session, uint16_t packet_id) noexcept {
+    ReceivedMessage* it = find_received(session, 0);
+    if (it == nullptr) {
+      const Index block = blocks_.little.allocate(Claim::ordinary);
+      if (block == none) { return nullptr; }
+      for (uint32_t i = 0; i < received_per_block(); ++i) {
+        received_at(block)[i] = ReceivedMessage{none, 0, false};
+      }
+      blocks_.little.set_next(block, session.received);
+      session.received = block;
+      it = received_at(block);
+    }
+    it->packet_id = packet_id;
+    return it;
+  }
+
+  // ---- wills --------------------------------------------------------------------------------
+
+  // The will is published once and forgotten [MQTT-3.1.2-8] [MQTT-3.1.2-10].
+  void publish_will(Index slot) noexcept {
+    if constexpr (Features::wills) {
+      Session& session = sessions_[slot];
+      IncomingMessage will;
+      will.message = session.will;
+      session.will = none;
+      session.will_due = detail::never;
+      journal_will_clear(slot);
+      MessageHead& stored = head(will.message);
+      stored.stored_at = now_;
+      will.topic = stored_topic(will.message);
+      will.qos = static_cast<Qos>(stored.qos);
+      will.retain = stored.retain;
+      will.publisher = slot;
+      Publish packet;
+      packet.topic = will.topic;
+      packet.qos = will.qos;
+      packet.retain = will.retain;
+      packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
+      PublishAnswer answer;
+      if (policy_->filters_publish()) { policy_->on_publish(view(slot), packet, answer); }
+      if (!failed(answer.reason)) { static_cast<void>(route(will)); }
+      unreference(will.message);
+    }
+  }
+  // A will that waits keeps its delay where a published message keeps its time.
+  uint32_t will_delay_s(const Session& session) noexcept { return head(session.will).stored_at; }
+
+  void drop_will(Index slot) noexcept {
+    Session& session = sessions_[slot];
+    if (session.will != none) {
+      unreference(session.will);
+      session.will = none;
+      session.will_due = detail::never;
+      journal_will_clear(slot);
+    }
+  }
+
+  // ---- subscriptions ------------------------------------------------------------------------
+
+  // The session's subscription to a filter: the shorter of the two lists decides.
+  Index find_subscription(Index session, Index filter) const noexcept {
+    Index a = sessions_[session].subscriptions;
+    Index b = index_.filters[filter].first;
+    while (a != none && b != none) {
+      if (subscriptions_[a].filter == filter) { return a; }
+      if (subscriptions_[b].session == session) { return b; }
+      a = subscriptions_[a].next_of_session;
+      b = subscriptions_[b].next;
+    }
+    return none;
+  }
+
+  // What a SUBSCRIBE asks for, but for session and filter.
+  static SubscriptionSlot wanted_slot(const Subscription& options, uint32_t identifier) noexcept {
+    SubscriptionSlot slot;
+    slot.qos = level(options.qos);
+    slot.no_local = options.no_local;
+    slot.retain_as_published = options.retain_as_published;
+    slot.identifier = identifier;
+    return slot;
+  }
+
+  struct Added {
+    Index slot = none;  // none: a table is full
+    bool existed = false;
+  };
+  // Subscribes, or replaces the options of an existing subscription [MQTT-3.8.4-3].
+  Added add_subscription(Index session, Text filter_text, const SubscriptionSlot& wanted) noexcept {
+    Added added;
+    Index filter = index_.find(filter_text);
+    added.slot = filter == none ? none : find_subscription(session, filter);
+    added.existed = added.slot != none;
+    if (!added.existed) {
+      if (subscriptions_.full()) { return added; }
+      filter = filter != none ? filter : index_.insert(filter_text);
+      if (filter == none) { return added; }
+      added.slot = subscriptions_.allocate();
+      link_subscription(added.slot, session, filter);
+    }
+    SubscriptionSlot& slot = subscriptions_[added.slot];
+    slot.qos = wanted.qos;
+    slot.no_local = wanted.no_local;
+    slot.retain_as_published = wanted.retain_as_published;
+    slot.identifier = wanted.identifier;
+    return added;
+  }
+  void link_subscription(Index subscription, Index session, Index filter) noexcept {
+    SubscriptionSlot& slot = subscriptions_[subscription];
+    Filter& its_filter = index_.filters[filter];
+    slot.session = session;
+    slot.filter = filter;
+    slot.previous = its_filter.last;
+    if (its_filter.last == none) {
+      its_filter.first = subscription;
+    } else {
+      subscriptions_[its_filter.last].next = subscription;
+    }
+    its_filter.last = subscription;
+    slot.next_of_session = sessions_[session].subscriptions;
+    if (slot.next_of_session != none) {
+      subscriptions_[slot.next_of_session].previous_of_session = subscription;
+    }
+    sessions_[session].subscriptions = subscription;
+    statistics_.shared_subscriptions += its_filter.prefix_size != 0 ? 1U : 0U;
+  }
+
+  // No more messages are added for it [MQTT-3.10.4-2]; what is under way is finished
+  // [MQTT-3.10.4-3].
+  void remove_subscription(Index subscription) noexcept {
+    const SubscriptionSlot slot = subscriptions_[subscription];
+    Session& session = sessions_[slot.session];
+    Filter& filter = index_.filters[slot.filter];
+    if (filter.prefix_size != 0) {
+      reroute(slot.session, subscription, false);
+      forget_shared(session, subscription);
+      statistics_.shared_subscriptions -= 1;
+    }
+    if (session.link != none) { cancel_tasks(session.link, subscription); }
+    unlink_from_filter(filter, subscriptions_[subscription]);
+    if (slot.previous_of_session == none) {
+      session.subscriptions = slot.next_of_session;
+    } else {
+      subscriptions_[slot.previous_of_session].next_of_session = slot.next_of_session;
+    }
+    if (slot.next_of_session != none) {
+      subscriptions_[slot.next_of_session].previous_of_session = slot.previous_of_session;
+    }
+    subscriptions_.release(subscription);
+    if (filter.first == none) { index_.remove(slot.filter); }
+  }
+  // Entries must not name a subscription that is gone.
+  void forget_shared(Session& session, Index subscription) noexcept {
+    forget_shared(session.queue, subscription);
+    if (session.link != none) { forget_shared(links_[session.link].queue, subscription); }
+  }
+  void forget_shared(Queue& queue, Index subscription) noexcept {
+    Place place;
+    while (Entry* entry = queues_.at(queue, place)) {
+      place.at = static_cast<uint16_t>(place.at + 1);
+      if ((entry->flags & detail::entry_shared) != 0 && entry->number == subscription) {
+        entry->flags = static_cast<uint8_t>(entry->flags & ~detail::entry_shared);
+        entry->number = 0;
+      }
+    }
+  }
+  void cancel_tasks(Index slot, Index subscription) noexcept {
+    if (links_[slot].extra == none) { return; }
+    for (Index block = extra(slot).retained; block != none;) {
+      const Index following = task_at(block).next;
+      if (task_at(block).subscription == subscription) { drop_task(slot, block); }
+      block = following;
+    }
+  }
+
+  // ---- ends of links ------------------------------------------------------------------------
+
+  // Ends a link from our side or the client's: what is queued for it still goes out, then a
+  // DISCONNECT if asked for and possible, then the port hangs up [MQTT-4.13.2-1].
+  void end_link(Index slot, const Disconnection& why, bool tell) noexcept {
+    Link& link = links_[slot];
+    const bool was_open = link.state == LinkState::open;
+    if (link.session != none) {
+      policy_->on_disconnected(view(link.session), why);
+      detach(slot, why);
+    }
+    forget_paused(slot);
+    release_rx(link);
+    if (was_open && tell && rules(link.version).properties && !link.has(flag_force)) {
+      Disconnect packet;
+      packet.reason_code = why.reason;
+      push_packet(slot, packet);
+    }
+    link.state = LinkState::closing;
+    link.since = now_;
+    timers_.set(slot, link_deadline(slot));
+    push_due(slot);
+  }
+
+  // Takes the session off its link; it goes on, waits to expire or ends.
+  void detach(Index slot, const Disconnection& why) noexcept {
+    Link& link = links_[slot];
+    const Index index = link.session;
+    Session& session = sessions_[index];
+    settle_head(link, session);
+    if (session.has(detail::session_resumable)) { run_retained(slot, true); }
+    if (link.extra != none) {
+      while (extra(slot).retained != none) {
+        drop_task(slot, extra(slot).retained);
+      }
+    }
+    forget_shared_answers(link);
+    link.session = none;
+    session.link = none;
+    session.send = Place();
+    session.inflight = 0;
+    const bool dropped_will = why.by_client && why.reason == ReasonCode::success;
+    if (dropped_will || stopping_) {
+      drop_will(index);  // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
+    }
+    if (!session.has(detail::session_resumable)) {
+      end_session(index);
+      return;
+    }
+    if (session.will != none) {
+      if (will_delay_s(session) == 0) {
+        publish_will(index);
+      } else {
+        session.will_due = detail::after_seconds(now_, will_delay_s(session));
+      }
+    }
+    if constexpr (Features::shared_subscriptions) { reroute(index, none, false); }
+    arm_detached(index);
+  }
+  // The session waits for its client until it expires.
+  void arm_detached(Index index) noexcept {
+    sessions_[index].expires = detail::after_seconds(now_, sessions_[index].expiry_interval_s);
+    journal_detached(index);
+    arm_session(index);
+  }
+  // A message of which bytes have gone out counts as sent [MQTT-3.3.1-1].
+  void settle_head(Link& link, Session& session) noexcept {
+    if (link.head_offset != 0 && link.has(detail::flag_head_session)) {
+      Place place = session.send;
+      Entry* entry = queues_.at(session.queue, place);
+      if (entry != nullptr && entry->kind != EntryKind::skip) { mark_sent(session, *entry); }
+      // the rest of its bytes cannot follow any more, nor anything behind it
+      link.set(flag_force);
+      link.head_offset = 0;
+      clear_queue(link.queue, nullptr);
+      link.turn_place = Place();
+      link.waiting = 0;
+    }
+  }
+  // QoS 0 messages of shared subscriptions name a subscription, which may go with the session.
+  void forget_shared_answers(Link& link) noexcept {
+    Place place;
+    while (Entry* entry = queues_.at(link.queue, place)) {
+      place.at = static_cast<uint16_t>(place.at + 1);
+      if ((entry->flags & detail::entry_shared) != 0) {
+        entry->flags = static_cast<uint8_t>(entry->flags & ~detail::entry_shared);
+        entry->number = 0;
+      }
+    }
+  }
+
+  // ---- bytes in -----------------------------------------------------------------------------
+
+  void take_bytes(Index slot, Buffer bytes) noexcept {
+    Link& link = links_[slot];
+    if (link.state == LinkState::closing) {
+      return;  // nothing after an error [MQTT-3.1.4-6] or DISCONNECT counts
+    }
+    if (link.has(flag_discard)) {
+      bytes = discard(link, bytes);
+    } else if (link.has(flag_large)) {
+      bytes = feed_large(slot, bytes);
+    }
+    if (link.has(flag_paused) || link.state == LinkState::deciding) {
+      keep(slot, bytes);
+      return;
+    }
+    if (link.rx.size != 0 && !link.has(flag_large)) { bytes = complete_stashed(slot, bytes); }
+    if (!bytes.empty() && link.state != LinkState::closing) {
+      const uint32_t used = parse(slot, bytes);
+      keep(slot, bytes.skip(used));
+    }
+  }
+
+  Buffer discard(Link& link, Buffer bytes) noexcept {
+    const uint32_t part = detail::smaller(link.rx_missing, bytes.size());
+    link.rx_missing -= part;
+    link.since = now_;
+    if (link.rx_missing == 0) { link.clear(flag_discard); }
+    return bytes.skip(part);
+  }
+
+  // Handles whole packets in place and returns how many bytes they were.
+  uint32_t parse(Index slot, Buffer bytes) noexcept {
+    uint32_t at = 0;
+    while (at < bytes.size()) {
+      Link& link = links_[slot];
+      Frame frame;
+      const Error error = next_frame(bytes.skip(at), link.version, limits_.packet_bytes_max, frame);
+      if (error == Error::incomplete) {
+        at += begin_large(slot, frame);
+        break;
+      }
+      if (error != Error::none) {
+        fail(slot, error);
+        return bytes.size();
+      }
+      const uint32_t size = frame.size();
+      if (size - frame.header_size > limits_.control_packet_bytes_max &&
+          frame.type() != PacketType::publish) {
+        fail(slot, Error::packet_too_large);
+        return bytes.size();
+      }
+      const Step step = handle(slot, frame);
+      if (step == Step::pause) { break; }
+      overdue_ = false;
+      at += size;
+      if (step == Step::stop) { return bytes.size(); }
+      if (links_[slot].state == LinkState::deciding) { break; }
+    }
+    return at;
+  }
+
+  // Keeps what cannot be handled yet.
+  void keep(Index slot, Bytes bytes) noexcept {
+    Link& link = links_[slot];
+    if (bytes.empty() || link.state == LinkState::closing) { return; }
+    if (link.rx.size == 0 && !link.has(flag_paused)) { link.since = now_; }
+    if (!blocks_.append(link.rx, bytes, Claim::ordinary)) {
+      refuse_link(slot, ReasonCode::quota_exceeded);  // no memory for a part of a packet
+      return;
+    }
+    arm(slot);
+  }
+
+  // Completes the first packet of what is kept with the front of `bytes` and handles it; returns
+  // what is left of them.
+  Buffer complete_stashed(Index slot, Buffer bytes) noexcept {
+    Link& link = links_[slot];
+    const uint32_t have = link.rx.size;
+    const uint32_t most = assembly_left();
+    uint8_t* memory = assembly_ + assembly_used_;
+    if (have >= most) {
+      keep(slot, bytes);  // no room in this turn; tick() goes on
+      pause(slot);
+      wake_ = true;
+      return Buffer();
+    }
+    Cursor cursor{link.rx.first, link.rx.skip};
+    blocks_.copy_out(cursor, memory, have);
+    uint32_t taken = 0;
+    Frame frame;
+    Error error = Error::incomplete;
+    // first the header, then the whole packet
+    for (uint32_t want = 5; error == Error::incomplete && taken < bytes.size();) {
+      const uint32_t more =
+          detail::smaller(detail::smaller(want, bytes.size()) - taken, most - have - taken);
+      if (more == 0) { break; }
+      detail::copy(memory + have + taken, bytes.data() + taken, more);
+      taken += more;
+      error =
+          next_frame(Bytes(memory, have + taken), link.version, limits_.packet_bytes_max, frame);
+      const uint32_t missing =
+          frame.header_size != 0 ? frame.size() - detail::smaller(frame.size(), have + taken) : 1;
+      want = taken + detail::larger(missing, uint32_t{1});
+    }
+    if (error == Error::incomplete) { return complete_later(slot, frame, bytes, taken); }
+    blocks_.clear(link.rx);
+    if (error != Error::none) {
+      fail(slot, error);
+      return Buffer();
+    }
+    const uint32_t surplus = have + taken - frame.size();
+    assembly_used_ += frame.size();
+    if (handle(slot, frame) == Step::pause) { keep(slot, Bytes(memory, frame.size())); }
+    return after_pause(slot, bytes.skip(taken - surplus));
+  }
+  // What follows a packet that had to wait waits too.
+  Buffer after_pause(Index slot, Buffer bytes) noexcept {
+    const Link& link = links_[slot];
+    if (link.has(flag_paused) || link.state == LinkState::deciding) {
+      keep(slot, bytes);
+      return Buffer();
+    }
+    return bytes;
+  }
+  // The packet is still not whole; its payload may go to its message at once.
+  Buffer complete_later(Index slot, const Frame& frame, Buffer bytes, uint32_t taken) noexcept {
+    Link& link = links_[slot];
+    const Chain kept = link.rx;
+    const uint32_t have = kept.size;
+    link.rx = Chain();
+    const uint32_t used = begin_large(slot, frame);
+    if (used != 0) {
+      Chain old = kept;
+      blocks_.clear(old);
+      MQTT_ASSERT(used == have + taken);
+      assembly_used_ += have + taken;
+      if (link.has(flag_discard)) { return discard(link, bytes.skip(taken)); }
+      return link.has(flag_large) ? feed_large(slot, bytes.skip(taken)) : Buffer();
+    }
+    if (link.state == LinkState::closing) {
+      Chain old = kept;
+      blocks_.clear(old);
+      return Buffer();
+    }
+    link.rx = kept;
+    keep(slot, bytes);
+    if (taken < bytes.size() && link.state != LinkState::closing) {
+      fail(slot, Error::packet_too_large);  // more than control_packet_bytes_max of one packet
+    }
+    return Buffer();
+  }
+
+  // ---- large PUBLISH packets ----------------------------------------------------------------
+
+  // An incomplete packet: when it is a large PUBLISH whose head is there, its message is begun
+  // and the payload goes into its blocks. Returns the bytes consumed, 0 when it must be kept.
+  uint32_t begin_large(Index slot, const Frame& frame) noexcept {
+    Link& link = links_[slot];
+    const uint32_t there = frame.body.size();
+    const uint32_t least = detail::smaller(large_publish_min, limits_.control_packet_bytes_max / 2);
+    if (frame.header_size == 0 || link.state != LinkState::open) { return 0; }
+    if (frame.type() != PacketType::publish) {
+      if (frame.remaining > limits_.control_packet_bytes_max) {
+        fail(slot, Error::packet_too_large);
+      }
+      return 0;
+    }
+    const uint32_t head_size = detail::publish_head_size(frame.first, frame.body, link.version);
+    if (head_size == 0 && there >= limits_.control_packet_bytes_max) {
+      fail(slot, Error::packet_too_large);
+      return 0;
+    }
+    if (head_size == 0 || head_size > frame.remaining || frame.size() < least) { return 0; }
+    Publish packet;
+    Reader reader(frame.body.first(head_size));
+    const Error error =
+        detail::take_publish_head(reader, frame.first, {link.version, Side::broker}, packet);
+    if (error != Error::none) {
+      fail(slot, error);
+      return 0;
+    }
+    packet.payload = frame.body.skip(head_size);
+    receive_large(slot, packet, frame.remaining - head_size);
+    return link.state == LinkState::closing ? 0 : frame.header_size + there;
+  }
+
+  void receive_large(Index slot, const Publish& packet, uint32_t payload_size) noexcept {
+    Link& link = links_[slot];
+    IncomingMessage message;
+    if (!accept_head(slot, packet, message)) { return; }
+    link.since = now_;
+    link.rx_missing = payload_size - packet.payload.size();
+    const bool repeated = packet.qos == Qos::exactly_once &&
+                          find_received(sessions_[link.session], packet.packet_id) != nullptr;
+    if (repeated) {
+      push_ack(slot, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
+      link.set(flag_discard);
+      arm(slot);
+      return;
+    }
+    const bool too_large =
+        limits_.message_bytes_max != 0 && payload_size > limits_.message_bytes_max;
+    uint32_t little = 0;
+    uint32_t big = 0;
+    blocks_.needed(sizeof(MessageHead),
+                   payload_size + message.topic.size() + packet.properties.size(), little, big);
+    const bool fits =
+        !too_large && blocks_.little.available() >= little && blocks_.big.available() >= big;
+    filter_properties(packet.properties, message);
+    Chain chain;
+    if (fits) { chain = begin_message(message, payload_size, Claim::ordinary); }
+    if (chain.first == none ||
+        !blocks_.append(chain, packet.payload, Claim::ordinary, link.rx_missing)) {
+      statistics_.stored -= chain.first == none ? 0U : 1U;
+      blocks_.clear(chain);
+      link.set(flag_discard);
+      refuse_publish(slot, packet.qos, packet.packet_id,
+                     too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded);
+      arm(slot);
+      return;
+    }
+    head(chain.first).packet_id = packet.packet_id;
+    link.rx = chain;
+    link.set(flag_large);
+    arm(slot);
+  }
+
+  Buffer feed_large(Index slot, Buffer bytes) noexcept {
+    Link& link = links_[slot];
+    const uint32_t part = detail::smaller(link.rx_missing, bytes.size());
+    if (part != 0) {
+      link.since = now_;
+      link.rx_missing -= part;
+      if (!blocks_.append(link.rx, bytes.first(part), Claim::ordinary, link.rx_missing)) {
+        drop_large(slot);
+        return discard(links_[slot], bytes.skip(part));
+      }
+    }
+    if (link.rx_missing == 0 && !link.has(flag_paused)) { finish_large(slot); }
+    return bytes.skip(part);
+  }
+  // No block is left for the rest of the payload.
+  void drop_large(Index slot) noexcept {
+    Link& link = links_[slot];
+    const MessageHead stored = head(link.rx.first);
+    release_unfinished(link);
+    link.clear(flag_large);
+    link.set(flag_discard);
+    refuse_publish(slot, static_cast<Qos>(stored.qos), stored.packet_id,
+                   ReasonCode::quota_exceeded);
+  }
+
+  // All of the payload is there: the message takes the way of every other.
+  void finish_large(Index slot) noexcept {
+    Link& link = links_[slot];
+    const Index handle = link.rx.first;
+    link.rx = Chain();
+    link.clear(flag_large);
+    statistics_.packets_received += 1;
+    statistics_.publish_received += 1;
+    begin_packet();
+    take_large(slot, handle);
+  }
+  // The message is ours until it is routed; it may have to wait.
+  void take_large(Index slot, Index handle) noexcept {
+    const MessageHead stored = head(handle);
+    IncomingMessage message = stored_message(handle);
+    message.publisher = links_[slot].session;
+    if (message.qos == Qos::at_least_once && !overdue_ && must_wait(message)) {
+      LinkExtra* more = need_extra(slot);
+      if (more != nullptr) {
+        more->waiting = handle;
+        pause(slot);
+        return;
+      }
+    }
+    head(handle).stored_at = now_;
+    Publish packet;
+    packet.topic = message.topic;
+    packet.qos = message.qos;
+    packet.retain = message.retain;
+    packet.packet_id = stored.packet_id;
+    Cursor cursor = body(handle);
+    blocks_.skip(cursor, uint32_t{stored.topic_size} + stored.properties_size);
+    packet.payload =
+        stored.payload_size == 0 ? Bytes() : blocks_.next_bytes(cursor, stored.payload_size);
+    decide_publish(slot, packet, message);
+    unreference(handle);
+  }
+  IncomingMessage stored_message(Index handle) noexcept {
+    const MessageHead& stored = head(handle);
+    IncomingMessage message;
+    message.message = handle;
+    message.topic = stored_topic(handle);
+    message.qos = static_cast<Qos>(stored.qos);
+    message.retain = stored.retain;
+    message.has_expiry = stored.has_expiry;
+    message.expiry_s = stored.expiry_s;
+    return message;
+  }
+
+  // ---- packets ------------------------------------------------------------------------------
+
+  void begin_packet() noexcept { gate_ = 0; }
+
+  Step handle(Index slot, const Frame& frame) noexcept {
+    const LinkState state = links_[slot].state;
+    begin_packet();
+    statistics_.packets_received += 1;
+    if (state == LinkState::open) { return handle_open(slot, frame); }
+    if (state == LinkState::opening) { return on_connect(slot, frame); }
+    if (state == LinkState::authenticating && frame.type() == PacketType::auth) {
+      return on_auth(slot, frame);  // only AUTH or DISCONNECT [MQTT-3.1.2-30]
+    }
+    if (frame.type() == PacketType::disconnect) {
+      end_link(slot, Disconnection(), false);
+      return Step::stop;
+    }
+    return fail(slot, Error::protocol_state);
+  }
+
+  Step handle_open(Index slot, const Frame& frame) noexcept {
+    const Version version = links_[slot].version;
+    switch (frame.type()) {
+      case PacketType::publish: return on_publish(slot, frame);
+      case PacketType::puback:
+      case PacketType::pubrec:
+      case PacketType::pubcomp: {
+        Ack ack;
+        const Error error = decode(frame, version, Side::broker, ack);
+        return error != Error::none ? fail(slot, error) : on_ack(slot, ack);
+      }
+      case PacketType::pubrel: {
+        Ack ack;
+        const Error error = decode(frame, version, Side::broker, ack);
+        return error != Error::none ? fail(slot, error) : on_pubrel(slot, ack);
+      }
+      case PacketType::subscribe: return on_subscribe(slot, frame);
+      case PacketType::unsubscribe: return on_unsubscribe(slot, frame);
+      case PacketType::pingreq:
+        if (frame.remaining != 0) { return fail(slot, Error::malformed_length); }
+        push_ack(slot, EntryKind::pingresp, 0, ReasonCode::success);  // [MQTT-3.12.4-1]
+        return Step::proceed;
+      case PacketType::disconnect: return on_disconnect(slot, frame);
+      case PacketType::auth: return on_auth(slot, frame);
+      case PacketType::connect:  // a second one [MQTT-3.1.0-2]
+      case PacketType::connack:
+      case PacketType::suback:
+      case PacketType::unsuback:
+      case PacketType::pingresp: return fail(slot, Error::protocol_direction);
+    }
+    return fail(slot, Error::malformed_type);
+  }
+
+  // The peer broke the protocol: it is told why if its version can be, and cut off
+  // [MQTT-4.13.1-1] [MQTT-4.8.0-1].
+  Step fail(Index slot, Error error) noexcept {
+    Link& link = links_[slot];
+    Disconnection why;
+    why.error = error;
+    why.reason = reason_code(error);
+    if (link.state == LinkState::authenticating) {  // before CONNACK [MQTT-4.12.0-4]
+      refuse_connect(slot, why.reason, ConnectAnswer());
+    }
+    end_link(slot, why, link.state == LinkState::open);
+    return Step::stop;
+  }
+  // Cuts a client off for a reason of ours.
+  Step refuse_link(Index slot, ReasonCode reason) noexcept {
+    Disconnection why;
+    why.reason = reason;
+    end_link(slot, why, true);
+    return Step::stop;
+  }
+
+  // ---- CONNECT ------------------------------------------------------------------------------
+
+  bool accepts(Version version) const noexcept {
+    switch (version) {
+      case Version::v3_1: return Features::v3_1 && limits_.accept_v3_1;
+      case Version::v3_1_1: return Features::v3_1_1 && limits_.accept_v3_1_1;
+      case Version::v5: return Features::v5 && limits_.accept_v5;
+    }
+    return false;
+  }
+
+  Step on_connect(Index slot, const Frame& frame) noexcept {
+    Link& link = links_[slot];
+    if (frame.type() != PacketType::connect) {
+      return fail(slot, Error::protocol_state);  // [MQTT-3.1.0-1]
+    }
+    Connect connect;
+    Error error = decode(frame, connect);
+    link.version = connect.version;
+    Reader reader(frame.body);
+    reader.binary();
+    reader.u8();
+    if (reader.failed() && error != Error::none) {
+      error = Error::unsupported_protocol;  // cut off before the version: no way to answer
+    }
+    const bool named = error != Error::unsupported_protocol;
+    if (named && error != Error::unsupported_version && !accepts(connect.version)) {
+      error = Error::unsupported_version;
+    }
+    if (error == Error::none) { error = check_connect(connect); }
+    if (error != Error::none) { return reject_connect(slot, error); }
+    const Properties& properties = connect.properties;
+    link.packet_bytes_max = properties.number(PropertyId::maximum_packet_size, 0xFFFFFFFF);
+    if (properties.number(PropertyId::request_problem_information, 1) == 0) {
+      link.set(detail::flag_no_problem_info);
+    }
+    ConnectAnswer answer;
+    policy_->on_connect(id_of(slot), connect, answer);
+    return apply_answer(slot, frame, connect, answer);
+  }
+
+  Error check_connect(const Connect& connect) const noexcept {
+    const bool empty = connect.client_id.empty();
+    const bool long_id = connect.version == Version::v3_1 && connect.client_id.size() > 23;
+    if ((empty && !limits_.allow_empty_client_id) || (long_id && limits_.client_id_23)) {
+      return Error::identifier_rejected;
+    }
+    if (connect.has_will && detail::level_count(connect.will.topic) > limits_.topic_levels_max) {
+      return Error::malformed_topic;
+    }
+    return Error::none;
+  }
+
+  // CONNACK with the code where the version has one and the specification allows it, then the end
+  // [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7].
+  Step reject_connect(Index slot, Error error) noexcept {
+    const bool answered =
+        error == Error::unsupported_version || error == Error::identifier_rejected ||
+        (rules(links_[slot].version).properties && error != Error::unsupported_protocol);
+    if (answered) { refuse_connect(slot, reason_code(error), ConnectAnswer()); }
+    Disconnection why;
+    why.error = error;
+    why.reason = reason_code(error);
+    end_link(slot, why, false);
+    return Step::stop;
+  }
+
+  void refuse_connect(Index slot, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+    Connack connack;  // [MQTT-3.2.2-6]: session present 0
+    connack.reason_code =
+        allowed(reason, PacketType::connack, Side::broker) ? reason : ReasonCode::not_authorized;
+    PropertyWriter properties(Buffer(texts_scratch_, detail::scratch_bytes(limits_)));
+    if (rules(links_[slot].version).properties) {
+      if (!answer.reason_string.empty()) {
+        properties.text(PropertyId::reason_string, answer.reason_string);
+      }
+      if (!answer.server_reference.empty()) {
+        properties.text(PropertyId::server_reference, answer.server_reference);
+      }
+    }
+    connack.properties = properties.properties();
+    push_packet(slot, connack);
+  }
+
+  Step apply_answer(Index slot, const Frame& frame, const Connect& connect,
+                    const ConnectAnswer& answer) noexcept {
+    Link& link = links_[slot];
+    const bool more = answer.reason == ReasonCode::continue_authentication;
+    if (answer.later || more) {
+      if (!keep_connect(slot, frame, connect)) {
+        return refuse_link(slot, ReasonCode::quota_exceeded);
+      }
+      link.state = answer.later ? LinkState::deciding : LinkState::authenticating;
+      if (more && !answer.later) {
+        push_auth(slot, ReasonCode::continue_authentication, answer);  // [MQTT-4.12.0-2]
+      }
+      return Step::proceed;
+    }
+    if (failed(answer.reason)) {
+      refuse_connect(slot, answer.reason, answer);
+      return refuse_link(slot, answer.reason);
+    }
+    return accept_connect(slot, connect, answer);
+  }
+
+  // The CONNECT is needed again when the policy has decided.
+  bool keep_connect(Index slot, const Frame& frame, const Connect& connect) noexcept {
+    LinkExtra* more = need_extra(slot);
+    if (more == nullptr) { return false; }
+    if (more->connect.size != 0) { return true; }
+    Property method;
+    if (connect.properties.find(PropertyId::authentication_method, method)) {
+      more->method = texts_.store(method.text);
+      if (more->method == none) { return false; }
+    }
+    return blocks_.append(more->connect, frame.body, Claim::ordinary);
+  }
+
+  bool decide_connect(Index slot, const ConnectAnswer& answer) noexcept {
+    Chain& kept = extra(slot).connect;
+    uint8_t* memory = assemble(kept.size);
+    if (memory == nullptr) { return false; }
+    Cursor cursor{kept.first, 0};
+    blocks_.copy_out(cursor, memory, kept.size);
+    Frame frame;
+    frame.first = detail::first_byte(PacketType::connect);
+    frame.remaining = kept.size;
+    frame.body = Bytes(memory, kept.size);
+    Connect connect;
+    const Error error = decode(frame, connect);
+    MQTT_ASSERT(error == Error::none);
+    static_cast<void>(error);
+    begin_packet();
+    links_[slot].state = LinkState::opening;
+    if (apply_answer(slot, frame, connect, answer) == Step::proceed &&
+        links_[slot].state != LinkState::deciding) {
+      blocks_.clear(extra(slot).connect);
+      if (links_[slot].rx.size != 0) {
+        pause(slot);  // what came meanwhile is handled by tick()
+        wake_ = true;
+      }
+    }
+    return true;
+  }
+
+  void push_auth(Index slot, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+    PropertyWriter properties(Buffer(texts_scratch_, detail::scratch_bytes(limits_)));
+    const Index method = extra(slot).method;
+    properties.text(PropertyId::authentication_method,  // [MQTT-4.12.0-5]
+                    texts_.view(method, topic_scratch_));
+    if (!answer.authentication_data.empty()) {
+      properties.binary(PropertyId::authentication_data, answer.authentication_data);
+    }
+    Auth auth;
+    auth.reason_code = reason;
+    auth.properties = properties.properties();
+    push_packet(slot, auth);
+  }
+
+  // AUTH during CONNECT, and re-authentication of an open connection (v5 §4.12).
+  Step on_auth(Index slot, const Frame& frame) noexcept {
+    Link& link = links_[slot];
+    Auth auth;
+    const Error error = decode(frame, link.version, Side::broker, auth);
+    if (error != Error::none) { return fail(slot, error); }
+    const bool begins = auth.reason_code == ReasonCode::reauthenticate;
+    const bool opening = link.state == LinkState::authenticating;
+    const bool expected = opening ? !begins : begins != link.has(detail::flag_reauthenticating);
+    const bool named = link.extra != none && extra(slot).method != none;
+    if (!named || !expected ||
+        !texts_.equal(extra(slot).method,
+                      auth.properties.text(PropertyId::authentication_method))) {
+      return fail(slot, Error::protocol_state);  // [MQTT-4.12.0-6] [MQTT-4.12.1-1]
+    }
+    ConnectAnswer answer;
+    policy_->on_authenticate(
+        opening ? ClientView{id_of(slot), Text(), link.version} : view(link.session), auth, answer);
+    if (answer.later && !opening) {  // only a CONNECT can wait for its decision
+      return refuse_link(slot, ReasonCode::implementation_specific_error);
+    }
+    if (answer.reason == ReasonCode::continue_authentication) {
+      if (!opening) { link.set(detail::flag_reauthenticating); }
+      push_auth(slot, ReasonCode::continue_authentication, answer);
+      return Step::proceed;
+    }
+    if (opening) {
+      link.state = LinkState::deciding;
+      return decide_connect(slot, answer) ? Step::proceed
+                                          : refuse_link(slot, ReasonCode::server_busy);
+    }
+    if (failed(answer.reason)) {
+      return refuse_link(slot, answer.reason);  // [MQTT-4.12.1-2]
+    }
+    link.clear(detail::flag_reauthenticating);
+    push_auth(slot, ReasonCode::success, answer);
+    return Step::proceed;
+  }
+
+  // Takes the client in: takeover, session, will, CONNACK.
+  Step accept_connect(Index slot, const Connect& connect, const ConnectAnswer& answer) noexcept {
+    char assigned[48];
+    Text client_id = connect.client_id;
+    if (client_id.empty()) {
+      client_id = assign_client_id(assigned);  // [MQTT-3.1.3-6] [MQTT-3.2.2-16]
+    }
+    const ReasonCode will_reason = check_will(connect);
+    if (failed(will_reason)) {
+      refuse_connect(slot, will_reason, ConnectAnswer());
+      return refuse_link(slot, will_reason);
+    }
+    const Index old = find_session(client_id);
+    const bool resumed = take_over(old, connect);
+    const Index index = resumed ? old : make_session(client_id);
+    const bool ready = index != none && prepare_link(slot, connect, answer);
+    if (ready) { open_session(slot, index, connect); }
+    if (!ready || !keep_will(slot, index, connect)) {
+      if (resumed) {
+        arm_detached(index);
+      } else if (index != none) {
+        end_session(index);
+      }
+      refuse_connect(slot, ReasonCode::quota_exceeded, ConnectAnswer());
+      return refuse_link(slot, ReasonCode::quota_exceeded);
+    }
+    links_[slot].session = index;
+    push_connack(slot, connect, answer, resumed);
+    Link& link = links_[slot];
+    Place place;
+    while (Entry* entry = queues_.at(sessions_[index].queue, place)) {
+      entry->order = link.order;  // behind the CONNACK
+      place.at = static_cast<uint16_t>(place.at + 1);
+    }
+    link.state = LinkState::open;
+    sessions_[index].link = slot;
+    arm_open(slot);
+    mark_due(slot);
+    Connect shown = connect;
+    shown.will.properties = Properties();  // they have been taken apart
+    policy_->on_connected(view(index), shown);
+    return Step::proceed;
+  }
+
+  Text assign_client_id(char* target) noexcept {
+    constexpr char digits[] = "0123456789ABCDEF";
+    const Text prefix = limits_.client_id_prefix;
+    uint32_t size = detail::smaller(prefix.size(), uint32_t{11});
+    memcpy(target, prefix.data(), size);
+    do {
+      uint32_t word = 0;
+      for (uint32_t i = 0; i < detail::uuid_text_size; ++i) {
+        const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        word = i % 4 == 0 ? random() : word >> 8;
+        target[size + i] = dash ? '-' : digits[word & 15];
+      }
+      target[size + 14] = '4';
+      target[size + 19] = digits[8 | (random() & 3)];
+    } while (find_session(Text(target, size + detail::uuid_text_size)) != none);
+    size += detail::uuid_text_size;
+    return Text(target, size);
+  }
+
+  ReasonCode check_will(const Connect& connect) const noexcept {
+    if (!connect.has_will) { return ReasonCode::success; }
+    if (!Features::wills) { return ReasonCode::implementation_specific_error; }
+    if (level(connect.will.qos) > level(maximum_qos())) {
+      return ReasonCode::qos_not_supported;  // [MQTT-3.2.2-12]
+    }
+    if (connect.will.retain && !retain_available()) {
+      return ReasonCode::retain_not_supported;  // [MQTT-3.2.2-13]
+    }
+    const bool too_large =
+        limits_.message_bytes_max != 0 && connect.will.payload.size() > limits_.message_bytes_max;
+    return too_large ? ReasonCode::packet_too_large : ReasonCode::success;
+  }
+  Qos maximum_qos() const noexcept {
+    const bool limited = !Features::qos_2 && limits_.maximum_qos == Qos::exactly_once;
+    return limited ? Qos::at_least_once : limits_.maximum_qos;
+  }
+  bool retain_available() const noexcept { return Features::retained && limits_.retain_available; }
+
+  // Ends an older connection of the client [MQTT-3.1.4-3] [MQTT-3.1.4-2], and its session when a
+  // clean one is asked for [MQTT-3.1.2-4] [MQTT-3.1.2-6]. Returns whether the session goes on.
+  bool take_over(Index old, const Connect& connect) noexcept {
+    if (old == none) { return false; }
+    Session& session = sessions_[old];
+    if (session.link != none) {
+      const bool will_waits = session.will != none && will_delay_s(session) != 0;
+      if (will_waits && !connect.clean_start && session.has(detail::session_resumable)) {
+        drop_will(old);  // [MQTT-3.1.3-9]
+      }
+      Disconnection why;
+      why.reason = ReasonCode::session_taken_over;
+      const bool resumable = session.has(detail::session_resumable);
+      end_link(session.link, why, true);
+      if (!resumable) {
+        return false;  // it ended with its link
+      }
+    }
+    if (connect.clean_start) {
+      end_session(old);
+      return false;
+    }
+    drop_will(old);  // the client is back in time
+    return true;
+  }
+
+  bool prepare_link(Index slot, const Connect& connect, const ConnectAnswer& answer) noexcept {
+    Link& link = links_[slot];
+    const Properties& properties = connect.properties;
+    if (!answer.topic_prefix.empty()) {
+      LinkExtra* more = need_extra(slot);
+      if (more == nullptr) { return false; }
+      more->prefix = texts_.store(answer.topic_prefix);
+      if (more->prefix == none) { return false; }
+    }
+    Property method;
+    if (properties.find(PropertyId::authentication_method, method)) {
+      LinkExtra* more = need_extra(slot);
+      if (more == nullptr) { return false; }
+      if (more->method == none) { more->method = texts_.store(method.text); }
+      if (more->method == none) { return false; }
+    }
+    const uint32_t receive_maximum = properties.number(PropertyId::receive_maximum, 65535);
+    link.send_limit =
+        static_cast<uint16_t>(detail::smaller(receive_maximum, uint32_t{limits_.inflight_max}));
+    if constexpr (Features::topic_aliases) {
+      const uint32_t aliases = properties.number(PropertyId::topic_alias_maximum, 0);
+      link.alias_max =
+          static_cast<uint16_t>(detail::smaller(aliases, uint32_t{limits_.topic_alias_broker_max}));
+    }
+    link.keep_alive_s = connect.keep_alive_s;
+    if (shortens_keep_alive(connect)) {
+      link.keep_alive_s = limits_.keep_alive_max_s;  // [MQTT-3.1.2-21]
+    }
+    return true;
+  }
+  bool shortens_keep_alive(const Connect& connect) const noexcept {
+    const uint16_t most = limits_.keep_alive_max_s;
+    return most != 0 && rules(connect.version).properties &&
+           (connect.keep_alive_s == 0 || connect.keep_alive_s > most);
+  }
+
+  // Keeps the will with the session [MQTT-3.1.2-7].
+  bool keep_will(Index slot, Index index, const Connect& connect) noexcept {
+    if constexpr (!Features::wills) {
+      return true;
+    } else {
+      if (!connect.has_will) { return true; }
+      const uint32_t delay_s = connect.will.properties.number(PropertyId::will_delay_interval, 0);
+      IncomingMessage message;
+      filter_properties(connect.will.properties, message);
+      message.topic = with_prefix(slot, connect.will.topic);
+      if (message.topic.empty()) { return false; }
+      message.payload = connect.will.payload;
+      message.qos = connect.will.qos;
+      message.retain = connect.will.retain;
+      Session& session = sessions_[index];
+      session.will = store(message, Claim::ordinary);
+      if (session.will != none) { head(session.will).stored_at = delay_s; }
+      session.will_due = detail::never;
+      if (session.will != none) { journal_will(index); }
+      return session.will != none;
+    }
+  }
+
+  void open_session(Index slot, Index index, const Connect& connect) noexcept {
+    Session& session = sessions_[index];
+    const bool v5 = rules(connect.version).properties;
+    uint32_t expiry = v5 ? connect.properties.number(PropertyId::session_expiry_interval, 0)
+                      : connect.clean_start ? 0
+                                            : 0xFFFFFFFF;
+    expiry = detail::smaller(expiry, limits_.session_expiry_max_s);
+    session.expiry_interval_s = expiry;
+    session.expires = detail::never;
+    session.clear(detail::session_resumable);
+    if (expiry != 0) {
+      session.set(detail::session_resumable);  // [MQTT-3.1.2-23]
+    } else {
+      links_[slot].set(detail::flag_expiry_zero);
+    }
+    session.send = Place();
+    session.inflight = 0;
+    timers_.cancel(session_timer(index));
+    links_[slot].received = count_received(session);
+    journal_session(index);
+  }
+  uint16_t count_received(const Session& session) noexcept {
+    uint16_t count = 0;
+    for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
+      for (uint32_t i = 0; i < received_per_block(); ++i) {
+        count = static_cast<uint16_t>(count + (received_at(block)[i].packet_id != 0 ? 1 : 0));
+      }
+    }
+    return count;
+  }
+
+  // The order of the properties is what clients are used to.
+  void push_connack(Index slot, const Connect& connect, const ConnectAnswer& answer,
+                    bool resumed) noexcept {
+    Connack connack;
+    connack.session_present = resumed;  // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+    PropertyWriter properties(Buffer(texts_scratch_, detail::scratch_bytes(limits_)));
+    if (shortens_keep_alive(connect)) {
+      properties.number(PropertyId::server_keep_alive, limits_.keep_alive_max_s);
+    }
+    if (Features::topic_aliases && limits_.topic_alias_max != 0) {
+      properties.number(PropertyId::topic_alias_maximum, limits_.topic_alias_max);
+    }
+    if (connect.client_id.empty()) {
+      const Index id = sessions_[links_[slot].session].id;
+      properties.text(PropertyId::assigned_client_identifier,  // [MQTT-3.1.3-7]
+                      texts_.view(id, topic_scratch_));
+    }
+    Property method;
+    if (connect.properties.find(PropertyId::authentication_method, method)) {
+      properties.text(PropertyId::authentication_method, method.text);  // [MQTT-4.12.0-5]
+      if (!answer.authentication_data.empty()) {
+        properties.binary(PropertyId::authentication_data, answer.authentication_data);
+      }
+    }
+    const uint32_t wished = connect.properties.number(PropertyId::session_expiry_interval, 0);
+    if (wished > limits_.session_expiry_max_s) {
+      properties.number(PropertyId::session_expiry_interval, limits_.session_expiry_max_s);
+    }
+    const bool asked = connect.properties.number(PropertyId::request_response_information, 0) != 0;
+    if (asked && !answer.response_information.empty()) {  // [MQTT-3.1.2-28]
+      properties.text(PropertyId::response_information, answer.response_information);
+    }
+    if (!answer.reason_string.empty()) {
+      properties.text(PropertyId::reason_string, answer.reason_string);
+    }
+    if (!retain_available()) { properties.number(PropertyId::retain_available, 0); }
+    properties.number(PropertyId::maximum_packet_size, limits_.packet_bytes_max);
+    if (limits_.receive_maximum != 65535) {
+      properties.number(PropertyId::receive_maximum, limits_.receive_maximum);
+    }
+    if (maximum_qos() != Qos::exactly_once) {
+      properties.number(PropertyId::maximum_qos, level(maximum_qos()));  // [MQTT-3.2.2-9]
+    }
+    if (!Features::shared_subscriptions) {
+      properties.number(PropertyId::shared_subscription_available, 0);
+    }
+    if (rules(connect.version).properties) { connack.properties = properties.properties(); }
+    push_packet(slot, connack);  // the first packet of the connection [MQTT-3.2.0-1]
+  }
+
+  void arm_open(Index slot) noexcept {
+    links_[slot].since = now_;
+    timers_.set(slot, link_deadline(slot));
+  }
+
+  // ---- PUBLISH ------------------------------------------------------------------------------
+
+  // Checks of the head that do not depend on the payload; resolves the alias and puts the prefix
+  // before the topic. False: the link has been ended.
+  bool accept_head(Index slot, const Publish& packet, IncomingMessage& message) noexcept {
+    Link& link = links_[slot];
+    message.topic = packet.topic;
+    message.qos = packet.qos;
+    message.retain = packet.retain;
+    message.publisher = link.session;
+    if (level(packet.qos) > level(maximum_qos())) {
+      refuse_link(slot, ReasonCode::qos_not_supported);
+      return false;
+    }
+    if (packet.retain && !retain_available()) {
+      refuse_link(slot, ReasonCode::retain_not_supported);
+      return false;
+    }
+    if (packet.properties.has(PropertyId::topic_alias) && !resolve_alias(slot, packet, message)) {
+      return false;
+    }
+    if (message.topic.size() >= limits_.topic_levels_max &&
+        detail::level_count(message.topic) > limits_.topic_levels_max) {
+      fail(slot, Error::malformed_topic);
+      return false;
+    }
+    if (packet.qos != Qos::at_most_once && rules(link.version).properties &&
+        link.received >= limits_.receive_maximum &&
+        find_received(sessions_[link.session], packet.packet_id) == nullptr) {
+      fail(slot, Error::receive_maximum);  // v5 §3.3.4
+      return false;
+    }
+    message.topic = with_prefix(slot, message.topic);
+    if (message.topic.empty()) {  // longer than a topic may be
+      refuse_link(slot, ReasonCode::topic_name_invalid);
+      return false;
+    }
+    return true;
+  }
+
+  // Sets or looks up a topic alias [MQTT-3.3.2-7] [MQTT-3.3.2-12].
+  bool resolve_alias(Index slot, const Publish& packet, IncomingMessage& message) noexcept {
+    const uint32_t alias = packet.properties.number(PropertyId::topic_alias, 0);
+    if (!Features::topic_aliases || alias == 0 || alias > limits_.topic_alias_max) {
+      fail(slot, Error::topic_alias_invalid);
+      return false;
+    }
+    Index* cell = alias_cell(slot, static_cast<uint16_t>(alias), !packet.topic.empty());
+    if (packet.topic.empty()) {
+      if (cell == nullptr || *cell == none) {
+        fail(slot, Error::protocol_value);  // v5 §3.3.2.3.4: no topic is known for it
+        return false;
+      }
+      message.topic = texts_.view(*cell, topic_scratch_);
+      return true;
+    }
+    if (cell != nullptr) {
+      texts_.release(*cell);
+      *cell = texts_.store(packet.topic);
+    }
+    if (cell == nullptr || *cell == none) {
+      refuse_link(slot, ReasonCode::quota_exceeded);
+      return false;
+    }
+    return true;
+  }
+
+  // An empty text when it would be longer than a topic may be.
+  Text with_prefix(Index slot, Text topic) noexcept {
+    const Link& link = links_[slot];
+    if (link.extra == none || extra(slot).prefix == none) { return topic; }
+    const Text prefix = texts_.view(extra(slot).prefix, texts_scratch_);
+    if (prefix.size() + topic.size() > detail::scratch_bytes(limits_)) { return Text(); }
+    memmove(topic_scratch_ + prefix.size(), topic.data(), topic.size());
+    memcpy(topic_scratch_, prefix.data(), prefix.size());
+    return Text(Bytes(topic_scratch_, prefix.size() + topic.size()));
+  }
+
+  // Takes expiry, alias, delay and subscription ids out of a list, in place: it lies in the arena
+  // or the assembly memory, which are ours to write.
+  static void filter_properties(Properties properties, IncomingMessage& message) noexcept {
+    constexpr uint64_t ours = detail::property_bit(PropertyId::message_expiry_interval) |
+                              detail::property_bit(PropertyId::topic_alias) |
+                              detail::property_bit(PropertyId::will_delay_interval);
+    const bool any = properties.has(PropertyId::message_expiry_interval) ||
+                     properties.has(PropertyId::topic_alias) ||
+                     properties.has(PropertyId::will_delay_interval);
+    message.properties = properties.wire();
+    if (!any) { return; }
+    uint8_t* target = const_cast<uint8_t*>(properties.wire().data());
+    const uint8_t* begin = target;
+    Property property;
+    while (true) {
+      const uint8_t* from = properties.wire().data();
+      if (!properties.next(property)) { break; }
+      if (property.id == PropertyId::message_expiry_interval) {
+        message.has_expiry = true;
+        message.expiry_s = property.number;
+      }
+      const uint8_t* end = properties.empty() ? message.properties.end() : properties.wire().data();
+      if ((ours & detail::property_bit(property.id)) == 0) {
+        const size_t size = static_cast<size_t>(end - from);
+        memmove(target, from, size);
+        target += size;
+      }
+    }
+    message.properties = Bytes(begin, static_cast<uint32_t>(target - begin));
+  }
+
+  Step on_publish(Index slot, const Frame& frame) noexcept {
+    Link& link = links_[slot];
+    Publish packet;
+    const Error error = decode(frame, link.version, Side::broker, packet);
+    if (error != Error::none) { return fail(slot, error); }
+    if (frame.remaining - packet.payload.size() > limits_.control_packet_bytes_max) {
+      return fail(slot, Error::packet_too_large);
+    }
+    IncomingMessage message;
+    if (!accept_head(slot, packet, message)) { return Step::stop; }
+    const bool once = packet.qos == Qos::exactly_once;
+    if (policy_->filters_publish() && is_held(slot, packet.packet_id)) {
+      return Step::proceed;  // a repeat of what is being decided
+    }
+    if (once && find_received(sessions_[link.session], packet.packet_id) != nullptr) {
+      // a repeat is answered and not delivered [MQTT-4.3.3-10]
+      push_ack(slot, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
+      return Step::proceed;
+    }
+    if (!once && !overdue_ && must_wait(message)) {
+      pause(slot);
+      return Step::pause;
+    }
+    statistics_.publish_received += 1;
+    if (limits_.message_bytes_max != 0 && packet.payload.size() > limits_.message_bytes_max) {
+      return refuse_publish(slot, packet.qos, packet.packet_id, ReasonCode::packet_too_large);
+    }
+    message.payload = packet.payload;
+    if (!packet.properties.empty()) { filter_properties(packet.properties, message); }
+    const bool untouched = message.topic.data() == packet.topic.data();
+    message.message = untouched && !once ? record_packet(link, frame, packet, message) : none;
+    const bool in_blocks = message.message == none;
+    if (in_blocks) {
+      message.message = store(message, Claim::ordinary);
+      if (message.message == none) {
+        return refuse_publish(slot, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
+      }
+    }
+    const Step step = decide_publish(slot, packet, message);
+    if (in_blocks) { unreference(message.message); }
+    return step;
+  }
+
+  // The packet's turn record. What it says of its own delivery is wiped, so that it can go out as
+  // it is [MQTT-3.3.1-3] [MQTT-3.3.1-12].
+  Index record_packet(const Link& link, const Frame& frame, const Publish& packet,
+                      const IncomingMessage& message) noexcept {
+    uint8_t* first = const_cast<uint8_t*>(frame.body.data()) - frame.header_size;
+    const bool whole = message.properties.size() == packet.properties.size();
+    *first = static_cast<uint8_t>(*first & 0xF6);
+    return make_record(message, Bytes(first, frame.size()), rules(link.version).properties, whole);
+  }
+
+  // The policy's word, then routing and the acknowledgement.
+  Step decide_publish(Index slot, Publish& packet, IncomingMessage& message) noexcept {
+    if (policy_->filters_publish()) {
+      const bool acknowledged = packet.qos != Qos::at_most_once;
+      const Link& link = links_[slot];
+      PublishAnswer answer;
+      packet.topic = message.topic;
+      packet.properties = Properties(message.properties);
+      policy_->on_publish(view(link.session), packet, answer);
+      const bool behind = link.extra != none && extra(slot).publishes != none;
+      if (acknowledged && (answer.later || behind)) {
+        return hold_publish(slot, packet.packet_id, message, answer);
+      }
+      if (failed(answer.reason)) {
+        return refuse_publish(slot, packet.qos, packet.packet_id, answer.reason);
+      }
+    }
+    return take_publish(slot, packet.packet_id, message);
+  }
+
+  // QoS 0 and 1: route and acknowledge; QoS 2: own and acknowledge, routed at PUBREL.
+  Step take_publish(Index slot, uint16_t packet_id, IncomingMessage& message) noexcept {
+    if (message.qos == Qos::exactly_once) { return own_publish(slot, packet_id, message); }
+    const RouteResult result = route(message);
+    if (message.qos == Qos::at_most_once) { return Step::proceed; }
+    if (result == RouteResult::full) {
+      return refuse_publish(slot, message.qos, packet_id, ReasonCode::quota_exceeded);
+    }
+    const ReasonCode reason = result == RouteResult::unmatched ? ReasonCode::no_matching_subscribers
+                                                               : ReasonCode::success;
+    push_ack(slot, EntryKind::puback, packet_id, reason);  // [MQTT-4.3.2-4]
+    return Step::proceed;
+  }
+
+  Step own_publish(Index slot, uint16_t packet_id, IncomingMessage& message) noexcept {
+    Link& link = links_[slot];
+    const Index stored = stored_handle(message.message);
+    ReceivedMessage* it =
+        stored == none ? nullptr : make_received(sessions_[link.session], packet_id);
+    if (it == nullptr) {
+      return refuse_publish(slot, message.qos, packet_id, ReasonCode::quota_exceeded);
+    }
+    reference(stored);
+    it->message = stored;
+    head(stored).stored_at = now_;
+    link.received = static_cast<uint16_t>(link.received + 1);
+    journal_receive(link.session, *it);
+    push_ack(slot, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
+    return Step::proceed;
+  }
+
+  // Tells a publisher that its message is not taken. 3.x has no way to say it: what may not be is
+  // acknowledged and discarded [MQTT-3.3.5-2], what cannot be ends the connection
+  // [MQTT-4.8.0-2].
+  Step refuse_publish(Index slot, Qos qos, uint16_t packet_id, ReasonCode reason) noexcept {
+    const Link& link = links_[slot];
+    statistics_.publish_dropped += 1;
+    if (qos == Qos::at_most_once) { return Step::proceed; }
+    if (reason == ReasonCode::quota_exceeded && !rules(link.version).properties) {
+      return refuse_link(slot, reason);
+    }
+    const bool once = qos == Qos::exactly_once;
+    if (once && !rules(link.version).properties) {
+      // PUBREL must find the id
+      ReceivedMessage* it = make_received(sessions_[link.session], packet_id);
+      if (it == nullptr) { return refuse_link(slot, reason); }
+      it->message = none;
+      it->dropped = true;
+    }
+    const ReasonCode told = allowed(reason, PacketType::puback, Side::broker)
+                                ? reason
+                                : ReasonCode::implementation_specific_error;
+    push_ack(slot, once ? EntryKind::pubrec : EntryKind::puback, packet_id, told);
+    return Step::proceed;
+  }
+
+  Step on_pubrel(Index slot, const Ack& ack) noexcept {
+    Link& link = links_[slot];
+    Session& session = sessions_[link.session];
+    ReceivedMessage* it = find_received(session, ack.packet_id);
+    const DeliveryAction action =
+        mqtt::on_pubrel(it != nullptr ? ReceiveState::pubrel : ReceiveState::none).action;
+    if (action == DeliveryAction::complete_unknown) {
+      push_ack(slot, EntryKind::pubcomp, ack.packet_id, ReasonCode::packet_identifier_not_found);
+      return Step::proceed;
+    }
+    if (it->message != none) {
+      IncomingMessage message = stored_message(it->message);
+      message.publisher = link.session;
+      const bool patient = !overdue_;
+      const bool full = patient && must_wait(message);
+      const RouteResult result = full ? RouteResult::full : route(message);
+      if (result == RouteResult::full && patient) {
+        pause(slot);
+        return Step::pause;
+      }
+      statistics_.publish_dropped += result == RouteResult::full ? 1U : 0U;
+      journal_deliver(link.session, *it);
+      unreference(it->message);
+      link.received = static_cast<uint16_t>(link.received - 1);
+    }
+    *it = ReceivedMessage{none, 0, false};
+    push_ack(slot, EntryKind::pubcomp, ack.packet_id, ReasonCode::success);  // [MQTT-4.3.3-11]
+    return Step::proceed;
+  }
+
+  // ---- acknowledgements ---------------------------------------------------------------------
+
+  // The entry under way with this id; null when there is none.
+  Entry* find_sent(Session& session, uint16_t packet_id) noexcept {
+    Place place;
+    while (Entry* entry = queues_.at(session.queue, place)) {
+      if (detail::state_of(*entry) != SendState::none && entry->packet_id == packet_id) {
+        return entry;
+      }
+      if (place.chunk == session.send.chunk && place.at == session.send.at) { return nullptr; }
+      place.at = static_cast<uint16_t>(place.at + 1);
+    }
+    return nullptr;
+  }
+
+  // Whether some bytes of the message, which is being sent again, have gone out and others not.
+  bool is_cut(const Link& link, const Entry* entry) noexcept {
+    Session& session = sessions_[link.session];
+    return link.head_offset != 0 && link.has(detail::flag_head_session) &&
+           entry == queues_.at(session.queue, session.send);
+  }
+
+  Step on_ack(Index slot, const Ack& ack) noexcept {
+    Link& link = links_[slot];
+    Session& session = sessions_[link.session];
+    Entry* entry = find_sent(session, ack.packet_id);
+    const SendState state = entry == nullptr ? SendState::none : detail::state_of(*entry);
+    const DeliveryStep<SendState> step = mqtt::on_ack(state, ack.type, ack.reason_code);
+    switch (step.action) {
+      case DeliveryAction::violation: return fail(slot, Error::protocol_state);
+      case DeliveryAction::release_unknown:
+        push_ack(slot, EntryKind::pubrel, ack.packet_id, ReasonCode::packet_identifier_not_found);
+        break;
+      case DeliveryAction::release:
+        detail::set_state(*entry, step.next);
+        if (!is_cut(link, entry)) {
+          release_entry(*entry);
+        }  // the message is the client's now [MQTT-4.3.3-6]
+        journal_release(link.session, *entry);
+        push_ack(slot, EntryKind::pubrel, ack.packet_id, ReasonCode::success);
+        break;
+      case DeliveryAction::release_again:
+        push_ack(slot, EntryKind::pubrel, ack.packet_id, ReasonCode::success);
+        break;
+      case DeliveryAction::complete:
+      case DeliveryAction::fail:
+        detail::set_state(*entry, step.next);
+        journal_done(link.session, *entry);
+        if (is_cut(link, entry)) { break; }  // commit_message() settles it
+        session.inflight = static_cast<uint16_t>(session.inflight - (session.inflight != 0));
+        release_entry(*entry);
+        drop_settled(session, *entry);
+        wake_ = wake_ || paused_ != none;
+        run_retained(slot, false);
+        mark_due(slot);
+        break;
+      case DeliveryAction::ignore:
+      case DeliveryAction::accept:
+      case DeliveryAction::repeat:
+      case DeliveryAction::deliver:
+      case DeliveryAction::complete_unknown: break;
+    }
+    return Step::proceed;
+  }
+
+  // ---- SUBSCRIBE and UNSUBSCRIBE ------------------------------------------------------------
+
+  // A SUBACK or UNSUBACK whose codes are still to be put.
+  struct Codes {
+    Chain chain;
+    Cursor cursor;  // at the next code
+    bool whole = false;
+  };
+  // With room for `count` codes, if there are blocks.
+  Codes begin_codes(PacketType type, uint16_t packet_id, uint32_t count, Version version) noexcept {
+    Codes codes;
+    Chain& chain = codes.chain;
+    const bool v5 = rules(version).properties;
+    const bool coded = v5 || type == PacketType::suback;
+    uint8_t front[8];
+    Writer writer{Buffer(front)};
+    writer.u8(detail::first_byte(type));
+    writer.variable(2 + (v5 ? 1U : 0U) + (coded ? count : 0));
+    writer.u16(packet_id);  // [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.10.4-5]
+    if (v5) { writer.u8(0); }
+    bool room = blocks_.append(chain, writer.written(), Claim::answer);
+    const uint32_t front_size = chain.size;
+    const uint8_t zeros[16] = {};
+    for (uint32_t left = coded ? count : 0; room && left != 0;) {
+      const uint32_t part = detail::smaller(left, uint32_t{sizeof zeros});
+      room = blocks_.append(chain, Bytes(zeros, part), Claim::answer);
+      left -= part;
+    }
+    if (room) {
+      codes.cursor = {chain.first, 0};
+      blocks_.skip(codes.cursor, front_size);
+    } else {
+      blocks_.clear(chain);
+    }
+    codes.whole = room;
+    return codes;
+  }
+  void put_code(Cursor& cursor, uint8_t reason) noexcept {
+    *const_cast<uint8_t*>(blocks_.next_bytes(cursor, 1).data()) = reason;
+  }
+
+  Step on_subscribe(Index slot, const Frame& frame) noexcept {
+    const Link& link = links_[slot];
+    Subscribe packet;
+    Error error = decode(frame, link.version, packet);
+    if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
+    if (error != Error::none) { return fail(slot, error); }
+    Codes codes =
+        begin_codes(PacketType::suback, packet.packet_id, packet.filters.count(), link.version);
+    if (!codes.whole || codes.chain.size > link.packet_bytes_max) {
+      blocks_.clear(codes.chain);
+      return refuse_link(slot, ReasonCode::quota_exceeded);
+    }
+    if (!Journal::enabled) {
+      push_chain(slot, codes.chain);  // before the retained messages
+    }
+    const uint32_t identifier = packet.properties.number(PropertyId::subscription_identifier, 0);
+    Subscription entry;
+    for (SubscriptionList list = packet.filters; list.next(entry);) {
+      const uint8_t reason = subscribe_one(slot, entry, identifier);  // [MQTT-3.8.4-5]
+      put_code(codes.cursor, suback_code(links_[slot].version, reason));
+    }
+    if (Journal::enabled) {
+      push_chain(slot, codes.chain);  // once the subscriptions are safe
+    }
+    return Step::proceed;
+  }
+  bool too_deep(SubscriptionList filters) const noexcept {
+    Subscription entry;
+    while (filters.next(entry)) {
+      if (entry.filter.size() >= limits_.topic_levels_max &&
+          detail::level_count(entry.filter) > limits_.topic_levels_max) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // Returns the reason code [MQTT-3.8.4-6] [MQTT-3.8.4-7].
+  uint8_t subscribe_one(Index slot, Subscription& entry, uint32_t identifier) noexcept {
+    const Index session = links_[slot].session;
+    const bool shared = !split_shared(entry.filter).group.empty();
+    if (shared && !Features::shared_subscriptions) {
+      return code(ReasonCode::shared_subscriptions_not_supported);
+    }
+    const ReasonCode verdict = policy_->on_subscribe(view(session), entry);
+    if (failed(verdict)) { return code(verdict); }
+    if (level(entry.qos) > level(maximum_qos())) {
+      entry.qos = maximum_qos();  // [MQTT-3.2.2-10]
+    }
+    const Text filter = prefixed_filter(slot, entry.filter);
+    if (filter.empty()) { return code(ReasonCode::topic_filter_invalid); }
+    const SubscriptionSlot slot_wanted = wanted_slot(entry, identifier);
+    const Added added = add_subscription(session, filter, slot_wanted);
+    if (added.slot == none) { return code(ReasonCode::quota_exceeded); }
+    journal_subscribe(session, filter, slot_wanted);
+    const bool wanted = entry.retain_handling == RetainHandling::send ||
+                        (entry.retain_handling == RetainHandling::send_if_new && !added.existed);
+    if (Features::retained && !shared && wanted) {  // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
+      send_retained(slot, added.slot);
+    }
+    return level(entry.qos);
+  }
+  // The filter behind $share/ShareName/ gets the prefix.
+  Text prefixed_filter(Index slot, Text filter) noexcept {
+    const SharedFilter parts = split_shared(filter);
+    if (links_[slot].extra == none || extra(slot).prefix == none) { return filter; }
+    const Text inner = with_prefix(slot, parts.filter);
+    const uint32_t front = filter.size() - parts.filter.size();
+    if (front == 0 || inner.empty()) { return inner; }
+    if (front + inner.size() > detail::scratch_bytes(limits_)) { return Text(); }
+    memmove(topic_scratch_ + front, inner.data(), inner.size());
+    memcpy(topic_scratch_, filter.data(), front);
+    return Text(Bytes(topic_scratch_, front + inner.size()));
+  }
+
+  Step on_unsubscribe(Index slot, const Frame& frame) noexcept {
+    const Link& link = links_[slot];
+    Unsubscribe packet;
+    Error error = decode(frame, link.version, packet);
+    if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
+    if (error != Error::none) { return fail(slot, error); }
+    Codes codes =
+        begin_codes(PacketType::unsuback, packet.packet_id, packet.filters.count(), link.version);
+    if (!codes.whole) { return refuse_link(slot, ReasonCode::quota_exceeded); }
+    Subscription entry;
+    for (SubscriptionList list = packet.filters; list.next(entry);) {
+      const Text filter_text = prefixed_filter(slot, entry.filter);
+      const Index filter = index_.find(filter_text);  // byte for byte [MQTT-3.10.4-1]
+      const Index subscription = filter == none ? none : find_subscription(link.session, filter);
+      if (subscription != none) {
+        journal_unsubscribe(link.session, filter_text);
+        remove_subscription(subscription);
+      }
+      if (rules(link.version).properties) {
+        put_code(codes.cursor, code(subscription != none ? ReasonCode::success
+                                                         : ReasonCode::no_subscription_existed));
+      }
+    }
+    push_chain(slot, codes.chain);  // [MQTT-3.10.4-4]
+    return Step::proceed;
+  }
+
+  // ---- DISCONNECT ---------------------------------------------------------------------------
+
+  Step on_disconnect(Index slot, const Frame& frame) noexcept {
+    const Link& link = links_[slot];
+    Disconnect packet;
+    const Error error = decode(frame, link.version, Side::broker, packet);
+    if (error != Error::none) { return fail(slot, error); }
+    Property expiry;
+    if (packet.properties.find(PropertyId::session_expiry_interval, expiry)) {
+      if (link.has(detail::flag_expiry_zero) && expiry.number != 0) {
+        return fail(slot, Error::protocol_value);  // v5 §3.14.2.2.2
+      }
+      Session& session = sessions_[link.session];
+      session.expiry_interval_s = detail::smaller(expiry.number, limits_.session_expiry_max_s);
+      if (session.expiry_interval_s == 0) { session.clear(detail::session_resumable); }
+      journal_session(link.session);
+    }
+    Disconnection why;
+    why.by_client = true;
+    why.reason = packet.reason_code;
+    end_link(slot, why, false);
+    return Step::stop;
+  }
+
+  // ---- publishers that wait -----------------------------------------------------------------
+
+  void pause(Index slot) noexcept {
+    Link& link = links_[slot];
+    if (link.has(flag_paused)) { return; }
+    link.set(flag_paused);
+    link.since = now_;
+    link.next = paused_;
+    paused_ = slot;
+    arm(slot);
+    push_due(slot);
+  }
+  void forget_paused(Index slot) noexcept {
+    if (!links_[slot].has(flag_paused)) { return; }
+    Index* link = &paused_;
+    while (*link != slot) {
+      link = &links_[*link].next;
+    }
+    *link = links_[slot].next;
+    links_[slot].next = none;
+    links_[slot].clear(flag_paused);
+    links_[slot].last_rx = now_;  // it was not read meanwhile
+  }
+  void wake_paused() noexcept {
+    wake_ = false;
+    Index slot = paused_;
+    while (slot != none) {
+      const Index following = links_[slot].next;
+      retry_paused(slot);
+      slot = following;
+    }
+  }
+
+  // Tries the packets of a paused link again, from the blocks they are kept in. A packet that has
+  // waited long enough goes through whatever it finds.
+  void retry_paused(Index slot) noexcept {
+    Link& link = links_[slot];
+    const Tick since = link.since;
+    overdue_ = detail::reached(now_, since + pause_ticks());
+    forget_paused(slot);
+    if (link.extra != none && extra(slot).waiting != none) {
+      const Index handle = extra(slot).waiting;
+      extra(slot).waiting = none;
+      begin_packet();
+      take_large(slot, handle);
+      overdue_ = false;
+    }
+    Chain kept = link.rx;
+    link.rx = Chain();
+    const bool any = replay(slot, kept);
+    overdue_ = false;
+    if (link.state == LinkState::closing) {
+      blocks_.clear(kept);
+      return;
+    }
+    if (kept.size != 0) { link.rx = kept; }
+    const bool same_packet = link.has(flag_paused) && !any && !wake_;
+    link.since = same_packet ? since : now_;
+    arm(slot);
+    push_due(slot);
+  }
+  // Handles kept packets as far as it can; returns whether there were any.
+  bool replay(Index slot, Chain& kept) noexcept {
+    Link& link = links_[slot];
+    bool any = false;
+    while (kept.size != 0 && !link.has(flag_paused) && link.state < LinkState::closing &&
+           link.state != LinkState::deciding) {
+      if (link.has(flag_large | flag_discard)) {
+        Cursor cursor{kept.first, kept.skip};
+        const Bytes piece = blocks_.next_bytes(cursor, detail::smaller(kept.size, link.rx_missing));
+        const Buffer bytes(const_cast<uint8_t*>(piece.data()), piece.size());
+        static_cast<void>(link.has(flag_large) ? feed_large(slot, bytes) : discard(link, bytes));
+        blocks_.consume(kept, piece.size());
+        continue;
+      }
+      const uint32_t part = detail::smaller(kept.size, assembly_left());
+      uint8_t* memory = assemble(part);
+      Cursor cursor{kept.first, kept.skip};
+      blocks_.copy_out(cursor, memory, part);
+      const uint32_t used = parse(slot, Buffer(memory, part));
+      const bool crowded = part < kept.size;
+      blocks_.consume(kept, used);
+      any = any || used != 0;
+      if (used == 0 && !link.has(flag_paused)) {
+        if (crowded) {  // the assembly memory is full in this turn
+          pause(slot);
+          wake_ = true;
+        }
+        break;  // else the rest of the packet has yet to come
+      }
+    }
+    return any;
+  }
+
+  // ---- publishes the policy decides later ---------------------------------------------------
+
+  // Routing and acknowledgement wait; later ones of the client queue behind it.
+  Step hold_publish(Index slot, uint16_t packet_id, const IncomingMessage& message,
+                    const PublishAnswer& answer) noexcept {
+    LinkExtra* more = need_extra(slot);
+    const Index stored = more == nullptr ? none : stored_handle(message.message);
+    const Index block = stored == none ? none : blocks_.little.allocate(Claim::answer);
+    if (block == none) {
+      return refuse_publish(slot, message.qos, packet_id, ReasonCode::quota_exceeded);
+    }
+    reference(stored);
+    held_at(block) = HeldPublish{none, stored, packet_id, !answer.later, answer.reason, now_};
+    head(stored).retain = message.retain;
+    Index* last = &more->publishes;
+    while (*last != none) {
+      last = &held_at(*last).next;
+    }
+    *last = block;
+    links_[slot].received = static_cast<uint16_t>(links_[slot].received + 1);
+    arm(slot);
+    return Step::proceed;
+  }
+  bool is_held(Index slot, uint16_t packet_id) noexcept {
+    Index block = links_[slot].extra == none ? none : extra(slot).publishes;
+    while (block != none && held_at(block).packet_id != packet_id) {
+      block = held_at(block).next;
+    }
+    return block != none;
+  }
+  // Goes on with those that are decided, in their order.
+  void release_held(Index slot) noexcept {
+    while (links_[slot].extra != none && extra(slot).publishes != none &&
+           held_at(extra(slot).publishes).decided) {
+      const HeldPublish held = held_at(extra(slot).publishes);
+      IncomingMessage message = stored_message(held.message);
+      message.publisher = links_[slot].session;
+      reference(held.message);
+      drop_held(slot);
+      begin_packet();
+      if (failed(held.reason)) {
+        refuse_publish(slot, message.qos, held.packet_id, held.reason);
+      } else {
+        take_publish(slot, held.packet_id, message);
+      }
+      unreference(held.message);
+    }
+  }
+  void drop_held(Index slot) noexcept {
+    const Index block = extra(slot).publishes;
+    const HeldPublish held = held_at(block);
+    extra(slot).publishes = held.next;
+    blocks_.little.release(block);
+    unreference(held.message);
+    links_[slot].received = static_cast<uint16_t>(links_[slot].received - 1);
+  }
+  // The policy has taken too long: 0x83, or the end of a 3.x link. False when nothing was due.
+  bool expire_held(Index slot) noexcept {
+    HeldPublish& held = held_at(extra(slot).publishes);
+    const Tick due = detail::after_seconds(held.since, limits_.policy_timeout_s);
+    if (!detail::reached(now_, due)) { return false; }
+    if (!rules(links_[slot].version).properties) {
+      refuse_link(slot, ReasonCode::implementation_specific_error);
+      return true;
+    }
+    held.decided = true;
+    held.reason = ReasonCode::implementation_specific_error;
+    release_held(slot);
+    arm(slot);
+    return true;
+  }
+
+  // ---- journal ------------------------------------------------------------------------------
+
+  void log_change(JournalRecord& record) noexcept {
+    if constexpr (Journal::enabled) {
+      sequence_ = journal_->append(record);
+      gate_ = sequence_;
+    }
+  }
+  static JournalRecord record_for(JournalRecord::Type type, uint32_t session) noexcept {
+    JournalRecord record;
+    record.type = type;
+    record.session = session;
+    return record;
+  }
+  bool journaled(Index session) const noexcept {
+    return Journal::enabled && !restoring_ && sessions_[session].has(detail::session_journaled);
+  }
+
+  // Writes a message and its payload, once per segment; returns its number.
+  uint64_t journal_message(Index handle) noexcept {
+    if constexpr (!Journal::enabled) {
+      return 0;
+    } else {
+      MessageHead& stored = head(handle);
+      if (stored.number() != 0 && stored.segment == segment_) { return stored.number(); }
+      if (stored.number() == 0) { stored.set_number(++message_number_); }
+      stored.segment = segment_;
+      write_message(handle, [this](JournalRecord& record) { log_change(record); });
+      return stored.number();
+    }
+  }
+  template <typename Sink>
+  void write_message(Index handle, Sink sink) noexcept {
+    const MessageHead& stored = head(handle);
+    JournalRecord record = record_for(JournalRecord::Type::message, 0);
+    record.message = stored.number();
+    record.flags = static_cast<uint8_t>(stored.qos | (stored.retain ? 4 : 0));
+    record.number = stored.payload_size;
+    record.text = stored_topic(handle);
+    Cursor cursor = body(handle);
+    blocks_.skip(cursor, stored.topic_size);
+    blocks_.copy_out(cursor, texts_scratch_,
+                     detail::smaller(stored.properties_size, detail::scratch_bytes(limits_)));
+    record.bytes = Bytes(texts_scratch_, stored.properties_size);
+    if (stored.has_expiry) {
+      const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
+      const uint32_t left = waited_s < stored.expiry_s ? stored.expiry_s - waited_s : 0;
+      const uint32_t wall = journal_->wall_clock_s();
+      record.expires_at =
+          left > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : detail::larger(wall + left, uint32_t{1});
+    }
+    sink(record);
+    uint32_t left = stored.payload_size;
+    while (left != 0) {
+      JournalRecord part = record_for(JournalRecord::Type::payload, 0);
+      part.message = stored.number();
+      part.bytes = blocks_.next_bytes(cursor, left);
+      left -= part.bytes.size();
+      sink(part);
+    }
+  }
+
+  void journal_session(Index index) noexcept {
+    if constexpr (Journal::enabled) {
+      Session& session = sessions_[index];
+      if (!session.has(detail::session_resumable)) {
+        journal_session_end(index);
+        return;
+      }
+      session.set(detail::session_journaled);
+      JournalRecord record = session_record(index);
+      log_change(record);
+    }
+  }
+  JournalRecord session_record(Index index) noexcept {
+    JournalRecord record = record_for(JournalRecord::Type::session, index);
+    record.text = texts_.view(sessions_[index].id, texts_scratch_);
+    record.number = sessions_[index].expiry_interval_s;
+    record.packet_id = sessions_[index].packet_id;
+    return record;
+  }
+  void journal_session_end(Index index) noexcept {
+    if (journaled(index)) {
+      sessions_[index].clear(detail::session_journaled);
+      JournalRecord record = record_for(JournalRecord::Type::session_end, index);
+      log_change(record);
+    }
+  }
+  void journal_detached(Index index) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = detached_record(index);
+      log_change(record);
+    }
+  }
+  JournalRecord detached_record(Index index) noexcept {
+    const Session& session = sessions_[index];
+    JournalRecord record = record_for(JournalRecord::Type::detached, index);
+    const uint32_t wall = journal_->wall_clock_s();
+    const uint32_t left = session.expires == detail::never
+                              ? 0xFFFFFFFFU
+                              : (session.expires - now_) / detail::ticks_per_second;
+    record.expires_at = left > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : wall + left;
+    return record;
+  }
+  static JournalRecord subscribe_record(Index session, Text filter,
+                                        const SubscriptionSlot& slot) noexcept {
+    JournalRecord record = record_for(JournalRecord::Type::subscribe, session);
+    record.text = filter;
+    record.number = slot.identifier;
+    record.flags = static_cast<uint8_t>(slot.qos | (slot.no_local ? 4 : 0) |
+                                        (slot.retain_as_published ? 8 : 0));
+    return record;
+  }
+  void journal_subscribe(Index index, Text filter, const SubscriptionSlot& slot) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = subscribe_record(index, filter, slot);
+      log_change(record);
+    }
+  }
+  void journal_unsubscribe(Index index, Text filter) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = record_for(JournalRecord::Type::unsubscribe, index);
+      record.text = filter;
+      log_change(record);
+    }
+  }
+  void journal_queue(Index index, const Entry& entry) noexcept {
+    if (journaled(index)) {
+      const Index stored = stored_handle(entry.message);
+      if (stored == none) { return; }
+      JournalRecord record = record_for(JournalRecord::Type::queue, index);
+      record.message = journal_message(stored);
+      const bool plain = (entry.flags & (detail::entry_shared | detail::entry_many_ids)) == 0;
+      record.number = plain ? entry.number : 0;
+      record.flags = entry.flags & (detail::entry_qos | detail::entry_retain);
+      log_change(record);
+    }
+  }
+  void journal_done(Index index, const Entry& entry) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = record_for(JournalRecord::Type::done, index);
+      record.packet_id = entry.packet_id;
+      if (entry.kind == EntryKind::stored) { record.message = head(entry.message).number(); }
+      log_change(record);
+    }
+  }
+  void journal_send(Index index, const Entry& entry) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = record_for(JournalRecord::Type::send, index);
+      record.message = head(stored_handle(entry.message)).number();
+      record.packet_id = entry.packet_id;
+      log_change(record);
+    }
+  }
+  void journal_release(Index index, const Entry& entry) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = record_for(JournalRecord::Type::release, index);
+      record.packet_id = entry.packet_id;
+      log_change(record);
+    }
+  }
+  void journal_receive(Index index, const ReceivedMessage& received) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = record_for(JournalRecord::Type::receive, index);
+      record.message = journal_message(received.message);
+      record.packet_id = received.packet_id;
+      log_change(record);
+    }
+  }
+  void journal_deliver(Index index, const ReceivedMessage& received) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = record_for(JournalRecord::Type::deliver, index);
+      record.packet_id = received.packet_id;
+      log_change(record);
+    }
+  }
+  void journal_retain(Index stored) noexcept {
+    if constexpr (Journal::enabled) {
+      if (!restoring_) {
+        JournalRecord record = record_for(JournalRecord::Type::retain, 0);
+        record.message = journal_message(stored);
+        log_change(record);
+      }
+    }
+  }
+  void journal_retain_clear(Index stored) noexcept {
+    if constexpr (Journal::enabled) {
+      if (!restoring_) {
+        JournalRecord record = record_for(JournalRecord::Type::retain_clear, 0);
+        record.text = stored_topic(stored);
+        log_change(record);
+      }
+    }
+    static_cast<void>(stored);
+  }
+  void journal_will(Index index) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = record_for(JournalRecord::Type::will, index);
+      record.message = journal_message(sessions_[index].will);
+      record.number = will_delay_s(sessions_[index]);
+      log_change(record);
+    }
+  }
+  void journal_will_clear(Index index) noexcept {
+    if (journaled(index)) {
+      JournalRecord record = record_for(JournalRecord::Type::will_clear, index);
+      log_change(record);
+    }
+  }
+
+  // ---- what waits for the journal -----------------------------------------------------------
+
+  bool is_durable(Index gate) const noexcept {
+    return static_cast<Index>(static_cast<Index>(durable_) - gate) < top_bit;
+  }
+
+  // An answer that depends on records not yet safe waits, and what answers come after it; QoS 0
+  // and PINGRESP do not. True when it has been taken.
+  bool hold_answer(Index slot, Entry& entry) noexcept {
+    Link& link = links_[slot];
+    const bool behind = link.extra != none && !extra(slot).answers.empty();
+    if (entry.kind == EntryKind::pingresp || (gate_ <= durable_ && !behind)) { return false; }
+    LinkExtra* more = need_extra(slot);
+    Place place;
+    entry.order = static_cast<Index>(gate_ > durable_ ? gate_ : sequence_);
+    if (more == nullptr || queues_.push(more->answers, entry, Claim::answer, place) == nullptr) {
+      release_entry(entry);
+      give_up(slot);
+      return true;
+    }
+    if (link.state != LinkState::open) { link.set(detail::flag_connack_held); }
+    join_gated(slot);
+    return true;
+  }
+  void join_gated(Index slot) noexcept {
+    LinkExtra* more = need_extra(slot);
+    if (more != nullptr && !links_[slot].has(detail::flag_gated)) {
+      links_[slot].set(detail::flag_gated);
+      more->next_gated = gated_;
+      gated_ = slot;
+    }
+  }
+  void forget_gated(Index slot) noexcept {
+    if (links_[slot].has(detail::flag_gated)) {
+      Index* link = &gated_;
+      while (*link != slot) {
+        link = &extra(*link).next_gated;
+      }
+      *link = extra(slot).next_gated;
+      links_[slot].clear(detail::flag_gated);
+    }
+  }
+  void release_gated() noexcept {
+    Index slot = gated_;
+    gated_ = none;
+    while (slot != none) {
+      const Index following = extra(slot).next_gated;
+      links_[slot].clear(detail::flag_gated);
+      release_answers(slot);
+      mark_due(slot);
+      slot = following;
+    }
+  }
+  void release_answers(Index slot) noexcept {
+    Link& link = links_[slot];
+    LinkExtra& more = extra(slot);
+    Place ignored;
+    while (!more.answers.empty() && is_durable(queues_.front(more.answers)->order)) {
+      Entry entry = *queues_.front(more.answers);
+      queues_.pop(more.answers, ignored, ignored);
+      entry.order = link.order;
+      link.order = static_cast<Index>(link.order + 1);
+      link.clear(detail::flag_connack_held);
+      Place place;
+      if (queues_.push(link.queue, entry, Claim::answer, place) == nullptr) {
+        release_entry(entry);
+        give_up(slot);
+      }
+    }
+    if (!more.answers.empty()) { join_gated(slot); }
+  }
+
+  // QoS 2 goes out once its id is safe: after a restart it must be the same message.
+  bool send_is_safe(const Walk& walk, Entry& entry) noexcept {
+    const bool once = (entry.flags & detail::entry_qos) == 2;
+    const bool first = (entry.flags & detail::entry_sent) == 0;
+    if (!once || !first || entry.kind == EntryKind::skip || !journaled(walk.session)) {
+      return true;
+    }
+    if (entry.packet_id == 0) {
+      assign_id(walk, entry);
+      entry.order = static_cast<Index>(sequence_);
+    }
+    if (!is_durable(entry.order)) {
+      join_gated(walk.link);
+      return false;
+    }
+    return true;
+  }
+
+  // ---- restoring ----------------------------------------------------------------------------
+
+  Index live_session(uint32_t slot) const noexcept {
+    const bool live = slot < sessions_.used() && sessions_[static_cast<Index>(slot)].id != none;
+    return live ? static_cast<Index>(slot) : none;
+  }
+  detail::RestoredMessage<Index>* restored(uint64_t number) noexcept {
+    Index slot = restored_heads_.first(static_cast<uint32_t>(number));
+    while (slot != none && restored_[slot].number() != number) {
+      slot = restored_[slot].next;
+    }
+    return slot == none ? nullptr : &restored_[slot];
+  }
+  Index restored_message(uint64_t number) noexcept {
+    const detail::RestoredMessage<Index>* it = restored(number);
+    return it == nullptr ? none : it->chain.first;
+  }
+
+  Error restore_session(const JournalRecord& record) noexcept {
+    Index slot = live_session(record.session);
+    if (slot == none) {
+      const Index wanted = static_cast<Index>(record.session);
+      if (record.session >= limits_.sessions || !sessions_.allocate_at(wanted)) {
+        return Error::buffer_too_small;
+      }
+      slot = wanted;
+      Session& fresh = sessions_[slot];
+      fresh.id = texts_.store(record.text);
+      if (fresh.id == none) {
+        sessions_.release(slot);
+        return Error::buffer_too_small;
+      }
+      fresh.hash = detail::hash_bytes(record.text.bytes().data(), record.text.size(), index_.seed);
+      clients_.insert(sessions_, slot);
+      timers_.introduce(session_timer(slot));
+    }
+    Session& session = sessions_[slot];
+    session.flags = detail::session_resumable | detail::session_journaled;
+    session.expiry_interval_s = record.number;
+    session.packet_id = record.packet_id;
+    session.expires = detail::after_seconds(now_, record.number);
+    return Error::none;
+  }
+
+  Error restore_message(const JournalRecord& record) noexcept {
+    if (restored(record.message) != nullptr) { return Error::none; }
+    IncomingMessage message;
+    message.topic = record.text;
+    message.properties = record.bytes;
+    message.qos = static_cast<Qos>(record.flags & 3);
+    message.retain = (record.flags & 4) != 0;
+    const uint32_t wall = journal_->wall_clock_s();
+    message.has_expiry = record.expires_at != 0;
+    message.expiry_s = record.expires_at > wall ? record.expires_at - wall : 0;
+    const Index slot = restored_.allocate();
+    if (slot == none) { return Error::buffer_too_small; }
+    detail::RestoredMessage<Index>& it = restored_[slot];
+    it.chain = begin_message(message, record.number, Claim::ordinary);
+    if (it.chain.first == none) {
+      restored_.release(slot);
+      return Error::buffer_too_small;
+    }
+    it.hash = static_cast<uint32_t>(record.message);
+    it.high = static_cast<uint32_t>(record.message >> 32);
+    restored_heads_.insert(restored_, slot);
+    head(it.chain.first).set_number(record.message);
+    head(it.chain.first).segment = segment_;
+    message_number_ = detail::larger(message_number_, record.message);
+    return Error::none;
+  }
+
+  Error restore_queue(Index slot, const JournalRecord& record) noexcept {
+    Session& session = sessions_[slot];
+    Entry entry;
+    entry.kind = EntryKind::stored;
+    entry.message = restored_message(record.message);
+    entry.number = record.number;
+    entry.flags = record.flags & (detail::entry_qos | detail::entry_retain);
+    if (entry.message == none) {
+      return Error::none;  // written again when its message is
+    }
+    Entry* last = session.queue.empty() ? nullptr : queues_.back(session.queue);
+    if (last != nullptr && last->message == entry.message && last->packet_id == 0 &&
+        entry.number != 0) {
+      add_identifier(*last, entry.number);
+      return Error::none;
+    }
+    return push_to_session(slot, entry, Claim::ordinary) == nullptr ? Error::buffer_too_small
+                                                                    : Error::none;
+  }
+
+  // The entry with this id, else the first unsent one of this message.
+  Entry* restored_entry(Session& session, const JournalRecord& record, bool by_id) noexcept {
+    const Index message = restored_message(record.message);
+    Place place;
+    while (Entry* entry = queues_.at(session.queue, place)) {
+      place.at = static_cast<uint16_t>(place.at + 1);
+      const bool same_id = by_id && record.packet_id != 0 && entry->packet_id == record.packet_id;
+      const bool settled =
+          entry->kind == EntryKind::skip && detail::state_of(*entry) == SendState::none;
+      if (!settled && (same_id || (message != none && entry->message == message &&
+                                   (entry->packet_id == 0 || !by_id)))) {
+        return entry;
+      }
+    }
+    return nullptr;
+  }
+
+  void restore_delivery(Index slot, const JournalRecord& record) noexcept {
+    Session& session = sessions_[slot];
+    const bool sends = record.type == JournalRecord::Type::send;
+    Entry* entry = restored_entry(session, record, !sends);
+    if (entry == nullptr) { return; }
+    if (sends) {
+      entry->packet_id = record.packet_id;
+      session.packet_id = record.packet_id;
+      mark_sent(session, *entry);
+    } else if (record.type == JournalRecord::Type::release) {
+      detail::set_state(*entry, SendState::pubcomp);
+      release_entry(*entry);
+    } else {
+      session.queued -= (entry->flags & detail::entry_sent) == 0 ? 1U : 0U;
+      detail::set_state(*entry, SendState::none);
+      release_entry(*entry);
+      drop_done(session);
+    }
+  }
+
+  Error restore_received(Index slot, const JournalRecord& record) noexcept {
+    Session& session = sessions_[slot];
+    ReceivedMessage* it = find_received(session, record.packet_id);
+    if (record.type == JournalRecord::Type::deliver) {
+      if (it != nullptr) {
+        unreference(it->message);
+        *it = ReceivedMessage{none, 0, false};
+      }
+      return Error::none;
+    }
+    const Index message = restored_message(record.message);
+    if (it != nullptr || message == none) { return Error::none; }
+    it = make_received(session, record.packet_id);
+    if (it == nullptr) { return Error::buffer_too_small; }
+    reference(message);
+    it->message = message;
+    return Error::none;
+  }
+
+  Error restore_for_session(const JournalRecord& record) noexcept {
+    using Type = JournalRecord::Type;
+    const Index slot = live_session(record.session);
+    if (slot == none) {
+      return Error::none;  // its session record comes later, with all of it
+    }
+    Session& session = sessions_[slot];
+    if (record.type == Type::detached) {
+      const uint32_t wall = journal_->wall_clock_s();
+      const uint32_t left = record.expires_at > wall ? record.expires_at - wall : 0;
+      session.expires =
+          record.expires_at == 0xFFFFFFFF ? detail::never : detail::after_seconds(now_, left);
+    } else if (record.type == Type::session_end) {
+      drop_will(slot);
+      end_session(slot);
+    } else if (record.type == Type::subscribe) {
+      SubscriptionSlot wanted;
+      wanted.qos = record.flags & 3;
+      wanted.no_local = (record.flags & 4) != 0;
+      wanted.retain_as_published = (record.flags & 8) != 0;
+      wanted.identifier = record.number;
+      const Added added = add_subscription(slot, record.text, wanted);
+      return added.slot == none ? Error::buffer_too_small : Error::none;
+    } else if (record.type == Type::unsubscribe) {
+      const Index filter = index_.find(record.text);
+      const Index gone = filter == none ? none : find_subscription(slot, filter);
+      if (gone != none) { remove_subscription(gone); }
+    } else if (record.type == Type::queue) {
+      return restore_queue(slot, record);
+    } else if (record.type == Type::receive || record.type == Type::deliver) {
+      return restore_received(slot, record);
+    } else if (record.type == Type::will || record.type == Type::will_clear) {
+      drop_will(slot);
+      const Index will = record.type == Type::will ? restored_message(record.message) : none;
+      if (will != none) {
+        reference(will);
+        session.will = will;
+        head(will).stored_at = record.number;
+      }
+    } else {
+      restore_delivery(slot, record);
+    }
+    return Error::none;
+  }
+
+  // ---- snapshot -----------------------------------------------------------------------------
+
+  template <typename Sink>
+  uint64_t emit_message(Index handle, Sink& sink) noexcept {
+    MessageHead& stored = head(handle);
+    if (stored.number() == 0) { stored.set_number(++message_number_); }
+    if (stored.segment != segment_) {
+      stored.segment = segment_;
+      write_message(handle, sink);
+    }
+    return stored.number();
+  }
+  template <typename Sink>
+  void emit_session(Index slot, Sink& sink) noexcept {
+    using Type = JournalRecord::Type;
+    const Session& session = sessions_[slot];
+    sink(session_record(slot));
+    if (session.link == none) { sink(detached_record(slot)); }
+    for (Index s = session.subscriptions; s != none; s = subscriptions_[s].next_of_session) {
+      const SubscriptionSlot& it = subscriptions_[s];
+      sink(subscribe_record(slot, index_.text(it.filter), it));
+    }
+    for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
+      for (uint32_t i = 0; i < received_per_block(); ++i) {
+        const ReceivedMessage& it = received_at(block)[i];
+        if (it.packet_id != 0 && it.message != none) {
+          JournalRecord record = record_for(Type::receive, slot);
+          record.message = emit_message(it.message, sink);
+          record.packet_id = it.packet_id;
+          sink(record);
+        }
+      }
+    }
+    Place place;
+    while (Entry* entry = queues_.at(sessions_[slot].queue, place)) {
+      place.at = static_cast<uint16_t>(place.at + 1);
+      emit_entry(slot, *entry, sink);
+    }
+    if (session.will != none) {
+      JournalRecord record = record_for(Type::will, slot);
+      record.message = emit_message(session.will, sink);
+      record.number = will_delay_s(session);
+      sink(record);
+    }
+  }
+  template <typename Sink>
+  void emit_entry(Index slot, const Entry& entry, Sink& sink) noexcept {
+    using Type = JournalRecord::Type;
+    const bool released = detail::state_of(entry) == SendState::pubcomp;
+    const Index handle = released ? empty_message() : stored_handle(entry.message);
+    if (handle == none || (entry.kind == EntryKind::skip && !released)) { return; }
+    JournalRecord record = record_for(Type::queue, slot);
+    record.message = emit_message(handle, sink);
+    record.flags = entry.flags & (detail::entry_qos | detail::entry_retain);
+    bool first = true;
+    for_each_identifier(entry, [&](uint32_t identifier) {
+      record.number = identifier;
+      sink(record);
+      first = false;
+    });
+    if (first) { sink(record); }
+    if ((entry.flags & detail::entry_sent) != 0 || entry.packet_id != 0) {
+      record.type = Type::send;
+      record.packet_id = entry.packet_id;
+      sink(record);
+    }
+    if (released) {
+      record.type = Type::release;
+      sink(record);
+      unreference(handle);
+    }
+  }
+  // Stands for a message that the client has taken over already.
+  Index empty_message() noexcept {
+    IncomingMessage message;
+    message.qos = Qos::exactly_once;
+    return store(message, Claim::answer);
+  }
+
+  // ---- members ------------------------------------------------------------------------------
+
+  BrokerLimits limits_;
+  BrokerStatistics statistics_;
+  Policy* policy_;
+  Journal* journal_;
+
+  detail::Table<Link, Index> links_;
+  detail::Table<Session, Index> sessions_;
+  detail::Table<SubscriptionSlot, Index> subscriptions_;
+  detail::Directory<Index> clients_;  // sessions by client id
+  detail::FilterIndex<Index> index_;
+  detail::RetainedIndex<Index> retained_;
+  detail::Blocks<Index> blocks_;
+  detail::Texts<Index> texts_;
+  detail::Queues<Index> queues_;
+  detail::Timers<Index> timers_;
+  TurnRecord* records_ = nullptr;
+  Index* matches_ = nullptr;
+  uint8_t* texts_scratch_ = nullptr;  // filters, client ids, properties of answers
+  uint8_t* topic_scratch_ = nullptr;  // topics, answers
+  uint8_t* assembly_ = nullptr;       // packets that came in parts, for one turn
+
+  Millis last_ms_ = 0;
+  Tick now_ = detail::ticks_per_second;
+  uint32_t random_ = 1;
+  uint32_t generation_ = 0;
+  uint32_t route_ = 0;
+  Index records_used_ = 0;
+  uint32_t assembly_used_ = 0;
+  Index due_first_ = none;
+  Index due_last_ = none;
+  Index link_turn_ = none;
+  Index session_turn_ = none;
+  Index gone_ = none;
+  Index paused_ = none;
+  Index gated_ = none;
+  Plan plan_;
+  bool wake_ = false;     // a paused publisher may go on
+  bool overdue_ = false;  // the packet being retried has waited long enough
+  bool stopping_ = false;
+  bool restoring_ = false;
+
+  uint8_t memo_[memo_bytes];
+  uint32_t memo_size_ = 0;
+  uint32_t memo_count_ = 0;
+  uint32_t memo_version_ = 0;
+
+  uint64_t sequence_ = 0;  // of the last journal record
+  uint64_t durable_ = 0;   // up to here they are safe
+  uint64_t gate_ = 0;      // the last one of the packet being handled
+  uint64_t message_number_ = 0;
+  uint32_t segment_ = 1;  // messages are written once per segment of the journal
+  detail::Table<detail::RestoredMessage<Index>, Index> restored_;  // while restoring
+  detail::Directory<Index> restored_heads_;
+};
+
+// >> 15. broker — Broker<Transport, Clock, Config>
+
+/// A broker with its memory, pumped over a transport and a clock of the user's. `limits` is a
+/// BrokerLimits known at compile time: all memory is inside the object.
+///
+///     Transport  bool accept_next(uint32_t& link)                      a new connection, if any
+///                int32_t receive(uint32_t link, uint8_t*, size_t)       > 0 bytes, 0 none, < 0
+///                gone int32_t transmit(uint32_t link, const uint8_t*, size_t) taken, 0 later, < 0
+///                gone void hang_up(uint32_t link)
+///     Clock      uint64_t now_ms()
+///
+/// `link` is a number below limits.connections that the transport chooses; it is free again after
+/// hang_up(). poll-like: call run_once() often; it never blocks.
+template <typename Transport, typename Clock, typename Config, const BrokerLimits& limits,
+          uint32_t arena_bytes = 256>
+class Broker {
+ public:
+  using Engine = BrokerEngine<Config>;
+
+  Broker(Transport& transport, Clock& clock) noexcept
+      : transport_(transport), clock_(clock), engine_(policy_, journal_) {}
+
+  /// `seed`: any random number. See BrokerEngine::start().
+  Error start(uint32_t seed) noexcept {
+    return engine_.start(limits, {memory_, sizeof memory_}, seed, clock_.now_ms());
+  }
+
+  /// One turn for everything that is ready; returns when to call again at the latest (ms).
+  Millis run_once() noexcept {
+    const Millis now = clock_.now_ms();
+    uint32_t link = 0;
+    while (transport_.accept_next(link)) {
+      const Error error = engine_.admit(ids_[link], now);
+      used_[link] = error == Error::none;
+      if (error != Error::none) { transport_.hang_up(link); }
+    }
+    for (link = 0; link < limits.connections; ++link) {
+      if (used_[link] && engine_.wants_read(ids_[link])) { read_link(link, now); }
+    }
+    finish_turn(now);
+    return engine_.deadline();
+  }
+
+  Engine& engine() noexcept { return engine_; }
+  typename Config::Policy& policy() noexcept { return policy_; }
+  typename Config::Journal& journal() noexcept { return journal_; }
+
+ private:
+  static constexpr uint32_t scratch_bytes = limits.control_packet_bytes_max + 16;
+
+  void read_link(uint32_t link, Millis now) noexcept {
+    const int32_t size = transport_.receive(link, arena_, sizeof arena_);
+    if (size < 0) {
+      drop(link, now);
+    } else if (size > 0) {
+      engine_.receive(ids_[link], Buffer(arena_, static_cast<uint32_t>(size)), now);
+      finish_turn(now);  // the arena is used again
+    }
+  }
+
+  void finish_turn(Millis now) noexcept {
+    engine_.tick(now);
+    for (uint32_t link = 0; link < limits.connections; ++link) {
+      if (used_[link]) { engine_.writable(ids_[link]); }
+    }
+    ConnectionId id;
+    while (engine_.next_due(id)) {
+      write_link(id, now);
+    }
+    engine_.end_turn(now);
+  }
+
+  void write_link(ConnectionId id, Millis now) noexcept {
+    uint32_t link = 0;
+    while (link < limits.connections && !(used_[link] && ids_[link] == id)) {
+      ++link;
+    }
+    if (link == limits.connections) { return; }
+    while (true) {
+      Bytes pieces[8];
+      const typename Engine::Output output =
+          engine_.fill(id, Buffer(scratch_), Span<Bytes>(pieces));
+      uint32_t taken = 0;
+      const bool lost = !offer(link, Span<Bytes>(pieces).first(output.count), taken);
+      if (output.size != 0) { engine_.sent(id, taken); }
+      if (lost || output.hang_up) {
+        drop(link, now);
+        return;
+      }
+      if (output.size == 0 || taken < output.size) { return; }
+    }
+  }
+  // False when the link is gone.
+  bool offer(uint32_t link, Span<Bytes> pieces, uint32_t& taken) noexcept {
+    for (const Bytes& piece : pieces) {
+      uint32_t at = 0;
+      while (at < piece.size()) {
+        const int32_t size = transport_.transmit(link, piece.data() + at, piece.size() - at);
+        if (size <= 0) { return size == 0; }
+        at += static_cast<uint32_t>(size);
+        taken += static_cast<uint32_t>(size);
+      }
+    }
+    return true;
+  }
+  void drop(uint32_t link, Millis now) noexcept {
+    transport_.hang_up(link);
+    used_[link] = false;
+    engine_.lost(ids_[link], now);
+  }
+
+  Transport& transport_;
+  Clock& clock_;
+  typename Config::Policy policy_;
+  typename Config::Journal journal_;
+  Engine engine_;
+  ConnectionId ids_[limits.connections];
+  bool used_[limits.connections] = {};
+  uint8_t arena_[arena_bytes];
+  uint8_t scratch_[scratch_bytes];
+  alignas(16) uint8_t memory_[broker_bytes<Config>(limits)];
+};
+
+}  // namespace mqtt
+
+#endif  // MQTT_HPP

@@ -1,0 +1,5 @@
+#include <mqtt.hpp>
+
+int main() {
+  return mqtt::failed(mqtt::ReasonCode::success) ? 1 : 0;
+}
