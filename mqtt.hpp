@@ -746,9 +746,7 @@ inline bool plain_ascii(Text text, Word low) noexcept {
   if (size < step) { return size == 0 || (suspicious(load_short(s, size), low) & high_bits) == 0; }
   const uint8_t* const last = s + (size - step);
   Word bad = suspicious(load_word(last), low);  // overlaps what comes before
-  for (; s < last; s += step) {
-    bad |= suspicious(load_word(s), low);
-  }
+  for (; s < last; s += step) { bad |= suspicious(load_word(s), low); }
   return (bad & high_bits) == 0;
 }
 
@@ -1004,9 +1002,7 @@ class ExactWriter {
     if (value >= 0x80) {
       u8(static_cast<uint8_t>(value | 0x80));
       value >>= 7;
-      for (; value >= 0x80; value >>= 7) {
-        u8(static_cast<uint8_t>(value | 0x80));
-      }
+      for (; value >= 0x80; value >>= 7) { u8(static_cast<uint8_t>(value | 0x80)); }
     }
     u8(static_cast<uint8_t>(value));
   }
@@ -1047,9 +1043,7 @@ class SmallWriter {
     u8(static_cast<uint8_t>(value));
   }
   __attribute__((noinline)) void variable(uint32_t value) noexcept {
-    for (; value >= 0x80; value >>= 7) {
-      u8(static_cast<uint8_t>(value | 0x80));
-    }
+    for (; value >= 0x80; value >>= 7) { u8(static_cast<uint8_t>(value | 0x80)); }
     u8(static_cast<uint8_t>(value));
   }
   __attribute__((noinline)) void bytes(Bytes source) noexcept {
@@ -2102,9 +2096,18 @@ constexpr uint16_t from_server_only = packet_bits(PacketType::connack, PacketTyp
 constexpr uint16_t from_client_only = packet_bits(PacketType::connect, PacketType::subscribe,
                                                   PacketType::unsubscribe, PacketType::pingreq);
 
-template <typename Packet, typename Handler>
-Error deliver(Error error, const Packet& packet, Handler& handler) noexcept {
+// Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
+template <typename Packet, typename Handler, typename... How>
+Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
+  Packet packet;
+  const Error error = decode(frame, how..., packet);
   if (error == Error::none) { handler(packet); }
+  return error;
+}
+template <typename Packet, typename Handler>
+Error empty_to(Handler& handler, const Frame& frame) noexcept {
+  const Error error = check_empty(frame);
+  if (error == Error::none) { handler(Packet()); }
   return error;
 }
 }  // namespace detail
@@ -2120,55 +2123,24 @@ constexpr bool may_receive(Side receiver, PacketType type) noexcept {
 /// views inside live as long as the frame's bytes.
 template <typename Handler>
 Error decode(const Frame& frame, Version version, Side receiver, Handler&& handler) noexcept {
+  using detail::decode_to;
   if (!may_receive(receiver, frame.type())) { return Error::protocol_direction; }
   switch (frame.type()) {
-    case PacketType::connect: {
-      Connect packet;
-      return detail::deliver(decode(frame, packet), packet, handler);
-    }
-    case PacketType::connack: {
-      Connack packet;
-      return detail::deliver(decode(frame, version, packet), packet, handler);
-    }
-    case PacketType::publish: {
-      Publish packet;
-      return detail::deliver(decode(frame, version, receiver, packet), packet, handler);
-    }
+    case PacketType::connect: return decode_to<Connect>(handler, frame);
+    case PacketType::connack: return decode_to<Connack>(handler, frame, version);
+    case PacketType::publish: return decode_to<Publish>(handler, frame, version, receiver);
     case PacketType::puback:
     case PacketType::pubrec:
     case PacketType::pubrel:
-    case PacketType::pubcomp: {
-      Ack packet;
-      return detail::deliver(decode(frame, version, receiver, packet), packet, handler);
-    }
-    case PacketType::subscribe: {
-      Subscribe packet;
-      return detail::deliver(decode(frame, version, packet), packet, handler);
-    }
-    case PacketType::suback: {
-      Suback packet;
-      return detail::deliver(decode(frame, version, packet), packet, handler);
-    }
-    case PacketType::unsubscribe: {
-      Unsubscribe packet;
-      return detail::deliver(decode(frame, version, packet), packet, handler);
-    }
-    case PacketType::unsuback: {
-      Unsuback packet;
-      return detail::deliver(decode(frame, version, packet), packet, handler);
-    }
-    case PacketType::pingreq:
-      return detail::deliver(detail::check_empty(frame), Pingreq(), handler);
-    case PacketType::pingresp:
-      return detail::deliver(detail::check_empty(frame), Pingresp(), handler);
-    case PacketType::disconnect: {
-      Disconnect packet;
-      return detail::deliver(decode(frame, version, receiver, packet), packet, handler);
-    }
-    case PacketType::auth: {
-      Auth packet;
-      return detail::deliver(decode(frame, version, receiver, packet), packet, handler);
-    }
+    case PacketType::pubcomp: return decode_to<Ack>(handler, frame, version, receiver);
+    case PacketType::subscribe: return decode_to<Subscribe>(handler, frame, version);
+    case PacketType::suback: return decode_to<Suback>(handler, frame, version);
+    case PacketType::unsubscribe: return decode_to<Unsubscribe>(handler, frame, version);
+    case PacketType::unsuback: return decode_to<Unsuback>(handler, frame, version);
+    case PacketType::pingreq: return detail::empty_to<Pingreq>(handler, frame);
+    case PacketType::pingresp: return detail::empty_to<Pingresp>(handler, frame);
+    case PacketType::disconnect: return decode_to<Disconnect>(handler, frame, version, receiver);
+    case PacketType::auth: return decode_to<Auth>(handler, frame, version, receiver);
   }
   return Error::malformed_type;
 }
@@ -2318,9 +2290,7 @@ template <typename W>
 inline W put_body(W writer, Version version, const Suback& suback) noexcept {
   writer.u16(suback.packet_id);
   writer = put_properties<W>(writer, version, suback.properties);
-  for (const uint8_t reason : suback.reason_codes) {
-    writer.u8(suback_code(version, reason));
-  }
+  for (const uint8_t reason : suback.reason_codes) { writer.u8(suback_code(version, reason)); }
   return writer;
 }
 
@@ -2586,9 +2556,7 @@ inline bool matches(Text filter, Text topic) noexcept {
   for (uint32_t f = 0; f < filter.size(); ++f) {
     if (filter[f] == '#') { return true; }
     if (filter[f] == '+') {
-      while (at < topic.size() && topic[at] != '/') {
-        ++at;
-      }
+      while (at < topic.size() && topic[at] != '/') { ++at; }
       continue;
     }
     if (at == topic.size()) {
@@ -2747,7 +2715,6 @@ struct BrokerLimits {
   uint16_t receive_maximum = 20;         ///< unacknowledged QoS > 0 from one v5 client; more: 0x93
   uint16_t inflight_max = 20;            ///< unacknowledged QoS > 0 to one client; more wait
   uint32_t queued_max = 1000;            ///< waiting for one client; more: dropped and counted
-  uint64_t queued_bytes_max = 0;         ///< payload bytes waiting for one client; 0: no limit
   uint16_t topic_alias_max = 10;         ///< aliases a client may set; 0: none
   uint16_t topic_alias_broker_max = 10;  ///< aliases we set for a client that takes them
   uint16_t keep_alive_max_s = 0;         ///< longer ones are shortened; 0: no limit
@@ -2837,9 +2804,7 @@ class Table {
       free_ = fresh;
     }
     Index* link = &free_;
-    while (*link != none<Index> && *link != index) {
-      link = &items_[*link].next;
-    }
+    while (*link != none<Index> && *link != index) { link = &items_[*link].next; }
     if (*link == none<Index>) { return false; }
     *link = items_[index].next;
     items_[index] = T();
@@ -2939,9 +2904,7 @@ inline uint32_t hash_bytes(const uint8_t* data, uint32_t size, uint32_t seed) no
     size -= 4;
   }
   uint32_t word = 0;
-  for (uint32_t i = 0; i < size; ++i) {
-    word |= static_cast<uint32_t>(data[i]) << (8 * i);
-  }
+  for (uint32_t i = 0; i < size; ++i) { word |= static_cast<uint32_t>(data[i]) << (8 * i); }
   hash = (hash ^ word) * 0xC2B2AE35U;
   return hash ^ (hash >> 16);
 }
@@ -3155,9 +3118,7 @@ class Blocks {
     }
   }
   void skip(Cursor& cursor, uint32_t size) const noexcept {
-    while (size != 0) {
-      size -= next_bytes(cursor, size).size();
-    }
+    while (size != 0) { size -= next_bytes(cursor, size).size(); }
   }
 
  private:
@@ -3529,10 +3490,12 @@ struct SubscriptionSlot {
   Index previous_of_session = none<Index>;
   Index session = none<Index>;
   Index filter = none<Index>;
-  uint32_t identifier = 0;  // 0: none
-  uint8_t qos = 0;
-  bool no_local = false;
-  bool retain_as_published = false;
+  uint32_t options = 0;  // the identifier, 0 for none, and above it the options as on the wire
+
+  constexpr uint32_t identifier() const noexcept { return options & remaining_length_max; }
+  constexpr uint8_t qos() const noexcept { return (options >> 28) & 3; }
+  constexpr bool no_local() const noexcept { return (options & 0x40000000) != 0; }
+  constexpr bool retain_as_published() const noexcept { return (options & 0x80000000) != 0; }
 };
 
 // The levels of a topic or filter, hashed.
@@ -3542,17 +3505,13 @@ struct Levels {
 };
 
 inline uint32_t level_end(Text text, uint32_t at) noexcept {
-  while (at < text.size() && text[at] != '/') {
-    ++at;
-  }
+  while (at < text.size() && text[at] != '/') { ++at; }
   return at;
 }
 
 constexpr uint32_t level_count(Text text) noexcept {
   uint32_t count = 1;
-  for (const char c : text) {
-    count += c == '/' ? 1U : 0U;
-  }
+  for (const char c : text) { count += c == '/' ? 1U : 0U; }
   return count;
 }
 
@@ -3625,9 +3584,7 @@ class FilterIndex {
   void remove(Index filter) noexcept {
     const Index node = filters[filter].node;
     Index* link = &nodes[node].filters;
-    while (*link != filter) {
-      link = &filters[*link].next;
-    }
+    while (*link != filter) { link = &filters[*link].next; }
     *link = filters[filter].next;
     wildcard_filters -= nodes[node].kind == LevelKind::exact ? 0U : 1U;
     texts->release(filters[filter].text);
@@ -4089,7 +4046,7 @@ struct JournalRecord {
     session,       ///< session, text = client id, number = expiry interval, flags = version
     detached,      ///< session, expires_at (wall clock, seconds)
     session_end,   ///< session
-    subscribe,     ///< session, text = filter, number = identifier, flags = options byte
+    subscribe,     ///< session, text = filter, number = identifier, flags = options
     unsubscribe,   ///< session, text = filter
     message,       ///< message, text = topic, bytes = properties, number = payload size, flags,
                    ///< expires_at (0: never)
@@ -4286,7 +4243,6 @@ struct Session {
   uint32_t expiry_interval_s = 0;
   uint32_t route = 0;  // the last message routed here
   Tick expires = never;
-  Tick will_due = never;
   uint16_t inflight = 0;
   uint16_t packet_id = 0;  // the last one used
   uint8_t flags = 0;
@@ -4577,7 +4533,7 @@ class BrokerEngine {
   using Journal = typename Config::Journal;
 
   /// What fill() gives: the pieces used, their bytes in all, and whether to close the connection
-  /// once these have been offered to the transport.
+  /// once the transport has taken them all; after a short write it waits for writable() as ever.
   struct Output {
     uint32_t count = 0;
     uint32_t size = 0;
@@ -4810,6 +4766,7 @@ class BrokerEngine {
     gather.scratch = scratch;
     gather.pieces = pieces;
     forget_pending_aliases(*link);
+    new_aliases_ = true;
     Walk walk = begin_walk(static_cast<Index>(id.slot));
     bool full = false;
     while (Entry* entry = next_entry(walk)) {
@@ -4819,6 +4776,7 @@ class BrokerEngine {
       plan_.answers += walk.from_session ? 0U : 1U;
       plan_.messages += walk.from_session ? 1U : 0U;
     }
+    new_aliases_ = false;
     gather.flush();
     plan_.size = gather.size;
     output.count = gather.count;
@@ -4839,6 +4797,7 @@ class BrokerEngine {
     statistics_.bytes_sent += size;
     if (size < plan_.size) { link->set(flag_blocked); }
     commit(static_cast<Index>(id.slot), size);
+    wake_ = wake_ || paused_ != none;  // there may be room now
     run_retained(static_cast<Index>(id.slot), false);
   }
 
@@ -4871,9 +4830,7 @@ class BrokerEngine {
         promote(session.queue, session.turn_place, none);
       }
     }
-    for (Index i = 0; i < records_used_; ++i) {
-      release_record(records_[i]);
-    }
+    for (Index i = 0; i < records_used_; ++i) { release_record(records_[i]); }
     records_used_ = 0;
     assembly_used_ = 0;
     release_gone();
@@ -4964,7 +4921,7 @@ class BrokerEngine {
         session.send = Place();
         session.inflight = 0;
         if (session.will != none) {
-          session.will_due = detail::after_seconds(now_, will_delay_s(session));
+          head(session.will).stored_at = detail::after_seconds(now_, will_delay_s(session));
         }
         arm_session(slot);
       }
@@ -5288,6 +5245,7 @@ class BrokerEngine {
     forget_paused(slot);
     release_extra(slot);
     clear_queue(link.queue, nullptr);
+    link.waiting = 0;
     release_rx(link);
     link.state = LinkState::gone;
     link.next = gone_;
@@ -5328,12 +5286,8 @@ class BrokerEngine {
     texts_.release(more.prefix);
     texts_.release(more.method);
     release_aliases(more);
-    while (more.retained != none) {
-      drop_task(slot, more.retained);
-    }
-    while (more.publishes != none) {
-      drop_held(slot);
-    }
+    while (more.retained != none) { drop_task(slot, more.retained); }
+    while (more.publishes != none) { drop_held(slot); }
     if (more.waiting != none) { unreference(more.waiting); }
     blocks_.clear(more.connect);
     clear_queue(more.answers, nullptr);
@@ -5344,9 +5298,7 @@ class BrokerEngine {
 
   void release_aliases(LinkExtra& more) noexcept {
     for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < aliases_per_block(); ++i) {
-        texts_.release(alias_cells(block)[i]);
-      }
+      for (uint32_t i = 0; i < aliases_per_block(); ++i) { texts_.release(alias_cells(block)[i]); }
     }
     blocks_.release_chain(more.aliases_in);
     if (more.aliases_out != none) {
@@ -5735,7 +5687,8 @@ class BrokerEngine {
       const bool cut = slot != none && links_[slot].head_offset != 0 &&
                        !links_[slot].has(detail::flag_head_session) &&
                        entry == queues_.front(queue);
-      const bool over = slot != none && !cut && waits_enough(links_[slot]);
+      const bool scarce = blocks_.little.available() < limits_.blocks / 8;
+      const bool over = slot != none && !cut && (scarce || waits_enough(links_[slot]));
       const Index stored = over ? none : store_record(record_of(entry->message));
       if (stored != none) {
         reference(stored);
@@ -5923,7 +5876,9 @@ class BrokerEngine {
   }
 
   static uint8_t publish_flags(const Entry& entry) noexcept {
-    const uint8_t dup = (entry.flags & detail::entry_sent) != 0 ? 0x08 : 0;
+    const bool acknowledged = (entry.flags & detail::entry_qos) != 0;
+    const bool repeated = acknowledged && (entry.flags & detail::entry_sent) != 0;
+    const uint8_t dup = repeated ? 0x08 : 0;  // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
     const uint8_t retain = (entry.flags & detail::entry_retain) != 0 ? 0x01 : 0;
     return static_cast<uint8_t>(dup | ((entry.flags & detail::entry_qos) << 1) | retain);
   }
@@ -5995,9 +5950,10 @@ class BrokerEngine {
   }
 
   bool names_identifiers(const Entry& entry) const noexcept {
-    return (entry.flags & detail::entry_shared) != 0
-               ? subscriptions_[static_cast<Index>(entry.number)].identifier != 0
-               : entry.number != 0;
+    if ((entry.flags & detail::entry_shared) != 0) {
+      return subscriptions_[static_cast<Index>(entry.number)].identifier() != 0;
+    }
+    return (entry.flags & detail::entry_many_ids) != 0 || entry.number != 0;
   }
 
   // Whether the packet of the arena, but for id, DUP and RETAIN, is what this client gets.
@@ -6043,7 +5999,7 @@ class BrokerEngine {
         session.packet_id = next_packet_id(session.packet_id);
       } while (id_in_use(session, session.packet_id));
       entry.packet_id = session.packet_id;
-      journal_send(walk.session, entry);
+      journal_entry(JournalRecord::Type::send, walk.session, entry);
     }
   }
 
@@ -6158,7 +6114,7 @@ class BrokerEngine {
   template <typename F>
   void for_each_identifier(const Entry& entry, F f) noexcept {
     if ((entry.flags & detail::entry_shared) != 0) {
-      const uint32_t identifier = subscriptions_[static_cast<Index>(entry.number)].identifier;
+      const uint32_t identifier = subscriptions_[static_cast<Index>(entry.number)].identifier();
       if (identifier != 0) { f(identifier); }
       return;
     }
@@ -6169,9 +6125,7 @@ class BrokerEngine {
     for (Index block = static_cast<Index>(entry.number); block != none;
          block = blocks_.little.next(block)) {
       const uint32_t* list = identifier_list(block);
-      for (uint32_t i = 0; i < list[0]; ++i) {
-        f(list[1 + i]);
-      }
+      for (uint32_t i = 0; i < list[0]; ++i) { f(list[1 + i]); }
     }
   }
   uint32_t identifiers_size(const Entry& entry) noexcept {
@@ -6271,9 +6225,7 @@ class BrokerEngine {
   // Everything has gone out: the order between the two queues does not matter any more.
   void commit_all(Link& link, const Plan& plan) noexcept {
     if (plan.answers + plan.messages != 0) { link.head_offset = 0; }
-    for (uint32_t i = 0; i < plan.answers; ++i) {
-      commit_answer(link, *queues_.front(link.queue));
-    }
+    for (uint32_t i = 0; i < plan.answers; ++i) { commit_answer(link, *queues_.front(link.queue)); }
     for (uint32_t i = 0; i < plan.messages; ++i) {
       Session& session = sessions_[link.session];
       commit_message(link, *queues_.at(session.queue, session.send));
@@ -6402,9 +6354,7 @@ class BrokerEngine {
       if (block == none) {
         block = make ? blocks_.little.allocate(Claim::answer) : none;
         if (block == none) { return nullptr; }
-        for (uint32_t i = 0; i < aliases_per_block(); ++i) {
-          alias_cells(block)[i] = none;
-        }
+        for (uint32_t i = 0; i < aliases_per_block(); ++i) { alias_cells(block)[i] = none; }
         if (previous == none) {
           more->aliases_in = block;
         } else {
@@ -6425,22 +6375,31 @@ class BrokerEngine {
     const Text topic = source_topic(from);
     const uint32_t hash = detail::hash_bytes(topic.bytes().data(), topic.size(), index_.seed);
     OutAlias* table = need_out_aliases(link);
-    if (table == nullptr) { return 0; }
+    if (table == nullptr) {
+      new_aliases_ = false;
+      return 0;
+    }
     const uint32_t count = detail::smaller(uint32_t{link.alias_max}, out_aliases_per_block());
     for (uint32_t i = 0; i < count; ++i) {
       if (table[i].text == none) {
-        table[i].text = texts_.store(topic);
+        table[i].text = new_aliases_ ? texts_.store(topic) : none;
         table[i].hash = hash;
       } else if (table[i].hash != hash || !texts_.equal(table[i].text, topic)) {
         continue;
       }
-      if (table[i].text == none) { return 0; }
+      if (table[i].text == none) {
+        new_aliases_ = false;
+        return 0;
+      }
       known = table[i].established || table[i].pending;
       return static_cast<uint16_t>(i + 1);
     }
     return 0;
   }
   OutAlias* need_out_aliases(Link& link) noexcept {
+    const bool there =
+        link.extra != none && extra(static_cast<Index>(&link - &links_[0])).aliases_out != none;
+    if (!there && !new_aliases_) { return nullptr; }
     LinkExtra* more = need_extra(static_cast<Index>(&link - &links_[0]));
     if (more == nullptr) { return nullptr; }
     if (more->aliases_out == none) {
@@ -6514,7 +6473,7 @@ class BrokerEngine {
     for (Index i = filter.first; i != none; i = subscriptions_[i].next) {
       const SubscriptionSlot& member = subscriptions_[i];
       const Session& session = sessions_[member.session];
-      const bool acknowledged = qos != 0 && member.qos != 0;
+      const bool acknowledged = qos != 0 && member.qos() != 0;
       if (member.session == but_not || (acknowledged && !has_room(session))) { continue; }
       if (!online(session)) {
         const bool keeps = acknowledged || limits_.queue_qos_0;
@@ -6553,7 +6512,7 @@ class BrokerEngine {
   }
 
   bool wants(const SubscriptionSlot& slot, Index publisher) const noexcept {
-    return !(slot.no_local && slot.session == publisher);  // [MQTT-3.8.3-3]
+    return !(slot.no_local() && slot.session == publisher);  // [MQTT-3.8.3-3]
   }
 
   // What QoS > 0 to the matches will need, before anything is changed.
@@ -6573,7 +6532,7 @@ class BrokerEngine {
   }
   void survey_one(IncomingMessage& message, const SubscriptionSlot& slot) noexcept {
     detail::Demand& demand = message.demand;
-    if (slot.qos == 0 || !wants(slot, message.publisher)) { return; }
+    if (slot.qos() == 0 || !wants(slot, message.publisher)) { return; }
     const Session& session = sessions_[slot.session];
     demand.queue_blocks += queues_.push_takes_block(session.queue) ? 1U : 0U;
     demand.reserved = true;
@@ -6648,11 +6607,11 @@ class BrokerEngine {
     Entry entry;
     entry.message = message.message;
     entry.kind = in_arena(message.message) ? EntryKind::turn : EntryKind::stored;
-    entry.flags = detail::smaller(level(message.qos), slot.qos);  // [MQTT-3.8.4-8]
-    if (message.retain && slot.retain_as_published) {
+    entry.flags = detail::smaller(level(message.qos), slot.qos());  // [MQTT-3.8.4-8]
+    if (message.retain && slot.retain_as_published()) {
       entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_retain);
     }
-    entry.number = slot.identifier;
+    entry.number = slot.identifier();
     return entry;
   }
 
@@ -6806,6 +6765,7 @@ class BrokerEngine {
         clear_retained(message.topic);
         return true;
       }
+      if (statistics_.retained >= limits_.retained) { drop_expired_retained(); }
       const Index node = retained_.make(message.topic);
       if (node == none) { return false; }
       const bool fresh = retained_.nodes[node].message == none;
@@ -6855,9 +6815,7 @@ class BrokerEngine {
     task.subscription = subscription;
     task.cursor = RetainedCursor();
     Index* last = &more->retained;
-    while (*last != none) {
-      last = &task_at(*last).next;
-    }
+    while (*last != none) { last = &task_at(*last).next; }
     *last = block;
     run_retained(slot, false);
   }
@@ -6890,21 +6848,38 @@ class BrokerEngine {
       const Text topic = stored_topic(message);
       if (!matches(index_.text(subscription.filter), topic)) { continue; }
       given += give_retained(slot, subscription, message, topic) ? 1U : 0U;
+      if (has_expired(message)) { drop_retained(task.cursor.node); }
     }
   }
+  bool has_expired(Index message) noexcept {
+    Entry entry;
+    entry.kind = EntryKind::stored;
+    entry.message = message;
+    return source(entry).expired;
+  }
+  // Makes room in a full table; at most once a tick.
+  void drop_expired_retained() noexcept {
+    if (swept_ == now_) { return; }
+    swept_ = now_;
+    for (Index node = 0; node < retained_.nodes.used(); ++node) {
+      const Index message = retained_.nodes[node].message;
+      if (message != none && has_expired(message)) { drop_retained(node); }
+    }
+  }
+
   // False when it has expired or may not be delivered.
   bool give_retained(Index slot, const SubscriptionSlot& subscription, Index message,
                      Text topic) noexcept {
     Entry entry;
     entry.kind = EntryKind::stored;
     entry.message = message;
-    if (source(entry).expired) { return false; }
+    if (has_expired(message)) { return false; }
     if (policy_->filters_delivery()) {
       if (!policy_->on_deliver(view(subscription.session), topic)) { return false; }
     }
     static_cast<void>(topic);
-    entry.number = subscription.identifier;
-    entry.flags = static_cast<uint8_t>(detail::smaller(head(message).qos, subscription.qos) |
+    entry.number = subscription.identifier();
+    entry.flags = static_cast<uint8_t>(detail::smaller(head(message).qos, subscription.qos()) |
                                        detail::entry_retain);  // [MQTT-3.3.1-8]
     if ((entry.flags & detail::entry_qos) == 0) {
       return links_[slot].state == LinkState::open && push_to_link(slot, entry) != nullptr;
@@ -6918,9 +6893,7 @@ class BrokerEngine {
   void drop_task(Index slot, Index block) noexcept {
     if constexpr (Features::retained) {
       Index* link = &extra(slot).retained;
-      while (*link != block) {
-        link = &task_at(*link).next;
-      }
+      while (*link != block) { link = &task_at(*link).next; }
       *link = task_at(block).next;
       retained_.stop(task_at(block).cursor);
     }
@@ -6963,9 +6936,7 @@ class BrokerEngine {
       publish_will(slot);  // the session's end is the latest moment [MQTT-3.1.2-8]
     }
     if constexpr (Features::shared_subscriptions) { reroute(slot, none, true); }
-    while (session.subscriptions != none) {
-      remove_subscription(session.subscriptions);
-    }
+    while (session.subscriptions != none) { remove_subscription(session.subscriptions); }
     clear_queue(session.queue, &session);
     clear_received(session);
     timers_.cancel(session_timer(slot));
@@ -6986,12 +6957,12 @@ class BrokerEngine {
       end_session(slot);
       return;
     }
-    if (detail::reached(now_, session.will_due)) { publish_will(slot); }
+    if (detail::reached(now_, will_due(session))) { publish_will(slot); }
     arm_session(slot);
   }
   void arm_session(Index slot) noexcept {
     const Session& session = sessions_[slot];
-    timers_.set(session_timer(slot), detail::smaller(session.expires, session.will_due));
+    timers_.set(session_timer(slot), detail::smaller(session.expires, will_due(session)));
   }
 
   void clear_received(Session& session) noexcept {
@@ -7045,8 +7016,7 @@ class BrokerEngine {
       IncomingMessage will;
       will.message = session.will;
       session.will = none;
-      session.will_due = detail::never;
-      journal_will_clear(slot);
+      journal_change(JournalRecord::Type::will_clear, slot);
       MessageHead& stored = head(will.message);
       stored.stored_at = now_;
       will.topic = stored_topic(will.message);
@@ -7064,16 +7034,21 @@ class BrokerEngine {
       unreference(will.message);
     }
   }
-  // A will that waits keeps its delay where a published message keeps its time.
+  // A will keeps its delay, and once its connection has ended the time when it is due, where a
+  // published message keeps its own time.
   uint32_t will_delay_s(const Session& session) noexcept { return head(session.will).stored_at; }
+
+  Tick will_due(const Session& session) noexcept {
+    const bool waits = session.will != none && session.link == none;
+    return waits ? head(session.will).stored_at : detail::never;
+  }
 
   void drop_will(Index slot) noexcept {
     Session& session = sessions_[slot];
     if (session.will != none) {
       unreference(session.will);
       session.will = none;
-      session.will_due = detail::never;
-      journal_will_clear(slot);
+      journal_change(JournalRecord::Type::will_clear, slot);
     }
   }
 
@@ -7092,14 +7067,10 @@ class BrokerEngine {
     return none;
   }
 
-  // What a SUBSCRIBE asks for, but for session and filter.
-  static SubscriptionSlot wanted_slot(const Subscription& options, uint32_t identifier) noexcept {
-    SubscriptionSlot slot;
-    slot.qos = level(options.qos);
-    slot.no_local = options.no_local;
-    slot.retain_as_published = options.retain_as_published;
-    slot.identifier = identifier;
-    return slot;
+  // SubscriptionSlot::options of what a SUBSCRIBE asks for.
+  static uint32_t packed(const Subscription& entry, uint32_t identifier) noexcept {
+    return identifier | (uint32_t{level(entry.qos)} << 28) | (uint32_t{entry.no_local} << 30) |
+           (uint32_t{entry.retain_as_published} << 31);
   }
 
   struct Added {
@@ -7107,7 +7078,7 @@ class BrokerEngine {
     bool existed = false;
   };
   // Subscribes, or replaces the options of an existing subscription [MQTT-3.8.4-3].
-  Added add_subscription(Index session, Text filter_text, const SubscriptionSlot& wanted) noexcept {
+  Added add_subscription(Index session, Text filter_text, uint32_t options) noexcept {
     Added added;
     Index filter = index_.find(filter_text);
     added.slot = filter == none ? none : find_subscription(session, filter);
@@ -7119,11 +7090,7 @@ class BrokerEngine {
       added.slot = subscriptions_.allocate();
       link_subscription(added.slot, session, filter);
     }
-    SubscriptionSlot& slot = subscriptions_[added.slot];
-    slot.qos = wanted.qos;
-    slot.no_local = wanted.no_local;
-    slot.retain_as_published = wanted.retain_as_published;
-    slot.identifier = wanted.identifier;
+    subscriptions_[added.slot].options = options;
     return added;
   }
   void link_subscription(Index subscription, Index session, Index filter) noexcept {
@@ -7226,9 +7193,7 @@ class BrokerEngine {
     settle_head(link, session);
     if (session.has(detail::session_resumable)) { run_retained(slot, true); }
     if (link.extra != none) {
-      while (extra(slot).retained != none) {
-        drop_task(slot, extra(slot).retained);
-      }
+      while (extra(slot).retained != none) { drop_task(slot, extra(slot).retained); }
     }
     forget_shared_answers(link);
     link.session = none;
@@ -7247,7 +7212,7 @@ class BrokerEngine {
       if (will_delay_s(session) == 0) {
         publish_will(index);
       } else {
-        session.will_due = detail::after_seconds(now_, will_delay_s(session));
+        head(session.will).stored_at = detail::after_seconds(now_, will_delay_s(session));
       }
     }
     if constexpr (Features::shared_subscriptions) { reroute(index, none, false); }
@@ -7301,7 +7266,7 @@ class BrokerEngine {
       keep(slot, bytes);
       return;
     }
-    if (link.rx.size != 0 && !link.has(flag_large)) { bytes = complete_stashed(slot, bytes); }
+    if (link.rx.size != 0 && !link.has(flag_large)) { bytes = complete_kept(slot, bytes); }
     if (!bytes.empty() && link.state != LinkState::closing) {
       const uint32_t used = parse(slot, bytes);
       keep(slot, bytes.skip(used));
@@ -7352,90 +7317,60 @@ class BrokerEngine {
     Link& link = links_[slot];
     if (bytes.empty() || link.state == LinkState::closing) { return; }
     if (link.rx.size == 0 && !link.has(flag_paused)) { link.since = now_; }
-    if (!blocks_.append(link.rx, bytes, Claim::ordinary)) {
+    // a control packet is always kept: it may be the ack that frees memory
+    const bool brief = link.rx.size + bytes.size() <= blocks_.little.room();
+    if (!blocks_.append(link.rx, bytes, brief ? Claim::answer : Claim::ordinary)) {
       refuse_link(slot, ReasonCode::quota_exceeded);  // no memory for a part of a packet
       return;
     }
     arm(slot);
   }
 
-  // Completes the first packet of what is kept with the front of `bytes` and handles it; returns
-  // what is left of them.
-  Buffer complete_stashed(Index slot, Buffer bytes) noexcept {
-    Link& link = links_[slot];
-    const uint32_t have = link.rx.size;
-    const uint32_t most = assembly_left();
-    uint8_t* memory = assembly_ + assembly_used_;
-    if (have >= most) {
-      keep(slot, bytes);  // no room in this turn; tick() goes on
-      pause(slot);
-      wake_ = true;
-      return Buffer();
-    }
-    Cursor cursor{link.rx.first, link.rx.skip};
-    blocks_.copy_out(cursor, memory, have);
-    uint32_t taken = 0;
-    Frame frame;
-    Error error = Error::incomplete;
-    // first the header, then the whole packet
-    for (uint32_t want = 5; error == Error::incomplete && taken < bytes.size();) {
-      const uint32_t more =
-          detail::smaller(detail::smaller(want, bytes.size()) - taken, most - have - taken);
-      if (more == 0) { break; }
-      detail::copy(memory + have + taken, bytes.data() + taken, more);
-      taken += more;
-      error =
-          next_frame(Bytes(memory, have + taken), link.version, limits_.packet_bytes_max, frame);
-      const uint32_t missing =
-          frame.header_size != 0 ? frame.size() - detail::smaller(frame.size(), have + taken) : 1;
-      want = taken + detail::larger(missing, uint32_t{1});
-    }
-    if (error == Error::incomplete) { return complete_later(slot, frame, bytes, taken); }
-    blocks_.clear(link.rx);
-    if (error != Error::none) {
-      fail(slot, error);
-      return Buffer();
-    }
-    const uint32_t surplus = have + taken - frame.size();
-    assembly_used_ += frame.size();
-    if (handle(slot, frame) == Step::pause) { keep(slot, Bytes(memory, frame.size())); }
-    return after_pause(slot, bytes.skip(taken - surplus));
-  }
-  // What follows a packet that had to wait waits too.
-  Buffer after_pause(Index slot, Buffer bytes) noexcept {
+  // Completes the packet that is kept with the front of `bytes` and handles it; returns what is
+  // left of them.
+  Buffer complete_kept(Index slot, Buffer bytes) noexcept {
     const Link& link = links_[slot];
-    if (link.has(flag_paused) || link.state == LinkState::deciding) {
-      keep(slot, bytes);
-      return Buffer();
+    while (link.rx.size != 0 && !bytes.empty() && !link.has(flag_large | flag_discard)) {
+      const uint32_t part = detail::smaller(missing(link, bytes), bytes.size());
+      const Tick since = link.since;
+      keep(slot, bytes.first(part));
+      bytes = bytes.skip(part);
+      if (link.state == LinkState::closing) { return Buffer(); }
+      Chain kept = link.rx;
+      links_[slot].rx = Chain();
+      replay(slot, kept);
+      put_back(slot, kept);
+      links_[slot].since = link.rx.size != 0 ? since : link.since;
+      if (link.has(flag_paused) || link.state == LinkState::deciding) {
+        keep(slot, bytes);
+        return Buffer();
+      }
     }
-    return bytes;
+    if (link.has(flag_discard)) { return discard(links_[slot], bytes); }
+    return link.has(flag_large) ? feed_large(slot, bytes) : bytes;
   }
-  // The packet is still not whole; its payload may go to its message at once.
-  Buffer complete_later(Index slot, const Frame& frame, Buffer bytes, uint32_t taken) noexcept {
-    Link& link = links_[slot];
-    const Chain kept = link.rx;
-    const uint32_t have = kept.size;
-    link.rx = Chain();
-    const uint32_t used = begin_large(slot, frame);
-    if (used != 0) {
-      Chain old = kept;
-      blocks_.clear(old);
-      MQTT_ASSERT(used == have + taken);
-      assembly_used_ += have + taken;
-      if (link.has(flag_discard)) { return discard(link, bytes.skip(taken)); }
-      return link.has(flag_large) ? feed_large(slot, bytes.skip(taken)) : Buffer();
+  // How many bytes the kept packet lacks: all, or one when its header is not whole.
+  uint32_t missing(const Link& link, Bytes bytes) const noexcept {
+    uint8_t front[5];
+    const uint32_t kept = detail::smaller(link.rx.size, uint32_t{sizeof front});
+    const uint32_t fresh = detail::smaller(bytes.size(), uint32_t{sizeof front} - kept);
+    Cursor cursor{link.rx.first, link.rx.skip};
+    blocks_.copy_out(cursor, front, kept);
+    detail::copy(front + kept, bytes.data(), fresh);
+    Frame frame;
+    const Error error =
+        next_frame(Bytes(front, kept + fresh), link.version, limits_.packet_bytes_max, frame);
+    const bool known = (error == Error::none || error == Error::incomplete) &&
+                       frame.header_size != 0 && frame.size() > link.rx.size;
+    return known ? frame.size() - link.rx.size : 1;
+  }
+  // What is left of kept packets waits on.
+  void put_back(Index slot, Chain& kept) noexcept {
+    if (links_[slot].state == LinkState::closing) {
+      blocks_.clear(kept);
+    } else if (kept.size != 0) {
+      links_[slot].rx = kept;
     }
-    if (link.state == LinkState::closing) {
-      Chain old = kept;
-      blocks_.clear(old);
-      return Buffer();
-    }
-    link.rx = kept;
-    keep(slot, bytes);
-    if (taken < bytes.size() && link.state != LinkState::closing) {
-      fail(slot, Error::packet_too_large);  // more than control_packet_bytes_max of one packet
-    }
-    return Buffer();
   }
 
   // ---- large PUBLISH packets ----------------------------------------------------------------
@@ -8020,7 +7955,6 @@ class BrokerEngine {
       Session& session = sessions_[index];
       session.will = store(message, Claim::ordinary);
       if (session.will != none) { head(session.will).stored_at = delay_s; }
-      session.will_due = detail::never;
       if (session.will != none) { journal_will(index); }
       return session.will != none;
     }
@@ -8371,7 +8305,7 @@ class BrokerEngine {
         return Step::pause;
       }
       statistics_.publish_dropped += result == RouteResult::full ? 1U : 0U;
-      journal_deliver(link.session, *it);
+      journal_change(JournalRecord::Type::deliver, link.session, it->packet_id);
       unreference(it->message);
       link.received = static_cast<uint16_t>(link.received - 1);
     }
@@ -8418,7 +8352,7 @@ class BrokerEngine {
         if (!is_cut(link, entry)) {
           release_entry(*entry);
         }  // the message is the client's now [MQTT-4.3.3-6]
-        journal_release(link.session, *entry);
+        journal_change(JournalRecord::Type::release, link.session, entry->packet_id);
         push_ack(slot, EntryKind::pubrel, ack.packet_id, ReasonCode::success);
         break;
       case DeliveryAction::release_again:
@@ -8500,6 +8434,7 @@ class BrokerEngine {
     }
     if (!Journal::enabled) {
       push_chain(slot, codes.chain);  // before the retained messages
+      if (link.has(flag_force)) { return refuse_link(slot, ReasonCode::quota_exceeded); }
     }
     const uint32_t identifier = packet.properties.number(PropertyId::subscription_identifier, 0);
     Subscription entry;
@@ -8537,10 +8472,10 @@ class BrokerEngine {
     }
     const Text filter = prefixed_filter(slot, entry.filter);
     if (filter.empty()) { return code(ReasonCode::topic_filter_invalid); }
-    const SubscriptionSlot slot_wanted = wanted_slot(entry, identifier);
-    const Added added = add_subscription(session, filter, slot_wanted);
+    const uint32_t options = packed(entry, identifier);
+    const Added added = add_subscription(session, filter, options);
     if (added.slot == none) { return code(ReasonCode::quota_exceeded); }
-    journal_subscribe(session, filter, slot_wanted);
+    journal_subscribe(session, filter, options);
     const bool wanted = entry.retain_handling == RetainHandling::send ||
                         (entry.retain_handling == RetainHandling::send_if_new && !added.existed);
     if (Features::retained && !shared && wanted) {  // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
@@ -8627,9 +8562,7 @@ class BrokerEngine {
   void forget_paused(Index slot) noexcept {
     if (!links_[slot].has(flag_paused)) { return; }
     Index* link = &paused_;
-    while (*link != slot) {
-      link = &links_[*link].next;
-    }
+    while (*link != slot) { link = &links_[*link].next; }
     *link = links_[slot].next;
     links_[slot].next = none;
     links_[slot].clear(flag_paused);
@@ -8663,11 +8596,8 @@ class BrokerEngine {
     link.rx = Chain();
     const bool any = replay(slot, kept);
     overdue_ = false;
-    if (link.state == LinkState::closing) {
-      blocks_.clear(kept);
-      return;
-    }
-    if (kept.size != 0) { link.rx = kept; }
+    put_back(slot, kept);
+    if (link.state == LinkState::closing) { return; }
     const bool same_packet = link.has(flag_paused) && !any && !wake_;
     link.since = same_packet ? since : now_;
     arm(slot);
@@ -8721,9 +8651,7 @@ class BrokerEngine {
     held_at(block) = HeldPublish{none, stored, packet_id, !answer.later, answer.reason, now_};
     head(stored).retain = message.retain;
     Index* last = &more->publishes;
-    while (*last != none) {
-      last = &held_at(*last).next;
-    }
+    while (*last != none) { last = &held_at(*last).next; }
     *last = block;
     links_[slot].received = static_cast<uint16_t>(links_[slot].received + 1);
     arm(slot);
@@ -8731,9 +8659,7 @@ class BrokerEngine {
   }
   bool is_held(Index slot, uint16_t packet_id) noexcept {
     Index block = links_[slot].extra == none ? none : extra(slot).publishes;
-    while (block != none && held_at(block).packet_id != packet_id) {
-      block = held_at(block).next;
-    }
+    while (block != none && held_at(block).packet_id != packet_id) { block = held_at(block).next; }
     return block != none;
   }
   // Goes on with those that are decided, in their order.
@@ -8780,17 +8706,23 @@ class BrokerEngine {
 
   // ---- journal ------------------------------------------------------------------------------
 
-  void log_change(JournalRecord& record) noexcept {
+  void log_change(const JournalRecord& record) noexcept {
     if constexpr (Journal::enabled) {
       sequence_ = journal_->append(record);
       gate_ = sequence_;
     }
   }
-  static JournalRecord record_for(JournalRecord::Type type, uint32_t session) noexcept {
+  static JournalRecord record_for(JournalRecord::Type type, uint32_t session,
+                                  uint16_t packet_id = 0) noexcept {
     JournalRecord record;
     record.type = type;
     record.session = session;
+    record.packet_id = packet_id;
     return record;
+  }
+  // A change of a session that needs no more words.
+  void journal_change(JournalRecord::Type type, Index session, uint16_t packet_id = 0) noexcept {
+    if (journaled(session)) { log_change(record_for(type, session, packet_id)); }
   }
   bool journaled(Index session) const noexcept {
     return Journal::enabled && !restoring_ && sessions_[session].has(detail::session_journaled);
@@ -8805,7 +8737,7 @@ class BrokerEngine {
       if (stored.number() != 0 && stored.segment == segment_) { return stored.number(); }
       if (stored.number() == 0) { stored.set_number(++message_number_); }
       stored.segment = segment_;
-      write_message(handle, [this](JournalRecord& record) { log_change(record); });
+      write_message(handle, [this](const JournalRecord& record) { log_change(record); });
       return stored.number();
     }
   }
@@ -8848,8 +8780,7 @@ class BrokerEngine {
         return;
       }
       session.set(detail::session_journaled);
-      JournalRecord record = session_record(index);
-      log_change(record);
+      log_change(session_record(index));
     }
   }
   JournalRecord session_record(Index index) noexcept {
@@ -8860,17 +8791,11 @@ class BrokerEngine {
     return record;
   }
   void journal_session_end(Index index) noexcept {
-    if (journaled(index)) {
-      sessions_[index].clear(detail::session_journaled);
-      JournalRecord record = record_for(JournalRecord::Type::session_end, index);
-      log_change(record);
-    }
+    journal_change(JournalRecord::Type::session_end, index);
+    sessions_[index].clear(detail::session_journaled);
   }
   void journal_detached(Index index) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = detached_record(index);
-      log_change(record);
-    }
+    if (journaled(index)) { log_change(detached_record(index)); }
   }
   JournalRecord detached_record(Index index) noexcept {
     const Session& session = sessions_[index];
@@ -8882,20 +8807,15 @@ class BrokerEngine {
     record.expires_at = left > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : wall + left;
     return record;
   }
-  static JournalRecord subscribe_record(Index session, Text filter,
-                                        const SubscriptionSlot& slot) noexcept {
+  static JournalRecord subscribe_record(Index session, Text filter, uint32_t options) noexcept {
     JournalRecord record = record_for(JournalRecord::Type::subscribe, session);
     record.text = filter;
-    record.number = slot.identifier;
-    record.flags = static_cast<uint8_t>(slot.qos | (slot.no_local ? 4 : 0) |
-                                        (slot.retain_as_published ? 8 : 0));
+    record.number = options & remaining_length_max;
+    record.flags = static_cast<uint8_t>(options >> 28);
     return record;
   }
-  void journal_subscribe(Index index, Text filter, const SubscriptionSlot& slot) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = subscribe_record(index, filter, slot);
-      log_change(record);
-    }
+  void journal_subscribe(Index index, Text filter, uint32_t options) noexcept {
+    if (journaled(index)) { log_change(subscribe_record(index, filter, options)); }
   }
   void journal_unsubscribe(Index index, Text filter) noexcept {
     if (journaled(index)) {
@@ -8917,40 +8837,20 @@ class BrokerEngine {
     }
   }
   void journal_done(Index index, const Entry& entry) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::done, index);
-      record.packet_id = entry.packet_id;
-      if (entry.kind == EntryKind::stored) { record.message = head(entry.message).number(); }
-      log_change(record);
-    }
+    journal_entry(JournalRecord::Type::done, index, entry);
   }
-  void journal_send(Index index, const Entry& entry) noexcept {
+  void journal_entry(JournalRecord::Type type, Index index, const Entry& entry) noexcept {
     if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::send, index);
-      record.message = head(stored_handle(entry.message)).number();
-      record.packet_id = entry.packet_id;
-      log_change(record);
-    }
-  }
-  void journal_release(Index index, const Entry& entry) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::release, index);
-      record.packet_id = entry.packet_id;
+      JournalRecord record = record_for(type, index, entry.packet_id);
+      const bool message = entry.kind == EntryKind::turn || entry.kind == EntryKind::stored;
+      if (message) { record.message = head(stored_handle(entry.message)).number(); }
       log_change(record);
     }
   }
   void journal_receive(Index index, const ReceivedMessage& received) noexcept {
     if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::receive, index);
+      JournalRecord record = record_for(JournalRecord::Type::receive, index, received.packet_id);
       record.message = journal_message(received.message);
-      record.packet_id = received.packet_id;
-      log_change(record);
-    }
-  }
-  void journal_deliver(Index index, const ReceivedMessage& received) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::deliver, index);
-      record.packet_id = received.packet_id;
       log_change(record);
     }
   }
@@ -8978,12 +8878,6 @@ class BrokerEngine {
       JournalRecord record = record_for(JournalRecord::Type::will, index);
       record.message = journal_message(sessions_[index].will);
       record.number = will_delay_s(sessions_[index]);
-      log_change(record);
-    }
-  }
-  void journal_will_clear(Index index) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::will_clear, index);
       log_change(record);
     }
   }
@@ -9023,9 +8917,7 @@ class BrokerEngine {
   void forget_gated(Index slot) noexcept {
     if (links_[slot].has(detail::flag_gated)) {
       Index* link = &gated_;
-      while (*link != slot) {
-        link = &extra(*link).next_gated;
-      }
+      while (*link != slot) { link = &extra(*link).next_gated; }
       *link = extra(slot).next_gated;
       links_[slot].clear(detail::flag_gated);
     }
@@ -9086,9 +8978,7 @@ class BrokerEngine {
   }
   detail::RestoredMessage<Index>* restored(uint64_t number) noexcept {
     Index slot = restored_heads_.first(static_cast<uint32_t>(number));
-    while (slot != none && restored_[slot].number() != number) {
-      slot = restored_[slot].next;
-    }
+    while (slot != none && restored_[slot].number() != number) { slot = restored_[slot].next; }
     return slot == none ? nullptr : &restored_[slot];
   }
   Index restored_message(uint64_t number) noexcept {
@@ -9241,12 +9131,8 @@ class BrokerEngine {
       drop_will(slot);
       end_session(slot);
     } else if (record.type == Type::subscribe) {
-      SubscriptionSlot wanted;
-      wanted.qos = record.flags & 3;
-      wanted.no_local = (record.flags & 4) != 0;
-      wanted.retain_as_published = (record.flags & 8) != 0;
-      wanted.identifier = record.number;
-      const Added added = add_subscription(slot, record.text, wanted);
+      const uint32_t options = record.number | (uint32_t{record.flags} << 28);
+      const Added added = add_subscription(slot, record.text, options);
       return added.slot == none ? Error::buffer_too_small : Error::none;
     } else if (record.type == Type::unsubscribe) {
       const Index filter = index_.find(record.text);
@@ -9290,7 +9176,7 @@ class BrokerEngine {
     if (session.link == none) { sink(detached_record(slot)); }
     for (Index s = session.subscriptions; s != none; s = subscriptions_[s].next_of_session) {
       const SubscriptionSlot& it = subscriptions_[s];
-      sink(subscribe_record(slot, index_.text(it.filter), it));
+      sink(subscribe_record(slot, index_.text(it.filter), it.options));
     }
     for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
       for (uint32_t i = 0; i < received_per_block(); ++i) {
@@ -9311,7 +9197,9 @@ class BrokerEngine {
     if (session.will != none) {
       JournalRecord record = record_for(Type::will, slot);
       record.message = emit_message(session.will, sink);
-      record.number = will_delay_s(session);
+      const bool due = session.link == none;
+      const Tick left = will_delay_s(session) > now_ ? will_delay_s(session) - now_ : 0;
+      record.number = due ? left / detail::ticks_per_second : will_delay_s(session);
       sink(record);
     }
   }
@@ -9377,6 +9265,7 @@ class BrokerEngine {
   uint32_t random_ = 1;
   uint32_t generation_ = 0;
   uint32_t route_ = 0;
+  Tick swept_ = 0;  // when expired retained messages were last looked for
   Index records_used_ = 0;
   uint32_t assembly_used_ = 0;
   Index due_first_ = none;
@@ -9387,8 +9276,9 @@ class BrokerEngine {
   Index paused_ = none;
   Index gated_ = none;
   Plan plan_;
-  bool wake_ = false;     // a paused publisher may go on
-  bool overdue_ = false;  // the packet being retried has waited long enough
+  bool wake_ = false;         // a paused publisher may go on
+  bool new_aliases_ = false;  // a fill() is going on and has not failed to make an alias
+  bool overdue_ = false;      // the packet being retried has waited long enough
   bool stopping_ = false;
   bool restoring_ = false;
 
@@ -9472,17 +9362,13 @@ class Broker {
       if (used_[link]) { engine_.writable(ids_[link]); }
     }
     ConnectionId id;
-    while (engine_.next_due(id)) {
-      write_link(id, now);
-    }
+    while (engine_.next_due(id)) { write_link(id, now); }
     engine_.end_turn(now);
   }
 
   void write_link(ConnectionId id, Millis now) noexcept {
     uint32_t link = 0;
-    while (link < limits.connections && !(used_[link] && ids_[link] == id)) {
-      ++link;
-    }
+    while (link < limits.connections && !(used_[link] && ids_[link] == id)) { ++link; }
     if (link == limits.connections) { return; }
     while (true) {
       Bytes pieces[8];
@@ -9491,7 +9377,7 @@ class Broker {
       uint32_t taken = 0;
       const bool lost = !offer(link, Span<Bytes>(pieces).first(output.count), taken);
       if (output.size != 0) { engine_.sent(id, taken); }
-      if (lost || output.hang_up) {
+      if (lost || (output.hang_up && taken == output.size)) {
         drop(link, now);
         return;
       }

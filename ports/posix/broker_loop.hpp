@@ -302,7 +302,7 @@ class BrokerLoop {
         }
         engine_.sent(id, static_cast<uint32_t>(taken));
       }
-      if (output.hang_up) {
+      if (output.hang_up && taken == int64_t{output.size}) {
         hang_up(id);
         return;
       }

@@ -697,13 +697,14 @@ class Broker {
     link.in.append(offered, 0, taken);
     link.all_in.append(offered, 0, taken);
     link.window -= link.window == ~uint64_t{0} ? 0 : taken;
-    moved = moved || taken != 0 || output.hang_up;
+    const bool ends = output.hang_up && taken == output.size;
+    moved = moved || taken != 0 || ends;
     if (output.size != 0) {
       engine_->sent(link.id, static_cast<uint32_t>(taken));
       check();
     }
     memset(scratch_.data(), 0xEE, scratch_.size());
-    if (output.hang_up) {
+    if (ends) {
       link.open = false;
       link.hung_up = true;
       engine_->lost(link.id, now);
