@@ -279,7 +279,7 @@ struct ErrorRow {
   const char* text;
 };
 
-constexpr ErrorRow error_table[] = {
+inline constexpr ErrorRow error_table[] = {
     {ErrorKind::none, 0x00, "no error"},
     {ErrorKind::incomplete, 0x00, "more bytes are needed"},
     {ErrorKind::peer, 0x81, "a length does not fit the packet"},
@@ -466,7 +466,7 @@ struct VersionRules {
 };
 
 namespace detail {
-constexpr VersionRules version_rules[] = {
+inline constexpr VersionRules version_rules[] = {
     {"MQIsdp", false, false, true, true, true, false, false, false},
     {"MQTT", false, true, false, false, false, false, true, true},
     {"MQTT", true, true, false, false, false, true, true, true},
@@ -477,7 +477,7 @@ struct ReturnCodeRow {
   ReasonCode reason;
 };
 // CONNACK return codes of 3.1 §3.2 and 3.1.1 §3.2.2.3; the first row of a reason counts.
-constexpr ReturnCodeRow return_code_table[] = {
+inline constexpr ReturnCodeRow return_code_table[] = {
     {0, ReasonCode::success},
     {1, ReasonCode::unsupported_protocol_version},
     {2, ReasonCode::client_identifier_not_valid},
@@ -546,17 +546,17 @@ struct ReasonRow {
   uint16_t client_sends;  // packets in which a client may send the code
   uint16_t server_sends;
 };
-constexpr uint16_t in_acks = packet_bits(PacketType::puback, PacketType::pubrec);
-constexpr uint16_t in_releases = packet_bits(PacketType::pubrel, PacketType::pubcomp);
-constexpr uint16_t in_connack = packet_bit(PacketType::connack);
-constexpr uint16_t in_suback = packet_bit(PacketType::suback);
-constexpr uint16_t in_unsuback = packet_bit(PacketType::unsuback);
-constexpr uint16_t in_disconnect = packet_bit(PacketType::disconnect);
-constexpr uint16_t in_auth = packet_bit(PacketType::auth);
+inline constexpr uint16_t in_acks = packet_bits(PacketType::puback, PacketType::pubrec);
+inline constexpr uint16_t in_releases = packet_bits(PacketType::pubrel, PacketType::pubcomp);
+inline constexpr uint16_t in_connack = packet_bit(PacketType::connack);
+inline constexpr uint16_t in_suback = packet_bit(PacketType::suback);
+inline constexpr uint16_t in_unsuback = packet_bit(PacketType::unsuback);
+inline constexpr uint16_t in_disconnect = packet_bit(PacketType::disconnect);
+inline constexpr uint16_t in_auth = packet_bit(PacketType::auth);
 
-// v5 §2.4 and the tables of §3.2.2.2, §3.4.2.1, §3.5.2.1, §3.6.2.1, §3.7.2.1, §3.9.3, §3.11.3,
-// §3.14.2.1 and §3.15.2.1: code, packets a client may send it in, packets a server may.
-constexpr ReasonRow reason_table[] = {
+// v5 §2.4 and the tables of §3.2.2.2, §3.4.2.1, §3.5.2.1, §3.6.2.1, §3.7.2.1, §3.9.3,
+// §3.11.3, §3.14.2.1 and §3.15.2.1: code, packets a client may send it in, packets a server may.
+inline constexpr ReasonRow reason_table[] = {
     {ReasonCode::success, in_acks | in_releases | in_disconnect,
      in_acks | in_releases | in_connack | in_suback | in_unsuback | in_disconnect | in_auth},
     {ReasonCode::granted_qos_1, 0, in_suback},
@@ -636,9 +636,9 @@ struct ScanWord<true> {
 };
 using Word = ScanWord<(sizeof(void*) >= 8)>::type;
 // Where code may be larger to be faster.
-constexpr bool large_machine = sizeof(Word) >= 8;
-constexpr Word ones = static_cast<Word>(~Word{0}) / 255;
-constexpr Word high_bits = ones * 0x80;
+inline constexpr bool large_machine = sizeof(Word) >= 8;
+inline constexpr Word ones = static_cast<Word>(~Word{0}) / 255;
+inline constexpr Word high_bits = ones * 0x80;
 
 inline Word load_word(const uint8_t* source) noexcept {
   Word word;
@@ -735,8 +735,8 @@ inline Word load_short(const uint8_t* s, uint32_t size) noexcept {
 }
 
 // The lowest plain character of a string, and the lowest in topic names that is above '#' and '+'.
-constexpr Word text_low = ones * ' ';
-constexpr Word topic_low = ones * ('+' + 1);
+inline constexpr Word text_low = ones * ' ';
+inline constexpr Word topic_low = ones * ('+' + 1);
 
 // Whether every byte is plain ASCII from `low` (in every byte of it) on.
 inline bool plain_ascii(Text text, Word low) noexcept {
@@ -790,8 +790,8 @@ constexpr uint32_t variable_size(uint32_t value) noexcept {
   return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : 4;
 }
 
-constexpr uint32_t remaining_length_max = 268435455;
-constexpr uint32_t string_bytes_max = 65535;
+inline constexpr uint32_t remaining_length_max = 268435455;
+inline constexpr uint32_t string_bytes_max = 65535;
 
 /// Reads the wire forms of v5 §1.5 from a span. Sticky: after a read that does not fit, every
 /// value is zero and failed() stays true, so one check at the end decides. Views it returns point
@@ -1122,17 +1122,17 @@ struct PropertyRow {
   uint16_t server_sends;
 };
 
-constexpr uint16_t in_will = 1;
-constexpr uint16_t in_connect = packet_bit(PacketType::connect);
-constexpr uint16_t in_publish = packet_bit(PacketType::publish);
-constexpr uint16_t in_subscribe = packet_bit(PacketType::subscribe);
-constexpr uint16_t in_unsubscribe = packet_bit(PacketType::unsubscribe);
-constexpr uint16_t in_message = in_will | in_publish;
-constexpr uint16_t in_answers = in_acks | in_releases | in_disconnect | in_auth;
-constexpr uint16_t in_server_answers = in_answers | in_connack | in_suback | in_unsuback;
+inline constexpr uint16_t in_will = 1;
+inline constexpr uint16_t in_connect = packet_bit(PacketType::connect);
+inline constexpr uint16_t in_publish = packet_bit(PacketType::publish);
+inline constexpr uint16_t in_subscribe = packet_bit(PacketType::subscribe);
+inline constexpr uint16_t in_unsubscribe = packet_bit(PacketType::unsubscribe);
+inline constexpr uint16_t in_message = in_will | in_publish;
+inline constexpr uint16_t in_answers = in_acks | in_releases | in_disconnect | in_auth;
+inline constexpr uint16_t in_server_answers = in_answers | in_connack | in_suback | in_unsuback;
 
 // Indexed by property id (v5 table 2-4).
-constexpr PropertyRow property_table[] = {
+inline constexpr PropertyRow property_table[] = {
     {PropertyForm::none, 0, 0},
     {PropertyForm::flag, in_message, in_publish},                        // 01 payload format
     {PropertyForm::u32, in_message, in_publish},                         // 02 message expiry
@@ -1178,7 +1178,7 @@ constexpr PropertyRow property_table[] = {
     {PropertyForm::flag, 0, in_connack},                  // 29 subscription ids
     {PropertyForm::flag, 0, in_connack},                  // 2A shared subscriptions
 };
-constexpr uint8_t property_id_max = 0x2A;
+inline constexpr uint8_t property_id_max = 0x2A;
 static_assert(sizeof(property_table) / sizeof(property_table[0]) == property_id_max + 1,
               "one row for every property id");
 
@@ -1685,8 +1685,8 @@ constexpr bool wildcards_placed(Text filter) noexcept {
   return true;
 }
 
-constexpr char share_prefix[] = "$share/";
-constexpr uint32_t share_prefix_size = sizeof(share_prefix) - 1;
+inline constexpr char share_prefix[] = "$share/";
+inline constexpr uint32_t share_prefix_size = sizeof(share_prefix) - 1;
 
 constexpr bool begins_share(Text filter) noexcept {
   if (filter.size() < share_prefix_size) {
@@ -2091,10 +2091,10 @@ inline Error check_empty(const Frame& frame) noexcept {
   return frame.remaining == 0 ? Error::none : Error::malformed_length;
 }
 
-constexpr uint16_t from_server_only = packet_bits(PacketType::connack, PacketType::suback,
-                                                  PacketType::unsuback, PacketType::pingresp);
-constexpr uint16_t from_client_only = packet_bits(PacketType::connect, PacketType::subscribe,
-                                                  PacketType::unsubscribe, PacketType::pingreq);
+inline constexpr uint16_t from_server_only = packet_bits(
+    PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
+inline constexpr uint16_t from_client_only = packet_bits(
+    PacketType::connect, PacketType::subscribe, PacketType::unsubscribe, PacketType::pingreq);
 
 // Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
 template <typename Packet, typename Handler, typename... How>
@@ -2737,8 +2737,8 @@ struct BrokerLimits {
 namespace detail {
 // Time inside: eighths of a second since start, 17 years until it wraps.
 using Tick = uint32_t;
-constexpr Tick ticks_per_second = 8;
-constexpr Tick never = 0xFFFFFFFF;
+inline constexpr Tick ticks_per_second = 8;
+inline constexpr Tick never = 0xFFFFFFFF;
 
 constexpr bool reached(Tick now, Tick deadline) noexcept {
   return deadline != never && now >= deadline;
@@ -2750,10 +2750,10 @@ constexpr Tick after_seconds(Tick now, uint32_t seconds) noexcept {
 }
 
 template <typename Index>
-constexpr Index none = static_cast<Index>(~Index{0});
+inline constexpr Index none = static_cast<Index>(~Index{0});
 // Marks a handle of a large block, or of a turn record.
 template <typename Index>
-constexpr Index top_bit = static_cast<Index>(Index{1} << (8 * sizeof(Index) - 1));
+inline constexpr Index top_bit = static_cast<Index>(Index{1} << (8 * sizeof(Index) - 1));
 
 constexpr uint64_t rounded(uint64_t bytes) noexcept { return (bytes + 15) & ~uint64_t{15}; }
 
@@ -3245,13 +3245,13 @@ struct Entry {
 };
 
 // Entry::flags
-constexpr uint8_t entry_qos = 0x03;
-constexpr uint8_t entry_retain = 0x04;
-constexpr uint8_t entry_state = 0x18;  // a SendState
-constexpr uint8_t entry_state_shift = 3;
-constexpr uint8_t entry_many_ids = 0x20;  // `number` is a block of subscription ids
-constexpr uint8_t entry_shared = 0x40;    // `number` is the shared subscription
-constexpr uint8_t entry_sent = 0x80;      // a byte of it has gone out: a repeat sets DUP
+inline constexpr uint8_t entry_qos = 0x03;
+inline constexpr uint8_t entry_retain = 0x04;
+inline constexpr uint8_t entry_state = 0x18;  // a SendState
+inline constexpr uint8_t entry_state_shift = 3;
+inline constexpr uint8_t entry_many_ids = 0x20;  // `number` is a block of subscription ids
+inline constexpr uint8_t entry_shared = 0x40;    // `number` is the shared subscription
+inline constexpr uint8_t entry_sent = 0x80;      // a byte of it has gone out: a repeat sets DUP
 
 template <typename Index>
 constexpr SendState state_of(const Entry<Index>& entry) noexcept {
@@ -3529,6 +3529,13 @@ inline bool has_wildcards(Text filter) noexcept {
   return false;
 }
 
+// A node still to be visited by a walk, and the topic's level below it.
+template <typename Index>
+struct WalkStep {
+  Index node;
+  Index level;
+};
+
 // Finds the filters that match a topic: exact ones by the hash of the whole topic, wildcards by a
 // walk over levels. Memory follows use; the walk is bounded by the number of levels.
 template <typename Index>
@@ -3540,7 +3547,7 @@ class FilterIndex {
   Texts<Index>* texts = nullptr;
   uint8_t* scratch = nullptr;  // holds any filter
   uint32_t* level_hashes = nullptr;
-  Index* stack = nullptr;  // levels + 2 pairs of node and level
+  WalkStep<Index>* stack = nullptr;  // levels + 2 of them
   uint32_t levels_max = 0;
   uint32_t seed = 0;
   uint32_t wildcard_filters = 0;
@@ -3714,13 +3721,12 @@ class FilterIndex {
     }
     const bool hidden = topic[0] == '$';  // root wildcards do not match [MQTT-4.7.2-1]
     uint32_t depth = 0;
-    stack[0] = none<Index>;
-    stack[1] = 0;
+    stack[0] = {none<Index>, 0};
     depth = 1;
     while (depth != 0) {
       depth -= 1;
-      const Index node = stack[2 * depth];
-      const uint32_t at = stack[2 * depth + 1];
+      const Index node = stack[depth].node;
+      const uint32_t at = stack[depth].level;
       const bool wild = !(hidden && at == 0);
       if (wild) {
         collect(look_up(node, node_key(node, 0, LevelKind::hash), LevelKind::hash), topic, found,
@@ -3741,8 +3747,7 @@ class FilterIndex {
   void push(Index node, uint32_t level, uint32_t& depth) noexcept {
     if (node != none<Index>) {
       MQTT_ASSERT(depth < levels_max + 2);
-      stack[2 * depth] = node;
-      stack[2 * depth + 1] = static_cast<Index>(level);
+      stack[depth] = {node, static_cast<Index>(level)};
       depth += 1;
     }
   }
@@ -4127,20 +4132,21 @@ enum class LinkState : uint8_t {
 };
 
 // Link::flags
-constexpr uint16_t flag_due = 0x0001;           // on the due list
-constexpr uint16_t flag_in_turn = 0x0002;       // its queue refers to the arena
-constexpr uint16_t flag_blocked = 0x0004;       // the transport took less than offered
-constexpr uint16_t flag_paused = 0x0008;        // a PUBLISH waits for a full subscriber
-constexpr uint16_t flag_head_session = 0x0020;  // the packet cut by a short write is the session's
-constexpr uint16_t flag_large = 0x0040;         // `rx` is a message whose payload still comes
-constexpr uint16_t flag_discard = 0x0080;       // the rest of a PUBLISH is dropped
-constexpr uint16_t flag_no_problem_info = 0x0100;
-constexpr uint16_t flag_force = 0x0400;         // hang up whatever is still queued
-constexpr uint16_t flag_gated = 0x0800;         // on the list of links with held answers
-constexpr uint16_t flag_connack_held = 0x1000;  // nothing may precede the CONNACK
-constexpr uint16_t flag_reauthenticating = 0x2000;
-constexpr uint16_t flag_head_known = 0x8000;   // the cut packet's alias stands for its topic
-constexpr uint16_t flag_expiry_zero = 0x4000;  // CONNECT's session expiry was 0
+inline constexpr uint16_t flag_due = 0x0001;      // on the due list
+inline constexpr uint16_t flag_in_turn = 0x0002;  // its queue refers to the arena
+inline constexpr uint16_t flag_blocked = 0x0004;  // the transport took less than offered
+inline constexpr uint16_t flag_paused = 0x0008;   // a PUBLISH waits for a full subscriber
+inline constexpr uint16_t flag_head_session =
+    0x0020;                                     // the packet cut by a short write is the session's
+inline constexpr uint16_t flag_large = 0x0040;  // `rx` is a message whose payload still comes
+inline constexpr uint16_t flag_discard = 0x0080;  // the rest of a PUBLISH is dropped
+inline constexpr uint16_t flag_no_problem_info = 0x0100;
+inline constexpr uint16_t flag_force = 0x0400;         // hang up whatever is still queued
+inline constexpr uint16_t flag_gated = 0x0800;         // on the list of links with held answers
+inline constexpr uint16_t flag_connack_held = 0x1000;  // nothing may precede the CONNACK
+inline constexpr uint16_t flag_reauthenticating = 0x2000;
+inline constexpr uint16_t flag_head_known = 0x8000;   // the cut packet's alias stands for its topic
+inline constexpr uint16_t flag_expiry_zero = 0x4000;  // CONNECT's session expiry was 0
 
 template <typename Index>
 struct BrokerLink {
@@ -4203,7 +4209,9 @@ struct OutAlias {
 template <typename Index>
 struct RetainedTask {
   Index next;
+  Index last;  // of the list; counts in its first task only
   Index subscription;
+  bool begun;
   RetainedCursor<Index> cursor;
 };
 
@@ -4219,12 +4227,13 @@ struct HeldPublish {
 };
 
 // Session::flags
-constexpr uint8_t session_resumable = 0x01;    // survives its link
-constexpr uint8_t session_in_turn = 0x02;      // its queue refers to the arena
-constexpr uint8_t session_ended = 0x04;        // freed at the end of the turn
-constexpr uint8_t session_routed_link = 0x08;  // the last route's entry is in the link's queue
-constexpr uint8_t session_ids_met = 0x20;      // new ids have come round to those under way
-constexpr uint8_t session_journaled = 0x10;    // the journal knows it
+inline constexpr uint8_t session_resumable = 0x01;  // survives its link
+inline constexpr uint8_t session_in_turn = 0x02;    // its queue refers to the arena
+inline constexpr uint8_t session_ended = 0x04;      // freed at the end of the turn
+inline constexpr uint8_t session_routed_link =
+    0x08;                                           // the last route's entry is in the link's queue
+inline constexpr uint8_t session_ids_met = 0x20;    // new ids have come round to those under way
+inline constexpr uint8_t session_journaled = 0x10;  // the journal knows it
 
 template <typename Index>
 struct Session {
@@ -4413,7 +4422,7 @@ struct Gather {
   }
 };
 
-constexpr uint32_t uuid_text_size = 36;
+inline constexpr uint32_t uuid_text_size = 36;
 
 constexpr uint32_t scratch_bytes(const BrokerLimits& limits) noexcept {
   return smaller(limits.control_packet_bytes_max, string_bytes_max);
@@ -4470,7 +4479,7 @@ constexpr uint64_t part_bytes(const BrokerLimits& limits, Part part) noexcept {
     case Part::filter_heads: return limits.filter_nodes * uint64_t{sizeof(Index)};
     case Part::matches: return limits.filters * uint64_t{sizeof(Index)};
     case Part::level_hashes: return limits.topic_levels_max * uint64_t{sizeof(uint32_t)};
-    case Part::walk_stack: return (limits.topic_levels_max + uint64_t{2}) * 2 * sizeof(Index);
+    case Part::walk_stack: return (limits.topic_levels_max + uint64_t{2}) * sizeof(WalkStep<Index>);
     case Part::retained_nodes: return retained * sizeof(RetainedNode<Index>);
     case Part::retained_heads: return larger(retained, uint64_t{1}) * sizeof(Index);
     case Part::blocks: return uint64_t{limits.blocks} * limits.block_bytes;
@@ -5033,7 +5042,7 @@ class BrokerEngine {
   static constexpr Millis tick_ms = 1000 / detail::ticks_per_second;
   static constexpr uint32_t inline_payload_max = 4096;  // larger ones go by reference
   static constexpr uint32_t large_publish_min = 2048;   // smaller ones are kept raw till whole
-  static constexpr uint32_t memo_bytes = 256;
+  static constexpr uint32_t memo_bytes = sizeof(Index) == 2 ? 32 : 256;
   static constexpr uint32_t retained_slice = 64;
 
   // A packet cannot be finished: what to do with the rest of the bytes.
@@ -5077,6 +5086,19 @@ class BrokerEngine {
   static_assert(sizeof(Index) != 4 || sizeof(Link) <= 136, "an idle connection is cheap");
   static_assert(sizeof(Index) != 4 || sizeof(Session) <= 112, "an idle session is cheap");
   static_assert(sizeof(Entry) == (sizeof(Index) == 4 ? 16 : 12), "many of them");
+
+  // What is compiled decides where it can, so that the rest is not there.
+  static constexpr bool v5(Version version) noexcept {
+    constexpr bool others = Features::v3_1 || Features::v3_1_1;
+    return Features::v5 && (!others || rules(version).properties);
+  }
+  static constexpr Version known(Version version) noexcept {
+    if constexpr (!Features::v5) {
+      return Features::v3_1 && version == Version::v3_1 ? Version::v3_1 : Version::v3_1_1;
+    } else {
+      return v5(version) ? Version::v5 : version;
+    }
+  }
 
   // ---- memory and time ----------------------------------------------------------------------
 
@@ -5128,7 +5150,7 @@ class BrokerEngine {
     index_.texts = &texts_;
     index_.scratch = texts_scratch_;
     index_.level_hashes = reinterpret_cast<uint32_t*>(at(Part::level_hashes));
-    index_.stack = reinterpret_cast<Index*>(at(Part::walk_stack));
+    index_.stack = reinterpret_cast<detail::WalkStep<Index>*>(at(Part::walk_stack));
     index_.levels_max = limits_.topic_levels_max;
     index_.seed = seed;
     matches_ = reinterpret_cast<Index*>(at(Part::matches));
@@ -5571,7 +5593,7 @@ class BrokerEngine {
     Entry entry;
     entry.kind = kind;
     entry.packet_id = packet_id;
-    entry.number = rules(links_[slot].version).properties ? code(reason) : 0;
+    entry.number = v5(links_[slot].version) ? code(reason) : 0;
     push_answer(slot, entry);
   }
 
@@ -5580,7 +5602,7 @@ class BrokerEngine {
   void push_packet(Index slot, const Packet& packet) noexcept {
     const Link& link = links_[slot];
     const Buffer target(topic_scratch_, detail::scratch_bytes(limits_));
-    const Result<uint32_t> size = encode(link.version, packet, target);
+    const Result<uint32_t> size = encode(known(link.version), packet, target);
     if (!size) { return; }
     if (size.value > link.packet_bytes_max) {  // [MQTT-3.1.2-24]
       if (!detail::Same<Packet, Disconnect>::value) { give_up(slot); }
@@ -5960,7 +5982,7 @@ class BrokerEngine {
   bool goes_as_it_came(const Link& link, const Entry& entry, const TurnRecord& record) noexcept {
     return record.verbatim && record.qos == (entry.flags & detail::entry_qos) &&
            !names_identifiers(entry) && link.alias_max == 0 && prefix_size(link) == 0 &&
-           record.with_properties == rules(link.version).properties &&
+           record.with_properties == v5(link.version) &&
            record.packet_size <= link.packet_bytes_max;
   }
 
@@ -6033,7 +6055,7 @@ class BrokerEngine {
   Shape shape_of(Link& link, const Entry& entry, const MessageSource& from, bool frozen) noexcept {
     Shape shape;
     shape.topic_size = from.topic_size - prefix_size(link);
-    if (rules(link.version).properties) {
+    if (v5(link.version)) {
       if constexpr (Features::topic_aliases) {
         bool known = false;
         if (frozen) {
@@ -6234,13 +6256,17 @@ class BrokerEngine {
   }
 
   // `size` bytes of the packet have gone out: the rest must follow, byte for byte.
-  void cut(const Walk& walk, const Entry& entry, uint32_t size) noexcept {
+  void cut(const Walk& walk, Entry& entry, uint32_t size) noexcept {
     Link& link = links_[walk.link];
     const bool publish = entry.kind == EntryKind::turn || entry.kind == EntryKind::stored;
     if (size == 0) { return; }
     if (link.head_offset == 0 && publish) {
       const MessageSource from = source(entry);
       const Shape shape = shape_of(link, entry, from, false);
+      if ((entry.flags & detail::entry_shared) != 0) {  // whatever becomes of the subscription
+        entry.number = subscriptions_[static_cast<Index>(entry.number)].identifier();
+        entry.flags = static_cast<uint8_t>(entry.flags & ~detail::entry_shared);
+      }
       link.head_expiry_s = from.expiry_s;
       link.head_alias = shape.alias;
       link.clear(detail::flag_head_known);
@@ -6467,14 +6493,17 @@ class BrokerEngine {
 
   // The member of a shared subscription that gets a message of this QoS: in turn one that can
   // take it now, else an online one with room, else one that has a session; none.
-  Index pick_member(const Filter& filter, uint8_t qos, Index but_not) noexcept {
+  Index pick_member(const Filter& filter, const IncomingMessage& message, Index but_not) noexcept {
     Index online_one = none;
     Index stored_one = none;
     for (Index i = filter.first; i != none; i = subscriptions_[i].next) {
       const SubscriptionSlot& member = subscriptions_[i];
       const Session& session = sessions_[member.session];
-      const bool acknowledged = qos != 0 && member.qos() != 0;
-      if (member.session == but_not || (acknowledged && !has_room(session))) { continue; }
+      const bool acknowledged = message.qos != Qos::at_most_once && member.qos() != 0;
+      if (member.session == but_not || (acknowledged && !has_room(session)) ||
+          !may_have(member.session, message.topic)) {
+        continue;
+      }
       if (!online(session)) {
         const bool keeps = acknowledged || limits_.queue_qos_0;
         stored_one = stored_one == none && keeps ? i : stored_one;
@@ -6521,7 +6550,7 @@ class BrokerEngine {
     for (uint32_t i = 0; i < count; ++i) {
       const Filter& filter = index_.filters[matches_[i]];
       if (filter.prefix_size != 0) {
-        const Index member = pick_member(filter, level(message.qos), none);
+        const Index member = pick_member(filter, message, none);
         if (member != none) { survey_one(message, subscriptions_[member]); }
         continue;
       }
@@ -6537,7 +6566,10 @@ class BrokerEngine {
     demand.queue_blocks += queues_.push_takes_block(session.queue) ? 1U : 0U;
     demand.reserved = true;
     demand.stored = demand.stored || session.has(detail::session_resumable);
-    if (!has_room(session) && online(session)) {
+    // one that reads nothing itself, or waits for its own acks, cannot make progress
+    const bool stuck = slot.session == message.publisher ||
+                       (online(session) && links_[session.link].has(flag_paused));
+    if (!has_room(session) && online(session) && !stuck) {
       const Tick silent = now_ - links_[session.link].last_rx;
       demand.full = demand.full || silent <= pause_ticks();
     }
@@ -6615,15 +6647,18 @@ class BrokerEngine {
     return entry;
   }
 
+  // Whether the policy lets the client have messages of this topic.
+  bool may_have(Index session, Text topic) noexcept {
+    return !policy_->filters_delivery() || policy_->on_deliver(view(session), topic);
+  }
+
   // One subscription's share of a message; overlapping ones make one copy with the highest QoS
   // and all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-4]. False when the subscription gets nothing.
   bool deliver(const IncomingMessage& message, Index subscription) noexcept {
     const SubscriptionSlot& slot = subscriptions_[subscription];
     if (!wants(slot, message.publisher)) { return false; }
     Session& session = sessions_[slot.session];
-    if (policy_->filters_delivery()) {
-      if (!policy_->on_deliver(view(slot.session), message.topic)) { return false; }
-    }
+    if (!may_have(slot.session, message.topic)) { return false; }
     const Entry entry = entry_for(message, slot);
     if (session.route == route_) {
       merge(session, slot.session, entry);
@@ -6647,6 +6682,7 @@ class BrokerEngine {
       return;
     }
     if (!acknowledged && !limits_.queue_qos_0) { return; }
+    if (!has_room(session)) { drop_expired(session, index); }
     if (!has_room(session) || !stored_for(session, entry) ||
         push_to_session(index, entry, Claim::answer) == nullptr) {
       statistics_.publish_dropped += 1;
@@ -6656,6 +6692,28 @@ class BrokerEngine {
     session.clear(detail::session_routed_link);
     journal_queue(index, *queues_.back(session.queue));
   }
+  // Makes room in a full queue whose next message has expired.
+  void drop_expired(Session& session, Index index) noexcept {
+    Place place = session.send;
+    while (Entry* entry = queues_.at(session.queue, place)) {
+      place.at = static_cast<uint16_t>(place.at + 1);
+      const bool unsent =
+          entry->kind == EntryKind::stored && (entry->flags & detail::entry_sent) == 0;
+      if (unsent && source(*entry).expired && entry->packet_id == 0) {
+        session.queued -= 1;
+        statistics_.messages_expired += 1;
+        journal_done(index, *entry);
+        release_entry(*entry);
+        if (session.link == none) {  // else fill() passes it
+          drop_settled(session, *entry);
+          place = session.send;
+        }
+      } else if (unsent && !has_room(session)) {
+        return;
+      }
+    }
+  }
+
   // A queue without a link must not refer to the arena at QoS 0: there is nothing reserved.
   bool stored_for(const Session& session, const Entry& entry) noexcept {
     const bool acknowledged = (entry.flags & detail::entry_qos) != 0;
@@ -6692,14 +6750,11 @@ class BrokerEngine {
 
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
   bool deliver_shared(const IncomingMessage& message, Filter& filter, Index but_not) noexcept {
-    const Index member = pick_member(filter, level(message.qos), but_not);
+    const Index member = pick_member(filter, message, but_not);
     if (member == none) { return false; }
     rotate(filter, member);
     const SubscriptionSlot& slot = subscriptions_[member];
     Session& session = sessions_[slot.session];
-    if (policy_->filters_delivery()) {
-      if (!policy_->on_deliver(view(slot.session), message.topic)) { return false; }
-    }
     Entry entry = entry_for(message, slot);
     entry.number = member;
     entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_shared);
@@ -6734,12 +6789,12 @@ class BrokerEngine {
   }
   void hand_over(Session& session, Index index, Entry& entry) noexcept {
     Filter& filter = index_.filters[subscriptions_[static_cast<Index>(entry.number)].filter];
-    if (pick_member(filter, entry.flags & detail::entry_qos, index) == none) { return; }
     IncomingMessage message;
     message.message = entry.message;
     message.qos = static_cast<Qos>(entry.flags & detail::entry_qos);
     const MessageSource from = source(entry);
     message.topic = source_topic(from);
+    if (pick_member(filter, message, index) == none) { return; }
     deliver_shared(message, filter, index);
     session.queued -= (entry.flags & detail::entry_sent) == 0 ? 1U : 0U;
     if (detail::state_of(entry) != SendState::none && session.inflight != 0) {
@@ -6805,18 +6860,23 @@ class BrokerEngine {
   // there is some.
   void send_retained(Index slot, Index subscription) noexcept {
     LinkExtra* more = need_extra(slot);
-    const Index block = more == nullptr ? none : blocks_.little.allocate(Claim::answer);
+    const Index last =
+        more == nullptr || more->retained == none ? none : task_at(more->retained).last;
+    if (last != none && task_at(last).subscription == subscription && !task_at(last).begun) {
+      return;  // asked for again before it has begun
+    }
+    const Index block = more == nullptr ? none : blocks_.little.allocate(Claim::ordinary);
     if (block == none) {
       statistics_.publish_dropped += 1;
       return;
     }
-    RetainedTask& task = task_at(block);
-    task.next = none;
-    task.subscription = subscription;
-    task.cursor = RetainedCursor();
-    Index* last = &more->retained;
-    while (*last != none) { last = &task_at(*last).next; }
-    *last = block;
+    task_at(block) = RetainedTask{none, block, subscription, false, RetainedCursor()};
+    if (last == none) {
+      more->retained = block;
+    } else {
+      task_at(last).next = block;
+      task_at(more->retained).last = block;
+    }
     run_retained(slot, false);
   }
 
@@ -6839,9 +6899,11 @@ class BrokerEngine {
     uint32_t given = 0;
     while (true) {
       const bool busy = session.queued >= retained_slice || given >= retained_slice ||
-                        link.waiting >= retained_slice;
+                        link.waiting >= retained_slice ||
+                        (link.has(flag_blocked) && waits_enough(link));
       const bool crowded = blocks_.little.available() < 2;
       if (all ? !has_room(session) || crowded : busy || crowded) { return all; }
+      task.begun = true;
       const Text whole = index_.text(subscription.filter);
       if (!retained_.advance(whole, task.cursor)) { return true; }
       const Index message = retained_.nodes[task.cursor.node].message;
@@ -6892,9 +6954,17 @@ class BrokerEngine {
   }
   void drop_task(Index slot, Index block) noexcept {
     if constexpr (Features::retained) {
-      Index* link = &extra(slot).retained;
-      while (*link != block) { link = &task_at(*link).next; }
+      LinkExtra& more = extra(slot);
+      Index* link = &more.retained;
+      Index previous = none;
+      while (*link != block) {
+        previous = *link;
+        link = &task_at(*link).next;
+      }
+      const Index last =
+          task_at(more.retained).last == block ? previous : task_at(more.retained).last;
       *link = task_at(block).next;
+      if (more.retained != none) { task_at(more.retained).last = last; }
       retained_.stop(task_at(block).cursor);
     }
     blocks_.little.release(block);
@@ -7174,7 +7244,7 @@ class BrokerEngine {
     }
     forget_paused(slot);
     release_rx(link);
-    if (was_open && tell && rules(link.version).properties && !link.has(flag_force)) {
+    if (was_open && tell && v5(link.version) && !link.has(flag_force)) {
       Disconnect packet;
       packet.reason_code = why.reason;
       push_packet(slot, packet);
@@ -7287,7 +7357,8 @@ class BrokerEngine {
     while (at < bytes.size()) {
       Link& link = links_[slot];
       Frame frame;
-      const Error error = next_frame(bytes.skip(at), link.version, limits_.packet_bytes_max, frame);
+      const Error error =
+          next_frame(bytes.skip(at), known(link.version), limits_.packet_bytes_max, frame);
       if (error == Error::incomplete) {
         at += begin_large(slot, frame);
         break;
@@ -7358,8 +7429,8 @@ class BrokerEngine {
     blocks_.copy_out(cursor, front, kept);
     detail::copy(front + kept, bytes.data(), fresh);
     Frame frame;
-    const Error error =
-        next_frame(Bytes(front, kept + fresh), link.version, limits_.packet_bytes_max, frame);
+    const Error error = next_frame(Bytes(front, kept + fresh), known(link.version),
+                                   limits_.packet_bytes_max, frame);
     const bool known = (error == Error::none || error == Error::incomplete) &&
                        frame.header_size != 0 && frame.size() > link.rx.size;
     return known ? frame.size() - link.rx.size : 1;
@@ -7381,14 +7452,19 @@ class BrokerEngine {
     Link& link = links_[slot];
     const uint32_t there = frame.body.size();
     const uint32_t least = detail::smaller(large_publish_min, limits_.control_packet_bytes_max / 2);
-    if (frame.header_size == 0 || link.state != LinkState::open) { return 0; }
+    if (frame.header_size == 0) { return 0; }
+    if (link.state != LinkState::open && frame.type() == PacketType::publish) {
+      fail(slot, Error::protocol_state);  // nothing is read for it
+      return 0;
+    }
     if (frame.type() != PacketType::publish) {
       if (frame.remaining > limits_.control_packet_bytes_max) {
         fail(slot, Error::packet_too_large);
       }
       return 0;
     }
-    const uint32_t head_size = detail::publish_head_size(frame.first, frame.body, link.version);
+    const uint32_t head_size =
+        detail::publish_head_size(frame.first, frame.body, known(link.version));
     if (head_size == 0 && there >= limits_.control_packet_bytes_max) {
       fail(slot, Error::packet_too_large);
       return 0;
@@ -7397,7 +7473,7 @@ class BrokerEngine {
     Publish packet;
     Reader reader(frame.body.first(head_size));
     const Error error =
-        detail::take_publish_head(reader, frame.first, {link.version, Side::broker}, packet);
+        detail::take_publish_head(reader, frame.first, {known(link.version), Side::broker}, packet);
     if (error != Error::none) {
       fail(slot, error);
       return 0;
@@ -7543,7 +7619,7 @@ class BrokerEngine {
   }
 
   Step handle_open(Index slot, const Frame& frame) noexcept {
-    const Version version = links_[slot].version;
+    const Version version = known(links_[slot].version);
     switch (frame.type()) {
       case PacketType::publish: return on_publish(slot, frame);
       case PacketType::puback:
@@ -7565,7 +7641,9 @@ class BrokerEngine {
         push_ack(slot, EntryKind::pingresp, 0, ReasonCode::success);  // [MQTT-3.12.4-1]
         return Step::proceed;
       case PacketType::disconnect: return on_disconnect(slot, frame);
-      case PacketType::auth: return on_auth(slot, frame);
+      case PacketType::auth:
+        if constexpr (Features::v5) { return on_auth(slot, frame); }
+        break;
       case PacketType::connect:  // a second one [MQTT-3.1.0-2]
       case PacketType::connack:
       case PacketType::suback:
@@ -7652,9 +7730,9 @@ class BrokerEngine {
   // CONNACK with the code where the version has one and the specification allows it, then the end
   // [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7].
   Step reject_connect(Index slot, Error error) noexcept {
-    const bool answered =
-        error == Error::unsupported_version || error == Error::identifier_rejected ||
-        (rules(links_[slot].version).properties && error != Error::unsupported_protocol);
+    const bool answered = error == Error::unsupported_version ||
+                          error == Error::identifier_rejected ||
+                          (v5(links_[slot].version) && error != Error::unsupported_protocol);
     if (answered) { refuse_connect(slot, reason_code(error), ConnectAnswer()); }
     Disconnection why;
     why.error = error;
@@ -7668,7 +7746,7 @@ class BrokerEngine {
     connack.reason_code =
         allowed(reason, PacketType::connack, Side::broker) ? reason : ReasonCode::not_authorized;
     PropertyWriter properties(Buffer(texts_scratch_, detail::scratch_bytes(limits_)));
-    if (rules(links_[slot].version).properties) {
+    if (v5(links_[slot].version)) {
       if (!answer.reason_string.empty()) {
         properties.text(PropertyId::reason_string, answer.reason_string);
       }
@@ -7759,7 +7837,7 @@ class BrokerEngine {
   Step on_auth(Index slot, const Frame& frame) noexcept {
     Link& link = links_[slot];
     Auth auth;
-    const Error error = decode(frame, link.version, Side::broker, auth);
+    const Error error = decode(frame, known(link.version), Side::broker, auth);
     if (error != Error::none) { return fail(slot, error); }
     const bool begins = auth.reason_code == ReasonCode::reauthenticate;
     const bool opening = link.state == LinkState::authenticating;
@@ -7934,7 +8012,7 @@ class BrokerEngine {
   }
   bool shortens_keep_alive(const Connect& connect) const noexcept {
     const uint16_t most = limits_.keep_alive_max_s;
-    return most != 0 && rules(connect.version).properties &&
+    return most != 0 && v5(connect.version) &&
            (connect.keep_alive_s == 0 || connect.keep_alive_s > most);
   }
 
@@ -7962,8 +8040,8 @@ class BrokerEngine {
 
   void open_session(Index slot, Index index, const Connect& connect) noexcept {
     Session& session = sessions_[index];
-    const bool v5 = rules(connect.version).properties;
-    uint32_t expiry = v5 ? connect.properties.number(PropertyId::session_expiry_interval, 0)
+    const bool newest = v5(connect.version);
+    uint32_t expiry = newest ? connect.properties.number(PropertyId::session_expiry_interval, 0)
                       : connect.clean_start ? 0
                                             : 0xFFFFFFFF;
     expiry = detail::smaller(expiry, limits_.session_expiry_max_s);
@@ -7978,17 +8056,8 @@ class BrokerEngine {
     session.send = Place();
     session.inflight = 0;
     timers_.cancel(session_timer(index));
-    links_[slot].received = count_received(session);
+    links_[slot].received = 0;  // counts on this connection only (v5 §4.9)
     journal_session(index);
-  }
-  uint16_t count_received(const Session& session) noexcept {
-    uint16_t count = 0;
-    for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < received_per_block(); ++i) {
-        count = static_cast<uint16_t>(count + (received_at(block)[i].packet_id != 0 ? 1 : 0));
-      }
-    }
-    return count;
   }
 
   // The order of the properties is what clients are used to.
@@ -8037,7 +8106,7 @@ class BrokerEngine {
     if (!Features::shared_subscriptions) {
       properties.number(PropertyId::shared_subscription_available, 0);
     }
-    if (rules(connect.version).properties) { connack.properties = properties.properties(); }
+    if (v5(connect.version)) { connack.properties = properties.properties(); }
     push_packet(slot, connack);  // the first packet of the connection [MQTT-3.2.0-1]
   }
 
@@ -8072,7 +8141,7 @@ class BrokerEngine {
       fail(slot, Error::malformed_topic);
       return false;
     }
-    if (packet.qos != Qos::at_most_once && rules(link.version).properties &&
+    if (packet.qos != Qos::at_most_once && v5(link.version) &&
         link.received >= limits_.receive_maximum &&
         find_received(sessions_[link.session], packet.packet_id) == nullptr) {
       fail(slot, Error::receive_maximum);  // v5 §3.3.4
@@ -8158,7 +8227,7 @@ class BrokerEngine {
   Step on_publish(Index slot, const Frame& frame) noexcept {
     Link& link = links_[slot];
     Publish packet;
-    const Error error = decode(frame, link.version, Side::broker, packet);
+    const Error error = decode(frame, known(link.version), Side::broker, packet);
     if (error != Error::none) { return fail(slot, error); }
     if (frame.remaining - packet.payload.size() > limits_.control_packet_bytes_max) {
       return fail(slot, Error::packet_too_large);
@@ -8205,7 +8274,7 @@ class BrokerEngine {
     uint8_t* first = const_cast<uint8_t*>(frame.body.data()) - frame.header_size;
     const bool whole = message.properties.size() == packet.properties.size();
     *first = static_cast<uint8_t>(*first & 0xF6);
-    return make_record(message, Bytes(first, frame.size()), rules(link.version).properties, whole);
+    return make_record(message, Bytes(first, frame.size()), v5(link.version), whole);
   }
 
   // The policy's word, then routing and the acknowledgement.
@@ -8266,11 +8335,11 @@ class BrokerEngine {
     const Link& link = links_[slot];
     statistics_.publish_dropped += 1;
     if (qos == Qos::at_most_once) { return Step::proceed; }
-    if (reason == ReasonCode::quota_exceeded && !rules(link.version).properties) {
+    if (reason == ReasonCode::quota_exceeded && !v5(link.version)) {
       return refuse_link(slot, reason);
     }
     const bool once = qos == Qos::exactly_once;
-    if (once && !rules(link.version).properties) {
+    if (once && !v5(link.version)) {
       // PUBREL must find the id
       ReceivedMessage* it = make_received(sessions_[link.session], packet_id);
       if (it == nullptr) { return refuse_link(slot, reason); }
@@ -8307,7 +8376,7 @@ class BrokerEngine {
       statistics_.publish_dropped += result == RouteResult::full ? 1U : 0U;
       journal_change(JournalRecord::Type::deliver, link.session, it->packet_id);
       unreference(it->message);
-      link.received = static_cast<uint16_t>(link.received - 1);
+      link.received = static_cast<uint16_t>(link.received - (link.received != 0 ? 1 : 0));
     }
     *it = ReceivedMessage{none, 0, false};
     push_ack(slot, EntryKind::pubcomp, ack.packet_id, ReasonCode::success);  // [MQTT-4.3.3-11]
@@ -8391,14 +8460,14 @@ class BrokerEngine {
   Codes begin_codes(PacketType type, uint16_t packet_id, uint32_t count, Version version) noexcept {
     Codes codes;
     Chain& chain = codes.chain;
-    const bool v5 = rules(version).properties;
-    const bool coded = v5 || type == PacketType::suback;
+    const bool newest = v5(version);
+    const bool coded = newest || type == PacketType::suback;
     uint8_t front[8];
     Writer writer{Buffer(front)};
     writer.u8(detail::first_byte(type));
-    writer.variable(2 + (v5 ? 1U : 0U) + (coded ? count : 0));
+    writer.variable(2 + (newest ? 1U : 0U) + (coded ? count : 0));
     writer.u16(packet_id);  // [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.10.4-5]
-    if (v5) { writer.u8(0); }
+    if (newest) { writer.u8(0); }
     bool room = blocks_.append(chain, writer.written(), Claim::answer);
     const uint32_t front_size = chain.size;
     const uint8_t zeros[16] = {};
@@ -8423,7 +8492,7 @@ class BrokerEngine {
   Step on_subscribe(Index slot, const Frame& frame) noexcept {
     const Link& link = links_[slot];
     Subscribe packet;
-    Error error = decode(frame, link.version, packet);
+    Error error = decode(frame, known(link.version), packet);
     if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
     if (error != Error::none) { return fail(slot, error); }
     Codes codes =
@@ -8440,7 +8509,7 @@ class BrokerEngine {
     Subscription entry;
     for (SubscriptionList list = packet.filters; list.next(entry);) {
       const uint8_t reason = subscribe_one(slot, entry, identifier);  // [MQTT-3.8.4-5]
-      put_code(codes.cursor, suback_code(links_[slot].version, reason));
+      put_code(codes.cursor, suback_code(known(links_[slot].version), reason));
     }
     if (Journal::enabled) {
       push_chain(slot, codes.chain);  // once the subscriptions are safe
@@ -8499,7 +8568,7 @@ class BrokerEngine {
   Step on_unsubscribe(Index slot, const Frame& frame) noexcept {
     const Link& link = links_[slot];
     Unsubscribe packet;
-    Error error = decode(frame, link.version, packet);
+    Error error = decode(frame, known(link.version), packet);
     if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
     if (error != Error::none) { return fail(slot, error); }
     Codes codes =
@@ -8514,7 +8583,7 @@ class BrokerEngine {
         journal_unsubscribe(link.session, filter_text);
         remove_subscription(subscription);
       }
-      if (rules(link.version).properties) {
+      if (v5(link.version)) {
         put_code(codes.cursor, code(subscription != none ? ReasonCode::success
                                                          : ReasonCode::no_subscription_existed));
       }
@@ -8528,7 +8597,7 @@ class BrokerEngine {
   Step on_disconnect(Index slot, const Frame& frame) noexcept {
     const Link& link = links_[slot];
     Disconnect packet;
-    const Error error = decode(frame, link.version, Side::broker, packet);
+    const Error error = decode(frame, known(link.version), Side::broker, packet);
     if (error != Error::none) { return fail(slot, error); }
     Property expiry;
     if (packet.properties.find(PropertyId::session_expiry_interval, expiry)) {
@@ -8693,7 +8762,7 @@ class BrokerEngine {
     HeldPublish& held = held_at(extra(slot).publishes);
     const Tick due = detail::after_seconds(held.since, limits_.policy_timeout_s);
     if (!detail::reached(now_, due)) { return false; }
-    if (!rules(links_[slot].version).properties) {
+    if (!v5(links_[slot].version)) {
       refuse_link(slot, ReasonCode::implementation_specific_error);
       return true;
     }

@@ -37,8 +37,9 @@ std::string connack(Version version, ReasonCode reason) {
 
 }  // namespace
 
-TEST_CASE("an accepted CONNECT gets CONNACK 0 first [MQTT-3.1.4-5, MQTT-3.2.0-1] "
-          "[3.1.1 MQTT-3.1.4-4, MQTT-3.2.0-1]") {
+TEST_CASE(
+    "an accepted CONNECT gets CONNACK 0 first [MQTT-3.1.4-5, MQTT-3.2.0-1] "
+    "[3.1.1 MQTT-3.1.4-4, MQTT-3.2.0-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -52,8 +53,9 @@ TEST_CASE("an accepted CONNECT gets CONNACK 0 first [MQTT-3.1.4-5, MQTT-3.2.0-1]
   });
 }
 
-TEST_CASE("one CONNACK comes in a connection and its flag bits 7 to 1 are 0 "
-          "[MQTT-3.2.0-2, MQTT-3.2.2-1]") {
+TEST_CASE(
+    "one CONNACK comes in a connection and its flag bits 7 to 1 are 0 "
+    "[MQTT-3.2.0-2, MQTT-3.2.2-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     for (int round = 0; round < 2; ++round) {
@@ -108,8 +110,7 @@ TEST_CASE("a version switched off gets CONNACK 0x84, or 1 before 5.0 [MQTT-3.1.2
     limits.accept_v5 = version != Version::v5;
     Broker<> broker(wire, limits);
     const auto client = broker.start(version, "a");
-    CHECK(hex(client.link().all_in) ==
-          connack(version, ReasonCode::unsupported_protocol_version));
+    CHECK(hex(client.link().all_in) == connack(version, ReasonCode::unsupported_protocol_version));
     CHECK(client.hung_up());
   });
 }
@@ -125,11 +126,10 @@ TEST_CASE("a malformed CONNECT is closed, from 5.0 on with CONNACK first [MQTT-3
   CHECK(answer_to("100e 0004 4d515454 04 02 003c 0001 6100", Version::v3_1_1).empty());
   CHECK(answer_to("100e 0004 4d515454 05 02 003c 00 0002 61", Version::v5) == "2003008100");
   CHECK(answer_to("100f 0004 4d515454 05 02 003c 00 0001 6100", Version::v5) == "2003008100");
-  CHECK(answer_to("1013 0004 4d515454 04 1e 003c 0001 61 0001 74 0001 70", Version::v3_1_1)
-            .empty());
+  CHECK(
+      answer_to("1013 0004 4d515454 04 1e 003c 0001 61 0001 74 0001 70", Version::v3_1_1).empty());
   // receive maximum 0, and one given twice
-  CHECK(answer_to("1011 0004 4d515454 05 02 003c 03210000 0001 61", Version::v5) ==
-        "2003008200");
+  CHECK(answer_to("1011 0004 4d515454 05 02 003c 03210000 0001 61", Version::v5) == "2003008200");
   CHECK(answer_to("1014 0004 4d515454 05 02 003c 06210005210005 0001 61", Version::v5) ==
         "2003008200");
   // before the name is known nothing is answered
@@ -138,8 +138,9 @@ TEST_CASE("a malformed CONNECT is closed, from 5.0 on with CONNACK first [MQTT-3
   CHECK(answer_to("1100", Version::v5).empty());
 }
 
-TEST_CASE("packets behind a refused CONNECT are not looked at [MQTT-3.1.4-6] "
-          "[3.1.1 MQTT-3.1.4-5]") {
+TEST_CASE(
+    "packets behind a refused CONNECT are not looked at [MQTT-3.1.4-6] "
+    "[3.1.1 MQTT-3.1.4-5]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out}) {
     Broker<> broker(wire);
     const auto other = broker.connect(Version::v3_1_1, "other");
@@ -174,8 +175,9 @@ TEST_CASE("packets behind an accepted CONNECT in the same bytes are handled [MQT
   });
 }
 
-TEST_CASE("an empty client id is assigned a unique one, which CONNACK tells [MQTT-3.1.3-6, "
-          "MQTT-3.1.3-7, MQTT-3.2.2-16] [3.1.1 MQTT-3.1.3-6, MQTT-3.1.3-7]") {
+TEST_CASE(
+    "an empty client id is assigned a unique one, which CONNACK tells [MQTT-3.1.3-6, "
+    "MQTT-3.1.3-7, MQTT-3.2.2-16] [3.1.1 MQTT-3.1.3-6, MQTT-3.1.3-7]") {
   sim::each(Version::v3_1_1, [](Version version, Wire wire) {
     Broker<sim::PolicyConfig> broker(wire);
     std::string first;
@@ -201,8 +203,9 @@ TEST_CASE("5.0 assigns an id also without clean start [MQTT-3.1.3-6]") {
   CHECK_FALSE(broker.last_connack.session_present);
 }
 
-TEST_CASE("3.1.1 refuses an empty id without clean session, 3.1 always, with code 2 "
-          "[3.1.1 MQTT-3.1.3-8, MQTT-3.1.3-9, MQTT-3.2.2-4, MQTT-3.2.2-5]") {
+TEST_CASE(
+    "3.1.1 refuses an empty id without clean session, 3.1 always, with code 2 "
+    "[3.1.1 MQTT-3.1.3-8, MQTT-3.1.3-9, MQTT-3.2.2-4, MQTT-3.2.2-5]") {
   for (const Version version : {Version::v3_1, Version::v3_1_1}) {
     Broker<> broker;
     const auto client = broker.start(version, "a");
@@ -221,14 +224,14 @@ TEST_CASE("empty ids switched off are refused with 0x85 and closed [MQTT-3.1.3-8
     limits.allow_empty_client_id = false;
     Broker<> broker(wire, limits);
     const auto client = broker.start(version, "");
-    CHECK(hex(client.link().all_in) ==
-          connack(version, ReasonCode::client_identifier_not_valid));
+    CHECK(hex(client.link().all_in) == connack(version, ReasonCode::client_identifier_not_valid));
     CHECK(client.hung_up());
   });
 }
 
-TEST_CASE("ids of 1 to 23 letters and digits and longer ones are taken [MQTT-3.1.3-5, "
-          "MQTT-3.1.3-4, MQTT-3.1.3-3]") {
+TEST_CASE(
+    "ids of 1 to 23 letters and digits and longer ones are taken [MQTT-3.1.3-5, "
+    "MQTT-3.1.3-4, MQTT-3.1.3-3]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     broker.connect(version, "0123456789abcdefABCDEFz");
@@ -248,8 +251,9 @@ TEST_CASE("3.1 ids over 23 bytes are refused where the option says so (3.1 §3.1
   CHECK(client.hung_up());
 }
 
-TEST_CASE("a client id connected twice ends the older link [MQTT-3.1.4-3] "
-          "[3.1.1 MQTT-3.1.4-2]") {
+TEST_CASE(
+    "a client id connected twice ends the older link [MQTT-3.1.4-3] "
+    "[3.1.1 MQTT-3.1.4-2]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto old = broker.connect(version, "a");
@@ -274,12 +278,12 @@ TEST_CASE("takeover works between versions [MQTT-3.1.4-3]") {
   });
 }
 
-TEST_CASE("a keep alive is one and a half times what the client says "
-          "[MQTT-3.1.2-22, MQTT-3.2.2-22] [3.1.1 MQTT-3.1.2-24]") {
+TEST_CASE(
+    "a keep alive is one and a half times what the client says "
+    "[MQTT-3.1.2-22, MQTT-3.2.2-22] [3.1.1 MQTT-3.1.2-24]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
-    const auto client =
-        broker.connect(version, "a", [](mqtt::Connect& c) { c.keep_alive_s = 10; });
+    const auto client = broker.connect(version, "a", [](mqtt::Connect& c) { c.keep_alive_s = 10; });
     for (int i = 0; i < 4; ++i) {
       broker.pass(14900);
       client.raw_hex("c000");
@@ -294,9 +298,8 @@ TEST_CASE("a keep alive is one and a half times what the client says "
 
 TEST_CASE("what the broker sends does not keep a silent client alive [MQTT-3.1.2-22]") {
   Broker<> broker;
-  const auto client = broker.connect(Version::v5, "a", [](mqtt::Connect& c) {
-    c.keep_alive_s = 2;
-  });
+  const auto client =
+      broker.connect(Version::v5, "a", [](mqtt::Connect& c) { c.keep_alive_s = 2; });
   const auto other = broker.connect(Version::v5, "b");
   client.subscribe("t");
   for (int i = 0; i < 7; ++i) {
@@ -321,9 +324,8 @@ TEST_CASE("a longer keep alive is shortened and CONNACK tells [MQTT-3.1.2-21, MQ
     mqtt::BrokerLimits limits = sim::small_limits();
     limits.keep_alive_max_s = 20;
     Broker<> broker(Wire::whole, limits);
-    const auto client = broker.connect(Version::v5, "a", [&](mqtt::Connect& c) {
-      c.keep_alive_s = asked;
-    });
+    const auto client =
+        broker.connect(Version::v5, "a", [&](mqtt::Connect& c) { c.keep_alive_s = asked; });
     CHECK(broker.last_connack.number(PropertyId::server_keep_alive) == 20);
     CHECK(hex(broker.last_connack.wire) == "201100000e13001422000a27001e8480210014");
     broker.pass(29900);
@@ -341,16 +343,16 @@ TEST_CASE("a refused CONNECT has session present 0 [MQTT-3.2.2-6, MQTT-3.2.2-7]"
     broker.policy.connect = [](const mqtt::Connect&, mqtt::ConnectAnswer& answer) {
       answer.reason = ReasonCode::not_authorized;
     };
-    const auto refused = broker.start(version, "a", [](mqtt::Connect& c) {
-      c.clean_start = false;
-    });
+    const auto refused =
+        broker.start(version, "a", [](mqtt::Connect& c) { c.clean_start = false; });
     CHECK(hex(refused.link().all_in) == connack(version, ReasonCode::not_authorized));
     CHECK(refused.hung_up());
   });
 }
 
-TEST_CASE("a CONNECT refused with a code 3.x does not list is closed without CONNACK "
-          "[3.1.1 MQTT-3.2.2-6]") {
+TEST_CASE(
+    "a CONNECT refused with a code 3.x does not list is closed without CONNACK "
+    "[3.1.1 MQTT-3.2.2-6]") {
   Broker<sim::PolicyConfig> broker;
   broker.policy.connect = [](const mqtt::Connect&, mqtt::ConnectAnswer& answer) {
     answer.reason = ReasonCode::use_another_server;
@@ -372,17 +374,16 @@ TEST_CASE("response information comes only to those who ask [MQTT-3.1.2-28]") {
       answer.response_information = "reply/to";
     };
     Props properties;
-    if (asked != 2) {
-      properties.number(PropertyId::request_response_information, asked);
-    }
+    if (asked != 2) { properties.number(PropertyId::request_response_information, asked); }
     broker.connect(Version::v5, "a", [&](mqtt::Connect& c) { c.properties = properties; });
     CHECK(broker.last_connack.string(PropertyId::response_information) ==
           (asked == 1 ? "reply/to" : ""));
   }
 }
 
-TEST_CASE("a CONNACK above the client's maximum packet size is not sent: close "
-          "[MQTT-3.1.2-24, MQTT-3.2.2-19, MQTT-3.2.2-20]") {
+TEST_CASE(
+    "a CONNACK above the client's maximum packet size is not sent: close "
+    "[MQTT-3.1.2-24, MQTT-3.2.2-19, MQTT-3.2.2-20]") {
   Broker<sim::PolicyConfig> broker;
   broker.policy.connect = [](const mqtt::Connect&, mqtt::ConnectAnswer& answer) {
     answer.reason_string = "a long sentence that does not fit";
@@ -395,8 +396,7 @@ TEST_CASE("a CONNACK above the client's maximum packet size is not sent: close "
   CHECK_FALSE(connack.has(PropertyId::reason_string));
   Props tiny;
   tiny.number(PropertyId::maximum_packet_size, 10);
-  const auto other =
-      broker.start(Version::v5, "b", [&](mqtt::Connect& c) { c.properties = tiny; });
+  const auto other = broker.start(Version::v5, "b", [&](mqtt::Connect& c) { c.properties = tiny; });
   CHECK(other.link().all_in.empty());
   CHECK(other.hung_up());
   CHECK(broker.statistics().sessions == 1);
@@ -480,8 +480,9 @@ TEST_CASE("PINGREQ gets PINGRESP [MQTT-3.12.4-1]") {
   });
 }
 
-TEST_CASE("DISCONNECT is followed by the end, nothing behind it counts "
-          "[MQTT-3.14.4-1, MQTT-3.14.4-2, MQTT-4.13.2-1]") {
+TEST_CASE(
+    "DISCONNECT is followed by the end, nothing behind it counts "
+    "[MQTT-3.14.4-1, MQTT-3.14.4-2, MQTT-4.13.2-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto other = broker.connect(version, "b");

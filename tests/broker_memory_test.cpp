@@ -22,6 +22,7 @@ using mqtt::detail::BlockPool;
 using mqtt::detail::Blocks;
 using mqtt::detail::Chain;
 using mqtt::detail::ChainCursor;
+using mqtt::detail::Claim;
 using mqtt::detail::copy;
 using mqtt::detail::Directory;
 using mqtt::detail::Entry;
@@ -64,9 +65,7 @@ struct Memory {
 
 std::string random_bytes(Random& random, uint32_t size) {
   std::string bytes(size, '\0');
-  for (char& c : bytes) {
-    c = static_cast<char>(random.below(256));
-  }
+  for (char& c : bytes) { c = static_cast<char>(random.below(256)); }
   return bytes;
 }
 
@@ -192,51 +191,75 @@ TEST_CASE("a directory's chains stay short when the hashes are good") {
   CHECK(visited < limit);  // with a load of one: half an item before the one wanted
 }
 
-TEST_CASE_TEMPLATE("a block pool keeps reserved blocks back and loses none", Index, uint16_t,
-                   uint32_t) {
-  constexpr uint32_t limit = 40;
-  constexpr uint32_t bytes = 64;
-  Memory memory(limit * bytes);
+namespace {
+
+// Blocks that are taken, and what they are filled with.
+template <typename Index>
+struct PoolUnderTest {
+  PoolUnderTest() : memory(limit * bytes) {
+    pool.start(memory.get(), limit, bytes);
+    pool.keep(kept);
+  }
+  void allocate(Claim claim, uint8_t fill) {
+    const uint32_t free = limit - static_cast<uint32_t>(taken.size());
+    const uint32_t held = claim == Claim::promised ? 0
+                          : claim == Claim::answer ? promised
+                                                   : promised + kept;
+    const Index block = pool.allocate(claim);
+    REQUIRE((block != none<Index>) == (free > held));
+    if (block != none<Index>) {
+      REQUIRE(taken.count(block) == 0);
+      REQUIRE(pool.next(block) == none<Index>);
+      taken[block] = fill;
+      memset(pool.data(block), fill, pool.room());
+    }
+  }
+  void release_one(Random& random) {
+    if (taken.empty()) { return; }
+    const auto it = std::next(taken.begin(), random.below(static_cast<uint32_t>(taken.size())));
+    for (uint32_t i = 0; i < pool.room(); ++i) { REQUIRE(pool.data(it->first)[i] == it->second); }
+    pool.release(it->first);
+    taken.erase(it);
+  }
+
+  static constexpr uint32_t limit = 40;
+  static constexpr uint32_t bytes = 64;
+  static constexpr uint32_t kept = 5;
+  uint32_t promised = 0;
+  Memory memory;
   BlockPool<Index> pool;
-  pool.start(memory.get(), limit, bytes);
-  CHECK(pool.room() == bytes - 4);
   std::map<Index, uint8_t> taken;
+};
+
+Claim some_claim(Random& random) {
+  constexpr Claim claims[] = {Claim::ordinary, Claim::answer, Claim::promised};
+  return claims[random.below(3)];
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("a block pool holds back what is promised and what is kept, and loses none",
+                   Index, uint16_t, uint32_t) {
+  PoolUnderTest<Index> test;
+  CHECK(test.pool.room() == test.bytes - 4);
   Random random(3);
   for (uint32_t step = 0; step < 20000; ++step) {
-    switch (random.below(5)) {
-      case 0:
-        if (pool.reserved() < 10) { pool.reserve(1); }
-        break;
-      case 1:
-        if (pool.reserved() != 0) { pool.give_back(1); }
-        break;
-      case 2:
-        if (!taken.empty()) {
-          const auto it =
-              std::next(taken.begin(), random.below(static_cast<uint32_t>(taken.size())));
-          for (uint32_t i = 0; i < pool.room(); ++i) {
-            REQUIRE(pool.data(it->first)[i] == it->second);
-          }
-          pool.release(it->first);
-          taken.erase(it);
-        }
-        break;
-      default: {
-        const bool reserve_too = random.one_in(4);
-        const bool some = reserve_too ? taken.size() < limit : pool.available() != 0;
-        const Index block = pool.allocate(reserve_too);
-        REQUIRE((block != none<Index>) == some);
-        if (some) {
-          REQUIRE(taken.count(block) == 0);
-          REQUIRE(pool.next(block) == none<Index>);
-          taken[block] = static_cast<uint8_t>(step);
-          memset(pool.data(block), static_cast<uint8_t>(step), pool.room());
-        }
-      }
+    const uint32_t kind = random.below(10);
+    if (kind == 0 && test.promised < 10) {
+      test.pool.reserve(1);
+      test.promised += 1;
+    } else if (kind == 1 && test.promised != 0) {
+      test.pool.give_back(1);
+      test.promised -= 1;
+    } else if (kind < 5) {
+      test.release_one(random);
+    } else {
+      test.allocate(some_claim(random), static_cast<uint8_t>(step));
     }
-    const uint32_t free = limit - static_cast<uint32_t>(taken.size());
-    REQUIRE(pool.taken() == taken.size());
-    REQUIRE(pool.available() == (free > pool.reserved() ? free - pool.reserved() : 0));
+    const uint32_t free = test.limit - static_cast<uint32_t>(test.taken.size());
+    const uint32_t held = test.promised + test.kept;
+    REQUIRE(test.pool.taken() == test.taken.size());
+    REQUIRE(test.pool.available() == (free > held ? free - held : 0));
   }
 }
 
@@ -288,7 +311,8 @@ void change_chain(BlocksUnderTest<Index>& test, Chain<Index>& chain, std::string
     case 0: {
       const std::string more = random_bytes(random, random.below(random.one_in(3) ? 3000 : 100));
       const uint32_t before = chain.size;
-      const bool whole = test.blocks.append(chain, view(more), random.one_in(2));
+      const bool whole =
+          test.blocks.append(chain, view(more), random.one_in(2) ? Claim::answer : Claim::ordinary);
       const uint32_t added = chain.size - before;
       REQUIRE(added <= more.size());
       REQUIRE(whole == (added == more.size()));
@@ -342,9 +366,7 @@ TEST_CASE_TEMPLATE("chains give back what was appended, over small and large blo
         REQUIRE(Text(test.blocks.next_bytes(cursor, 1))[0] == references[i][at]);
       }
     }
-    for (Chain<Index>& chain : chains) {
-      test.blocks.clear(chain);
-    }
+    for (Chain<Index>& chain : chains) { test.blocks.clear(chain); }
     CHECK(test.taken() == 0);
   }
 }
@@ -357,21 +379,23 @@ TEST_CASE("what Blocks::needed() promises is enough for a head and three parts")
     std::string parts[3];
     uint32_t size = 0;
     for (std::string& part : parts) {
-      part.assign(random.below(random.one_in(2) ? 1200 : 200), 'x');
+      part.assign(random.below(random.one_in(2) ? 3000 : 200), 'x');
       size += static_cast<uint32_t>(part.size());
     }
-    uint32_t small = 0;
-    uint32_t large = 0;
-    test.blocks.needed(head, size, small, large);
+    uint32_t little = 0;
+    uint32_t big = 0;
+    test.blocks.needed(head, size, little, big);
     Chain<uint32_t> chain;
-    chain.first = chain.last = test.blocks.little.allocate(true);
+    chain.first = chain.last = test.blocks.little.allocate(Claim::promised);
     chain.room = static_cast<uint16_t>(test.blocks.little.room() - head);
+    uint32_t following = size;
     for (const std::string& part : parts) {
-      REQUIRE(test.blocks.append(chain, view(part), true));
+      following -= static_cast<uint32_t>(part.size());
+      REQUIRE(test.blocks.append(chain, view(part), Claim::promised, following));
     }
     INFO(parts[0].size() << " + " << parts[1].size() << " + " << parts[2].size());
-    REQUIRE(test.blocks.little.taken() <= small);
-    REQUIRE(test.blocks.big.taken() <= large);
+    REQUIRE(test.blocks.little.taken() <= little);
+    REQUIRE(test.blocks.big.taken() <= big);
   }
 }
 
@@ -379,7 +403,7 @@ TEST_CASE("payloads of a kilobyte and more lie in large blocks while there are a
   BlocksUnderTest<uint32_t> test(200, 3);
   const std::string payload(4000, 'p');
   Chain<uint32_t> chain;
-  CHECK(test.blocks.append(chain, view(payload), false));
+  CHECK(test.blocks.append(chain, view(payload), Claim::ordinary));
   CHECK(test.blocks.big.taken() == 3);
   CHECK(test.blocks.little.taken() == (4000 - 3 * 508 + 59) / 60);
   CHECK(test.all(chain) == payload);
@@ -422,9 +446,7 @@ TEST_CASE_TEMPLATE("texts are stored, compared and viewed whole; what does not f
       stored.erase(it);
     }
   }
-  for (const auto& [cell, text] : stored) {
-    texts.release(cell);
-  }
+  for (const auto& [cell, text] : stored) { texts.release(cell); }
   CHECK(texts.cells.taken() == 0);
 }
 
@@ -444,7 +466,7 @@ struct QueueUnderTest {
     const bool some = !takes_block || pool.available() != 0;
     const uint32_t before = pool.taken();
     QueuePlace<Index> place;
-    Entry<Index>* pushed = queues.push(queue, entry, false, place);
+    Entry<Index>* pushed = queues.push(queue, entry, Claim::ordinary, place);
     REQUIRE((pushed != nullptr) == some);
     if (some) {
       REQUIRE(pool.taken() == before + (takes_block ? 1 : 0));
@@ -458,9 +480,7 @@ struct QueueUnderTest {
       REQUIRE(queues.front(queue)->number == reference.front());
       queues.pop(queue, cursors[0], cursors[1]);
       reference.pop_front();
-      for (size_t& position : positions) {
-        position -= position != 0 ? 1 : 0;
-      }
+      for (size_t& position : positions) { position -= position != 0 ? 1 : 0; }
     }
   }
   // Reads an entry and steps behind it, as next_entry() does.
@@ -515,9 +535,7 @@ TEST_CASE_TEMPLATE("queues keep their order, and cursors their places while the 
       }
       if (step % 8 == 0) { test.check_all(); }
     }
-    while (!test.reference.empty()) {
-      test.pop();
-    }
+    while (!test.reference.empty()) { test.pop(); }
     test.check_all();
   }
 }
@@ -529,7 +547,7 @@ TEST_CASE_TEMPLATE("timers give the soonest first, whatever is set, moved and ca
   Memory places(limit * sizeof(Index));
   Memory ticks(limit * sizeof(Tick));
   Timers<Index> timers;
-  timers.start(heap.get(), places.get(), ticks.get(), limit);
+  timers.start(heap.get(), places.get(), ticks.get());
   std::map<uint32_t, Tick> reference;
   std::set<uint32_t> known;
   Random random(5);
@@ -553,9 +571,7 @@ TEST_CASE_TEMPLATE("timers give the soonest first, whatever is set, moved and ca
     }
     if (reference.count(item) != 0 && reference[item] == never) { reference.erase(item); }
     Tick soonest = never;
-    for (const auto& [other, at] : reference) {
-      soonest = std::min(soonest, at);
-    }
+    for (const auto& [other, at] : reference) { soonest = std::min(soonest, at); }
     REQUIRE(timers.soonest() == soonest);
     if (soonest != never) { REQUIRE(reference[timers.first()] == soonest); }
   }

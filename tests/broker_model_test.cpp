@@ -968,3 +968,115 @@ TEST_CASE_TEMPLATE("with hardly any memory messages are dropped and counted, and
                    Config, mqtt::BrokerConfig, SmallIndex) {
   run_storms<Config>(1000, 10, false);
 }
+
+namespace {
+
+// A subscriber of QoS 1 that never acknowledges the first message, and what it was sent.
+struct Forgetful {
+  explicit Forgetful(Port<SmallIndex>& p) : port(p), wire(p.open(0)) {
+    port.calm = true;
+    mqtt::Connect connect;
+    connect.version = Version::v3_1_1;
+    connect.client_id = "forgetful";
+    connect.clean_start = false;
+    connect.keep_alive_s = 0;
+    put(connect);
+  }
+  template <typename Packet>
+  void put(const Packet& packet) {
+    uint8_t bytes[64];
+    const auto size = mqtt::encode(Version::v3_1_1, packet, bytes);
+    REQUIRE(size.error == mqtt::Error::none);
+    wire->to_broker.append(reinterpret_cast<const char*>(bytes), size.value);
+  }
+  void subscribe() {
+    mqtt::Subscription entry;
+    entry.filter = "t";
+    entry.qos = Qos::at_least_once;
+    mqtt::Subscribe packet;
+    packet.packet_id = 1;
+    packet.filters = entry;
+    put(packet);
+  }
+  // Takes what has come; acknowledges all but the id kept.
+  void digest() {
+    mqtt::Frame frame;
+    uint32_t at = 0;
+    const Bytes bytes = Text(wire->to_client).bytes();
+    while (mqtt::next_frame(bytes.skip(at), Version::v3_1_1, 1000, frame) == mqtt::Error::none) {
+      at += frame.size();
+      types.push_back(frame.type());
+      mqtt::Publish packet;
+      if (frame.type() != PacketType::publish ||
+          mqtt::decode(frame, Version::v3_1_1, mqtt::Side::client, packet) != mqtt::Error::none) {
+        continue;
+      }
+      messages += 1;
+      if (kept == 0) {
+        kept = packet.packet_id;
+        continue;
+      }
+      REQUIRE(packet.packet_id != kept);
+      mqtt::Ack ack;
+      ack.packet_id = packet.packet_id;
+      put(ack);
+    }
+    wire->to_client.erase(0, at);
+  }
+  void turn() {
+    while (port.turn()) { digest(); }
+  }
+
+  Port<SmallIndex>& port;
+  Wire* wire;
+  uint16_t kept = 0;
+  uint32_t messages = 0;
+  std::vector<PacketType> types;
+};
+
+void publish_t(Port<SmallIndex>& port, uint32_t count) {
+  mqtt::Publish packet;
+  packet.topic = "t";
+  packet.qos = Qos::at_least_once;
+  for (uint32_t i = 0; i < count; ++i) {
+    REQUIRE(port.engine.publish(packet, port.now) == mqtt::Error::none);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("an id under way is not given to another message, however long it is [MQTT-2.2.1-4]") {
+  Port<SmallIndex> port(roomy(), 5);
+  Forgetful client(port);
+  client.subscribe();
+  client.turn();
+  uint32_t blocks = 0;
+  for (uint32_t i = 0; i < 7000; ++i) {
+    publish_t(port, 10);
+    client.turn();
+    blocks = std::max(blocks, port.engine.statistics().blocks);
+  }
+  CHECK(client.messages == 70000);
+  CHECK(blocks < 100);  // what is settled behind it does not pile up
+}
+
+TEST_CASE("CONNACK comes first, however many packets the link before had [MQTT-3.2.0-1]") {
+  Port<SmallIndex> port(roomy(), 6);
+  Forgetful client(port);
+  client.subscribe();
+  client.turn();
+  publish_t(port, 1);
+  client.turn();
+  for (uint32_t i = 0; i < 4000; ++i) {
+    publish_t(port, 10);
+    client.turn();
+  }
+  client.wire->to_broker.clear();
+  publish_t(port, 5);  // queued with an order of beyond 32,768
+  port.turn();
+  port.cut(*client.wire);
+  Forgetful again(port);
+  again.turn();
+  REQUIRE(again.types.size() > 2);
+  CHECK(again.types[0] == PacketType::connack);
+}

@@ -26,16 +26,15 @@ mqtt::Publish message(mqtt::Text topic, mqtt::Text payload, int qos = 0) {
 
 std::string pattern(size_t size) {
   std::string out(size, 0);
-  for (size_t i = 0; i < size; ++i) {
-    out[i] = static_cast<char>('A' + i % 61);
-  }
+  for (size_t i = 0; i < size; ++i) { out[i] = static_cast<char>('A' + i % 61); }
   return out;
 }
 
 }  // namespace
 
-TEST_CASE("a message reaches matching subscribers at the lower QoS of both sides "
-          "[MQTT-3.8.4-8, MQTT-3.3.2-3, MQTT-4.5.0-1]") {
+TEST_CASE(
+    "a message reaches matching subscribers at the lower QoS of both sides "
+    "[MQTT-3.8.4-8, MQTT-3.3.2-3, MQTT-4.5.0-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto publisher = broker.connect(version, "p");
@@ -81,8 +80,9 @@ TEST_CASE("messages pass between all versions at all QoS [MQTT-3.3.2-3]") {
   });
 }
 
-TEST_CASE("QoS 0 has no id, no DUP and no answer [MQTT-2.2.1-2, MQTT-3.3.1-2, MQTT-3.3.4-1, "
-          "MQTT-4.3.1-1]") {
+TEST_CASE(
+    "QoS 0 has no id, no DUP and no answer [MQTT-2.2.1-2, MQTT-3.3.1-2, MQTT-3.3.4-1, "
+    "MQTT-4.3.1-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -94,8 +94,9 @@ TEST_CASE("QoS 0 has no id, no DUP and no answer [MQTT-2.2.1-2, MQTT-3.3.1-2, MQ
   });
 }
 
-TEST_CASE("QoS 1 is answered by PUBACK with its id [MQTT-4.3.2-4, MQTT-2.2.1-5, MQTT-3.3.4-1] "
-          "[3.1.1 MQTT-4.3.2-2, MQTT-3.3.4-1]") {
+TEST_CASE(
+    "QoS 1 is answered by PUBACK with its id [MQTT-4.3.2-4, MQTT-2.2.1-5, MQTT-3.3.4-1] "
+    "[3.1.1 MQTT-4.3.2-2, MQTT-3.3.4-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto other = broker.connect(version, "s");
@@ -113,8 +114,9 @@ TEST_CASE("QoS 1 is answered by PUBACK with its id [MQTT-4.3.2-4, MQTT-2.2.1-5, 
   });
 }
 
-TEST_CASE("PUBACK 0x10 tells that no subscription matches, PUBREC does not [MQTT-3.4.2-1, "
-          "MQTT-3.5.2-1]") {
+TEST_CASE(
+    "PUBACK 0x10 tells that no subscription matches, PUBREC does not [MQTT-3.4.2-1, "
+    "MQTT-3.5.2-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -145,9 +147,10 @@ TEST_CASE("after PUBACK the same id is a new message [MQTT-4.3.2-5]") {
   });
 }
 
-TEST_CASE("a QoS 2 message is delivered at PUBREL, once, however often it comes "
-          "[MQTT-4.3.3-8, MQTT-4.3.3-10, MQTT-4.3.3-11, MQTT-4.3.3-12, MQTT-4.3.3-9] "
-          "[3.1.1 MQTT-4.3.3-2]") {
+TEST_CASE(
+    "a QoS 2 message is delivered at PUBREL, once, however often it comes "
+    "[MQTT-4.3.3-8, MQTT-4.3.3-10, MQTT-4.3.3-11, MQTT-4.3.3-12, MQTT-4.3.3-9] "
+    "[3.1.1 MQTT-4.3.3-2]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto other = broker.connect(version, "s");
@@ -170,14 +173,14 @@ TEST_CASE("a QoS 2 message is delivered at PUBREL, once, however often it comes 
     }
     client.ack(PacketType::pubrel, 9);
     CHECK(client.take(PacketType::pubcomp).reason ==
-          (version == Version::v5 ? ReasonCode::packet_identifier_not_found
-                                  : ReasonCode::success));
+          (version == Version::v5 ? ReasonCode::packet_identifier_not_found : ReasonCode::success));
     CHECK(other.quiet());
   });
 }
 
-TEST_CASE("a sent QoS 1 message is open until PUBACK [MQTT-4.3.2-3, MQTT-4.3.2-1, MQTT-4.3.2-2] "
-          "[3.1.1 MQTT-4.3.2-1]") {
+TEST_CASE(
+    "a sent QoS 1 message is open until PUBACK [MQTT-4.3.2-3, MQTT-4.3.2-1, MQTT-4.3.2-2] "
+    "[3.1.1 MQTT-4.3.2-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect_resumable(version, "a");
@@ -204,8 +207,9 @@ TEST_CASE("a sent QoS 1 message is open until PUBACK [MQTT-4.3.2-3, MQTT-4.3.2-1
   });
 }
 
-TEST_CASE("a sent QoS 2 message goes through PUBREC, PUBREL, PUBCOMP [MQTT-4.3.3-1, MQTT-4.3.3-2, "
-          "MQTT-4.3.3-3, MQTT-4.3.3-4, MQTT-4.3.3-5] [3.1.1 MQTT-4.3.3-1]") {
+TEST_CASE(
+    "a sent QoS 2 message goes through PUBREC, PUBREL, PUBCOMP [MQTT-4.3.3-1, MQTT-4.3.3-2, "
+    "MQTT-4.3.3-3, MQTT-4.3.3-4, MQTT-4.3.3-5] [3.1.1 MQTT-4.3.3-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -228,8 +232,9 @@ TEST_CASE("a sent QoS 2 message goes through PUBREC, PUBREL, PUBCOMP [MQTT-4.3.3
   });
 }
 
-TEST_CASE("PUBREC of 0x80 or more ends a QoS 2 delivery without PUBREL [MQTT-4.3.3-4, "
-          "MQTT-4.9.0-1]") {
+TEST_CASE(
+    "PUBREC of 0x80 or more ends a QoS 2 delivery without PUBREL [MQTT-4.3.3-4, "
+    "MQTT-4.9.0-1]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out}) {
     mqtt::BrokerLimits limits = sim::small_limits();
     limits.inflight_max = 1;
@@ -264,8 +269,9 @@ TEST_CASE("PUBACK of 0x80 or more ends a QoS 1 delivery [MQTT-4.3.2-3]") {
   CHECK(broker.statistics().stored == 0);
 }
 
-TEST_CASE("acks with an unknown id are not errors; PUBREC is answered [MQTT-4.3.3-4, "
-          "MQTT-3.6.2-1, MQTT-3.7.2-1]") {
+TEST_CASE(
+    "acks with an unknown id are not errors; PUBREC is answered [MQTT-4.3.3-4, "
+    "MQTT-3.6.2-1, MQTT-3.7.2-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -282,15 +288,17 @@ TEST_CASE("acks with an unknown id are not errors; PUBREC is answered [MQTT-4.3.
   });
 }
 
-TEST_CASE("an ack of the wrong kind is a protocol error [MQTT-4.13.1-1, MQTT-4.8.0-1] "
-          "[3.1.1 MQTT-4.8.0-1]") {
+TEST_CASE(
+    "an ack of the wrong kind is a protocol error [MQTT-4.13.1-1, MQTT-4.8.0-1] "
+    "[3.1.1 MQTT-4.8.0-1]") {
   struct Row {
     int qos;
     PacketType ack;
   };
-  const Row rows[] = {
-      {1, PacketType::pubrec}, {1, PacketType::pubcomp}, {2, PacketType::puback},
-      {2, PacketType::pubcomp}};
+  const Row rows[] = {{1, PacketType::pubrec},
+                      {1, PacketType::pubcomp},
+                      {2, PacketType::puback},
+                      {2, PacketType::pubcomp}};
   for (const Row& row : rows) {
     sim::each([&row](Version version, Wire wire) {
       Broker<> broker(wire);
@@ -298,14 +306,10 @@ TEST_CASE("an ack of the wrong kind is a protocol error [MQTT-4.13.1-1, MQTT-4.8
       client.own_acks();
       client.subscribe("t", 2);
       broker.connect(version, "p").publish("t", "x", row.qos);
-      if (row.qos == 2) {
-        broker.engine();
-      }
+      if (row.qos == 2) { broker.engine(); }
       client.clear();
       client.ack(row.ack, 1);
-      if (row.qos == 1) {
-        CHECK(client.cut_off(ReasonCode::protocol_error));
-      }
+      if (row.qos == 1) { CHECK(client.cut_off(ReasonCode::protocol_error)); }
     });
   }
 }
@@ -334,15 +338,14 @@ TEST_CASE("packet ids count up from 1 for each client [MQTT-2.2.1-4] [3.1.1 MQTT
     for (uint16_t i = 1; i < 6; ++i) {
       publisher.publish(i % 2 == 0 ? "t/2" : "t/1", "x", 1);
       CHECK(a.message().packet_id == i);
-      if (i % 2 == 0) {
-        CHECK(b.message().packet_id == i / 2);
-      }
+      if (i % 2 == 0) { CHECK(b.message().packet_id == i / 2); }
     }
   });
 }
 
-TEST_CASE("messages of a topic and QoS keep their order [MQTT-4.6.0-5, MQTT-4.6.0-6] "
-          "[3.1.1 MQTT-4.6.0-5, MQTT-4.6.0-6]") {
+TEST_CASE(
+    "messages of a topic and QoS keep their order [MQTT-4.6.0-5, MQTT-4.6.0-6] "
+    "[3.1.1 MQTT-4.6.0-5, MQTT-4.6.0-6]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "s");
@@ -355,24 +358,21 @@ TEST_CASE("messages of a topic and QoS keep their order [MQTT-4.6.0-5, MQTT-4.6.
         packet.payload = mqtt::Text(payload).bytes();
         packet.packet_id = qos == 0 ? uint16_t{0} : publisher.new_id();
         publisher.put_packet(packet);
-        if (i % 20 == 19) {
-          broker.run();
-        }
+        if (i % 20 == 19) { broker.run(); }
       }
       int expected = 0;
       while (client.has_packet()) {
         const Packet got = client.next();
-        if (got.type == PacketType::publish) {
-          CHECK(got.payload == std::to_string(expected++));
-        }
+        if (got.type == PacketType::publish) { CHECK(got.payload == std::to_string(expected++)); }
       }
       CHECK(expected == 40);
     }
   });
 }
 
-TEST_CASE("a client's Receive Maximum is never exceeded, and delays nothing but PUBLISH "
-          "[MQTT-3.3.4-9, MQTT-3.3.4-10, MQTT-4.9.0-2, MQTT-4.9.0-3]") {
+TEST_CASE(
+    "a client's Receive Maximum is never exceeded, and delays nothing but PUBLISH "
+    "[MQTT-3.3.4-9, MQTT-3.3.4-10, MQTT-4.9.0-2, MQTT-4.9.0-3]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out}) {
     Broker<> broker(wire);
     Props three;
@@ -382,9 +382,7 @@ TEST_CASE("a client's Receive Maximum is never exceeded, and delays nothing but 
     client.own_acks();
     client.subscribe("t", 2);
     const auto publisher = broker.connect(Version::v5, "p");
-    for (int i = 0; i < 10; ++i) {
-      publisher.publish("t", "x", 1 + i % 2);
-    }
+    for (int i = 0; i < 10; ++i) { publisher.publish("t", "x", 1 + i % 2); }
     CHECK(client.count(PacketType::publish) == 3);
     client.raw_hex("c000");
     CHECK(client.count(PacketType::pingresp) == 1);
@@ -407,9 +405,7 @@ TEST_CASE("more open QoS 2 than our Receive Maximum is 0x93 [MQTT-3.3.4-7, MQTT-
     Broker<> broker(wire, limits);
     const auto client = broker.connect(version, "p");
     client.own_acks();
-    for (int i = 0; i < 3; ++i) {
-      client.publish("t", "x", 2);
-    }
+    for (int i = 0; i < 3; ++i) { client.publish("t", "x", 2); }
     client.publish("t", "x", 1);  // acknowledged at once when room was left; here it is one more
     if (version == Version::v5) {
       client.clear();
@@ -437,8 +433,9 @@ TEST_CASE("the Receive Maximum is free again after PUBCOMP [MQTT-4.9.0-1]") {
   }
 }
 
-TEST_CASE("properties of a message pass unchanged in their order [MQTT-3.3.2-4, MQTT-3.3.2-15, "
-          "MQTT-3.3.2-16, MQTT-3.3.2-17, MQTT-3.3.2-18, MQTT-3.3.2-20]") {
+TEST_CASE(
+    "properties of a message pass unchanged in their order [MQTT-3.3.2-4, MQTT-3.3.2-15, "
+    "MQTT-3.3.2-16, MQTT-3.3.2-17, MQTT-3.3.2-18, MQTT-3.3.2-20]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out, Wire::pieces}) {
     for (int qos = 0; qos < 3; ++qos) {
       Broker<> broker(wire);
@@ -463,8 +460,9 @@ TEST_CASE("properties of a message pass unchanged in their order [MQTT-3.3.2-4, 
   }
 }
 
-TEST_CASE("expiry is counted down while a message waits and stands behind the properties "
-          "received [MQTT-3.3.2-6, MQTT-3.3.2-5]") {
+TEST_CASE(
+    "expiry is counted down while a message waits and stands behind the properties "
+    "received [MQTT-3.3.2-6, MQTT-3.3.2-5]") {
   for (int qos = 1; qos < 3; ++qos) {
     Broker<> broker;
     const auto client = broker.connect_resumable(Version::v5, "s");
@@ -486,7 +484,9 @@ TEST_CASE("expiry is counted down while a message waits and stands behind the pr
     const Packet got = again.message();
     CHECK(got.payload == "long");
     CHECK(got.number(PropertyId::message_expiry_interval) == 6);
-    CHECK(hex(got.properties) == "260001610001312600016200013202" "00000006");
+    CHECK(hex(got.properties) ==
+          "260001610001312600016200013202"
+          "00000006");
     CHECK(again.count(PacketType::publish) == 0);
     CHECK(broker.statistics().messages_expired == 1);
     CHECK(broker.statistics().stored == 0);
@@ -509,8 +509,9 @@ TEST_CASE("an expiry passes unchanged to those who are there [MQTT-3.3.2-6]") {
   }
 }
 
-TEST_CASE("a QoS 2 message that expires before PUBREL still ends its handshake "
-          "[MQTT-4.3.3-13, MQTT-4.3.3-7]") {
+TEST_CASE(
+    "a QoS 2 message that expires before PUBREL still ends its handshake "
+    "[MQTT-4.3.3-13, MQTT-4.3.3-7]") {
   Broker<> broker;
   const auto client = broker.connect_resumable(Version::v5, "a");
   client.own_acks();
@@ -538,8 +539,9 @@ TEST_CASE("a QoS 2 message that expires before PUBREL still ends its handshake "
   CHECK(broker.statistics().stored == 0);
 }
 
-TEST_CASE("a topic alias stands for its topic until the link ends [MQTT-3.3.2-7, MQTT-3.3.2-12, "
-          "MQTT-3.2.2-17, MQTT-3.3.2-9]") {
+TEST_CASE(
+    "a topic alias stands for its topic until the link ends [MQTT-3.3.2-7, MQTT-3.3.2-12, "
+    "MQTT-3.2.2-17, MQTT-3.3.2-9]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out, Wire::pieces}) {
     Broker<> broker(wire);
     const auto client = broker.connect(Version::v5, "s");
@@ -580,8 +582,9 @@ TEST_CASE("a topic alias stands for its topic until the link ends [MQTT-3.3.2-7,
   }
 }
 
-TEST_CASE("aliases to a client stay within its maximum and are set before they stand alone "
-          "[MQTT-3.1.2-26, MQTT-3.3.2-11, MQTT-3.3.2-8, MQTT-3.3.2-10]") {
+TEST_CASE(
+    "aliases to a client stay within its maximum and are set before they stand alone "
+    "[MQTT-3.1.2-26, MQTT-3.3.2-11, MQTT-3.3.2-8, MQTT-3.3.2-10]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out, Wire::pieces}) {
     for (const uint32_t most : {1U, 3U, 10U, 65535U}) {
       Broker<> broker(wire);
@@ -618,8 +621,9 @@ TEST_CASE("without a topic alias maximum no alias is sent [MQTT-3.1.2-27, MQTT-3
   }
 }
 
-TEST_CASE("an alias of a packet that was too large for the client is not taken as set "
-          "[MQTT-3.1.2-25, MQTT-3.3.2-7]") {
+TEST_CASE(
+    "an alias of a packet that was too large for the client is not taken as set "
+    "[MQTT-3.1.2-25, MQTT-3.3.2-7]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_out}) {
     Broker<> broker(wire);
     Props list;
@@ -663,8 +667,9 @@ TEST_CASE("aliases are right when a burst does not fit the scratch memory [MQTT-
   }
 }
 
-TEST_CASE("a message above the client's maximum packet size is dropped as if delivered "
-          "[MQTT-3.1.2-24, MQTT-3.1.2-25]") {
+TEST_CASE(
+    "a message above the client's maximum packet size is dropped as if delivered "
+    "[MQTT-3.1.2-24, MQTT-3.1.2-25]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out, Wire::pieces}) {
     for (int qos = 0; qos < 3; ++qos) {
       Broker<> broker(wire);
@@ -690,8 +695,8 @@ TEST_CASE("a message above the client's maximum packet size is dropped as if del
 }
 
 TEST_CASE("payloads of any size arrive as they were sent [MQTT-3.3.2-3]") {
-  const size_t sizes[] = {0, 1, 100, 127, 128, 511, 512, 1023, 2047, 2048, 4095, 4096, 9000,
-                          16383, 16384, 40000};
+  const size_t sizes[] = {0,    1,    100,  127,  128,  511,   512,   1023,
+                          2047, 2048, 4095, 4096, 9000, 16383, 16384, 40000};
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out, Wire::pieces}) {
     for (int qos = 0; qos < 3; ++qos) {
       Broker<> broker(wire);
@@ -701,9 +706,7 @@ TEST_CASE("payloads of any size arrive as they were sent [MQTT-3.3.2-3]") {
       b.subscribe("t", 1);
       const auto publisher = broker.connect(Version::v5, "p");
       for (const size_t size : sizes) {
-        if (size > 5000 && wire != Wire::whole && wire != Wire::pieces) {
-          continue;
-        }
+        if (size > 5000 && wire != Wire::whole && wire != Wire::pieces) { continue; }
         CAPTURE(size);
         const std::string payload = pattern(size);
         publisher.publish("t", payload, qos);
@@ -737,8 +740,9 @@ TEST_CASE("a megabyte passes through large blocks and comes back whole [MQTT-3.3
   }
 }
 
-TEST_CASE("a blocked transport gets every byte once and in order when it opens again "
-          "[MQTT-4.2.0-1]") {
+TEST_CASE(
+    "a blocked transport gets every byte once and in order when it opens again "
+    "[MQTT-4.2.0-1]") {
   sim::each([](Version version, Wire wire) {
     for (uint64_t window = 0; window < 60; window += 7) {
       Broker<> broker(wire);
@@ -755,9 +759,7 @@ TEST_CASE("a blocked transport gets every byte once and in order when it opens a
       int total = 0;
       while (client.has_packet()) {
         const Packet got = client.next();
-        if (got.type != PacketType::publish) {
-          continue;
-        }
+        if (got.type != PacketType::publish) { continue; }
         int& expected = seen[static_cast<int>(got.qos)];
         CHECK(got.payload == "message " + std::to_string(expected));
         expected += 3;
@@ -786,8 +788,9 @@ TEST_CASE("a slow subscriber does not hold up others [MQTT-4.5.0-1]") {
   });
 }
 
-TEST_CASE("$ topics of clients are ordinary topics that wildcards at the root do not match "
-          "[MQTT-4.7.2-1]") {
+TEST_CASE(
+    "$ topics of clients are ordinary topics that wildcards at the root do not match "
+    "[MQTT-4.7.2-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto all = broker.connect(version, "a");
@@ -801,8 +804,9 @@ TEST_CASE("$ topics of clients are ordinary topics that wildcards at the root do
   });
 }
 
-TEST_CASE("a topic is matched byte for byte and a byte order mark is kept [MQTT-4.7.3-4, "
-          "MQTT-1.5.4-3]") {
+TEST_CASE(
+    "a topic is matched byte for byte and a byte order mark is kept [MQTT-4.7.3-4, "
+    "MQTT-1.5.4-3]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -835,8 +839,9 @@ TEST_CASE("the owner publishes messages of its own [MQTT-4.5.0-1]") {
   });
 }
 
-TEST_CASE("an ack of a message that is being sent again does not spoil the stream "
-          "[MQTT-4.4.0-1, MQTT-4.2.0-1]") {
+TEST_CASE(
+    "an ack of a message that is being sent again does not spoil the stream "
+    "[MQTT-4.4.0-1, MQTT-4.2.0-1]") {
   for (int qos = 1; qos < 3; ++qos) {
     for (uint64_t window = 17; window < 60; window += 3) {
       CAPTURE(window);
@@ -849,9 +854,8 @@ TEST_CASE("an ack of a message that is being sent again does not spoil the strea
       publisher.publish("t", "second", qos);
       CHECK(first.count(PacketType::publish) == 2);
       first.drop();
-      const auto again = broker.start(Version::v3_1_1, "s", [](mqtt::Connect& c) {
-        c.clean_start = false;
-      });
+      const auto again =
+          broker.start(Version::v3_1_1, "s", [](mqtt::Connect& c) { c.clean_start = false; });
       again.own_acks();
       again.drop();
       const auto last = broker.open(Version::v3_1_1);

@@ -25,9 +25,10 @@ mqtt::Subscription entry(mqtt::Text filter, mqtt::RetainHandling handling) {
 
 }  // namespace
 
-TEST_CASE("the last retained message of a topic is kept and comes with retain 1 to new "
-          "subscriptions, with 0 to established ones [MQTT-3.3.1-5, MQTT-3.3.1-9] "
-          "[3.1.1 MQTT-3.3.1-5, MQTT-3.3.1-6, MQTT-3.3.1-7, MQTT-3.3.1-8, MQTT-3.3.1-9]") {
+TEST_CASE(
+    "the last retained message of a topic is kept and comes with retain 1 to new "
+    "subscriptions, with 0 to established ones [MQTT-3.3.1-5, MQTT-3.3.1-9] "
+    "[3.1.1 MQTT-3.3.1-5, MQTT-3.3.1-6, MQTT-3.3.1-7, MQTT-3.3.1-8, MQTT-3.3.1-9]") {
   sim::each([](Version version, Wire wire) {
     for (int qos = 0; qos < 3; ++qos) {
       Broker<> broker(wire);
@@ -39,9 +40,7 @@ TEST_CASE("the last retained message of a topic is kept and comes with retain 1 
       publisher.publish("a/c", "3", qos, true);
       for (int i = 0; i < 3; ++i) {
         Packet got = early.next();
-        while (got.type != PacketType::publish) {
-          got = early.next();
-        }
+        while (got.type != PacketType::publish) { got = early.next(); }
         CHECK_FALSE(got.retain);
       }
       const auto late = broker.connect(version, "late");
@@ -61,8 +60,9 @@ TEST_CASE("the last retained message of a topic is kept and comes with retain 1 
   });
 }
 
-TEST_CASE("an empty retained payload is forwarded, removes the message and is not kept "
-          "[MQTT-3.3.1-6, MQTT-3.3.1-7] [3.1.1 MQTT-3.3.1-10, MQTT-3.3.1-11]") {
+TEST_CASE(
+    "an empty retained payload is forwarded, removes the message and is not kept "
+    "[MQTT-3.3.1-6, MQTT-3.3.1-7] [3.1.1 MQTT-3.3.1-10, MQTT-3.3.1-11]") {
   sim::each([](Version version, Wire wire) {
     for (int qos = 0; qos < 3; ++qos) {
       Broker<> broker(wire);
@@ -84,8 +84,9 @@ TEST_CASE("an empty retained payload is forwarded, removes the message and is no
   });
 }
 
-TEST_CASE("a message without the retain flag leaves the retained one alone "
-          "[MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-12]") {
+TEST_CASE(
+    "a message without the retain flag leaves the retained one alone "
+    "[MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-12]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto publisher = broker.connect(version, "p");
@@ -99,8 +100,9 @@ TEST_CASE("a message without the retain flag leaves the retained one alone "
   });
 }
 
-TEST_CASE("retain handling decides whether retained messages are sent [MQTT-3.3.1-9, "
-          "MQTT-3.3.1-10, MQTT-3.3.1-11]") {
+TEST_CASE(
+    "retain handling decides whether retained messages are sent [MQTT-3.3.1-9, "
+    "MQTT-3.3.1-10, MQTT-3.3.1-11]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out}) {
     Broker<> broker(wire);
     broker.connect(Version::v5, "p").publish("t", "x", 1, true);
@@ -120,8 +122,9 @@ TEST_CASE("retain handling decides whether retained messages are sent [MQTT-3.3.
   }
 }
 
-TEST_CASE("retain handling 1 counts a subscription of the resumed session as existing "
-          "[MQTT-3.3.1-10]") {
+TEST_CASE(
+    "retain handling 1 counts a subscription of the resumed session as existing "
+    "[MQTT-3.3.1-10]") {
   Broker<> broker;
   broker.connect(Version::v5, "p").publish("t", "x", 1, true);
   auto client = broker.connect_resumable(Version::v5, "s");
@@ -133,8 +136,9 @@ TEST_CASE("retain handling 1 counts a subscription of the resumed session as exi
   CHECK(client.quiet());
 }
 
-TEST_CASE("before 5.0 every SUBSCRIBE brings the retained messages again "
-          "[MQTT-3.8.4-4] [3.1.1 MQTT-3.8.4-3, MQTT-3.3.1-6]") {
+TEST_CASE(
+    "before 5.0 every SUBSCRIBE brings the retained messages again "
+    "[MQTT-3.8.4-4] [3.1.1 MQTT-3.8.4-3, MQTT-3.3.1-6]") {
   for (const Version version : {Version::v3_1, Version::v3_1_1}) {
     Broker<> broker;
     broker.connect(version, "p").publish("t", "x", 1, true);
@@ -169,8 +173,9 @@ TEST_CASE("SUBACK comes before retained messages, filter by filter [MQTT-3.8.4-1
   });
 }
 
-TEST_CASE("retained messages carry properties and the identifier of the subscription "
-          "[MQTT-3.3.4-3, MQTT-3.3.2-17]") {
+TEST_CASE(
+    "retained messages carry properties and the identifier of the subscription "
+    "[MQTT-3.3.4-3, MQTT-3.3.2-17]") {
   for (const Wire wire : {Wire::whole, Wire::bytes_in, Wire::bytes_out}) {
     Broker<> broker(wire);
     Props list;
@@ -235,8 +240,8 @@ TEST_CASE("root wildcards do not bring retained $ topics [MQTT-4.7.2-1]") {
 
 TEST_CASE("wildcards bring exactly the retained messages that match [MQTT-3.3.1-9]") {
   const char* const topics[] = {"a", "a/b", "a/b/c", "a//c", "/", "/a", "b/b/c", "a/b/", "a/"};
-  const char* const filters[] = {"#", "+", "a/#", "+/b/#", "+/+/c", "a/+/+", "/+", "+/", "a/b/c",
-                                 "a/", "a/b/#", "+/+", "/#", "a/+"};
+  const char* const filters[] = {"#",  "+",     "a/#", "+/b/#", "+/+/c", "a/+/+", "/+",
+                                 "+/", "a/b/c", "a/",  "a/b/#", "+/+",   "/#",    "a/+"};
   for (const char* filter : filters) {
     CAPTURE(filter);
     Broker<> broker;
@@ -256,15 +261,14 @@ TEST_CASE("wildcards bring exactly the retained messages that match [MQTT-3.3.1-
   }
 }
 
-TEST_CASE("many retained messages come in slices, complete and once, through a slow transport "
-          "[MQTT-3.3.1-9]") {
+TEST_CASE(
+    "many retained messages come in slices, complete and once, through a slow transport "
+    "[MQTT-3.3.1-9]") {
   sim::each([](Version version, Wire wire) {
     for (int qos = 0; qos < 3; ++qos) {
       Broker<> broker(wire);
       const auto publisher = broker.connect(version, "p");
-      for (int i = 0; i < 150; ++i) {
-        publisher.publish("t/" + std::to_string(i), "x", 1, true);
-      }
+      for (int i = 0; i < 150; ++i) { publisher.publish("t/" + std::to_string(i), "x", 1, true); }
       const auto client = broker.connect(version, "s");
       client.subscribe("t/+", qos);
       std::vector<bool> seen(150);
@@ -283,14 +287,13 @@ TEST_CASE("many retained messages come in slices, complete and once, through a s
   });
 }
 
-TEST_CASE("retained messages that change while they are being sent do no harm "
-          "[MQTT-3.3.1-5, MQTT-3.3.1-6]") {
+TEST_CASE(
+    "retained messages that change while they are being sent do no harm "
+    "[MQTT-3.3.1-5, MQTT-3.3.1-6]") {
   for (int qos = 0; qos < 2; ++qos) {
     Broker<> broker;
     const auto publisher = broker.connect(Version::v5, "p");
-    for (int i = 0; i < 200; ++i) {
-      publisher.publish("t/" + std::to_string(i), "x", 0, true);
-    }
+    for (int i = 0; i < 200; ++i) { publisher.publish("t/" + std::to_string(i), "x", 0, true); }
     const auto client = broker.connect(Version::v5, "s");
     client.set_window(200);
     mqtt::Subscribe packet;
@@ -300,9 +303,7 @@ TEST_CASE("retained messages that change while they are being sent do no harm "
     packet.packet_id = 1;
     packet.filters = all;
     client.send(packet);
-    for (int i = 0; i < 200; i += 2) {
-      publisher.publish("t/" + std::to_string(i), "", 0, true);
-    }
+    for (int i = 0; i < 200; i += 2) { publisher.publish("t/" + std::to_string(i), "", 0, true); }
     CHECK(broker.statistics().retained == 100);
     client.open_window();
     CHECK(client.count(PacketType::publish) >= 100);
@@ -310,21 +311,18 @@ TEST_CASE("retained messages that change while they are being sent do no harm "
     const auto other = broker.connect(Version::v5, "o");
     other.subscribe("#");
     CHECK(other.count(PacketType::publish) == 100);
-    for (int i = 1; i < 200; i += 2) {
-      publisher.publish("t/" + std::to_string(i), "", 0, true);
-    }
+    for (int i = 1; i < 200; i += 2) { publisher.publish("t/" + std::to_string(i), "", 0, true); }
     CHECK(broker.statistics().retained == 0);
     CHECK(broker.statistics().stored == 0);
   }
 }
 
-TEST_CASE("a link lost while retained messages are being sent: QoS 1 ones follow later "
-          "[MQTT-4.5.0-1]") {
+TEST_CASE(
+    "a link lost while retained messages are being sent: QoS 1 ones follow later "
+    "[MQTT-4.5.0-1]") {
   Broker<> broker;
   const auto publisher = broker.connect(Version::v5, "p");
-  for (int i = 0; i < 150; ++i) {
-    publisher.publish("t/" + std::to_string(i), "x", 1, true);
-  }
+  for (int i = 0; i < 150; ++i) { publisher.publish("t/" + std::to_string(i), "x", 1, true); }
   const auto client = broker.connect_resumable(Version::v5, "s");
   client.own_acks();
   client.set_window(100);
@@ -340,14 +338,13 @@ TEST_CASE("a link lost while retained messages are being sent: QoS 1 ones follow
   CHECK(again.count(PacketType::publish) == 150);
 }
 
-TEST_CASE("a link lost with QoS 0 retained messages to come leaves nothing behind "
-          "[MQTT-4.3.1-1]") {
+TEST_CASE(
+    "a link lost with QoS 0 retained messages to come leaves nothing behind "
+    "[MQTT-4.3.1-1]") {
   for (const bool resumable : {false, true}) {
     Broker<> broker;
     const auto publisher = broker.connect(Version::v5, "p");
-    for (int i = 0; i < 200; ++i) {
-      publisher.publish("t/" + std::to_string(i), "x", 0, true);
-    }
+    for (int i = 0; i < 200; ++i) { publisher.publish("t/" + std::to_string(i), "x", 0, true); }
     const uint32_t blocks = broker.statistics().blocks;
     const auto client =
         resumable ? broker.connect_resumable(Version::v5, "s") : broker.connect(Version::v5, "s");
@@ -363,8 +360,9 @@ TEST_CASE("a link lost with QoS 0 retained messages to come leaves nothing behin
   }
 }
 
-TEST_CASE("retained off: DISCONNECT 0x9A for a retained PUBLISH, close before 5.0 "
-          "[MQTT-3.2.2-14]") {
+TEST_CASE(
+    "retained off: DISCONNECT 0x9A for a retained PUBLISH, close before 5.0 "
+    "[MQTT-3.2.2-14]") {
   sim::each([](Version version, Wire wire) {
     mqtt::BrokerLimits limits = sim::small_limits();
     limits.retain_available = false;

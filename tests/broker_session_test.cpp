@@ -33,10 +33,11 @@ auto connect_expiring(B& broker, bool clean, uint32_t seconds) {
 
 }  // namespace
 
-TEST_CASE("clean start drops the session, without it the session goes on "
-          "[MQTT-3.1.2-4, MQTT-3.1.2-5, MQTT-3.1.2-6, MQTT-3.1.4-4, MQTT-3.2.2-2, MQTT-3.2.2-3, "
-          "MQTT-3.1.3-2] [3.1.1 MQTT-3.1.2-4, MQTT-3.1.2-5, MQTT-3.1.2-6, MQTT-3.1.3-2, "
-          "MQTT-3.1.4-3, MQTT-3.2.2-1, MQTT-3.2.2-2, MQTT-3.2.2-3]") {
+TEST_CASE(
+    "clean start drops the session, without it the session goes on "
+    "[MQTT-3.1.2-4, MQTT-3.1.2-5, MQTT-3.1.2-6, MQTT-3.1.4-4, MQTT-3.2.2-2, MQTT-3.2.2-3, "
+    "MQTT-3.1.3-2] [3.1.1 MQTT-3.1.2-4, MQTT-3.1.2-5, MQTT-3.1.2-6, MQTT-3.1.3-2, "
+    "MQTT-3.1.4-3, MQTT-3.2.2-1, MQTT-3.2.2-2, MQTT-3.2.2-3]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto publisher = broker.connect(version, "p");
@@ -106,8 +107,9 @@ TEST_CASE("a lost link keeps the session until it expires [MQTT-3.1.2-23, MQTT-4
   }
 }
 
-TEST_CASE("expiry 0 or none ends the session with its link, 0xFFFFFFFF never "
-          "[MQTT-3.1.2-23, MQTT-4.1.0-2]") {
+TEST_CASE(
+    "expiry 0 or none ends the session with its link, 0xFFFFFFFF never "
+    "[MQTT-3.1.2-23, MQTT-4.1.0-2]") {
   Broker<> broker;
   auto client = connect_expiring(broker, false, 0);
   client.drop();
@@ -121,8 +123,9 @@ TEST_CASE("expiry 0 or none ends the session with its link, 0xFFFFFFFF never "
   CHECK(broker.statistics().sessions == 1);
 }
 
-TEST_CASE("before 5.0 clean session 0 keeps the session for good and 1 until the link ends "
-          "[3.1.1 MQTT-4.1.0-1, MQTT-4.1.0-2]") {
+TEST_CASE(
+    "before 5.0 clean session 0 keeps the session for good and 1 until the link ends "
+    "[3.1.1 MQTT-4.1.0-1, MQTT-4.1.0-2]") {
   for (const Version version : {Version::v3_1, Version::v3_1_1}) {
     Broker<> broker;
     broker.connect(version, "a").drop();
@@ -173,18 +176,17 @@ TEST_CASE("a longer session expiry is shortened and CONNACK tells [MQTT-3.1.2-23
   CHECK(broker.statistics().sessions == 0);
 }
 
-TEST_CASE("open PUBLISH and PUBREL come again with their ids and DUP in the first order "
-          "[MQTT-4.4.0-1, MQTT-4.4.0-2, MQTT-3.3.1-1, MQTT-4.3.3-6, MQTT-4.6.0-1] "
-          "[3.1.1 MQTT-4.4.0-1, MQTT-3.3.1-1, MQTT-4.6.0-1]") {
+TEST_CASE(
+    "open PUBLISH and PUBREL come again with their ids and DUP in the first order "
+    "[MQTT-4.4.0-1, MQTT-4.4.0-2, MQTT-3.3.1-1, MQTT-4.3.3-6, MQTT-4.6.0-1] "
+    "[3.1.1 MQTT-4.4.0-1, MQTT-3.3.1-1, MQTT-4.6.0-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto publisher = broker.connect(version, "p");
     broker.acks = false;
     auto client = broker.connect_resumable(version, "a");
     client.subscribe("t", 2);
-    for (int i = 0; i < 5; ++i) {
-      publisher.publish("t", std::to_string(i), i % 2 == 0 ? 2 : 1);
-    }
+    for (int i = 0; i < 5; ++i) { publisher.publish("t", std::to_string(i), i % 2 == 0 ? 2 : 1); }
     client.clear();
     client.ack(PacketType::pubrec, 3);
     for (int round = 0; round < 3; ++round) {
@@ -251,8 +253,9 @@ TEST_CASE("nothing is sent again while the link lasts [MQTT-4.4.0-1]") {
   });
 }
 
-TEST_CASE("QoS 2 messages from a client survive its reconnect and are delivered once "
-          "[MQTT-4.3.3-10, MQTT-4.1.0-1]") {
+TEST_CASE(
+    "QoS 2 messages from a client survive its reconnect and are delivered once "
+    "[MQTT-4.3.3-10, MQTT-4.1.0-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto other = broker.connect(version, "s");
@@ -299,8 +302,9 @@ TEST_CASE("QoS 2 messages not released are forgotten with a clean session [MQTT-
   });
 }
 
-TEST_CASE("messages for a client that is away wait, QoS 0 ones only if told so "
-          "[MQTT-4.5.0-1]") {
+TEST_CASE(
+    "messages for a client that is away wait, QoS 0 ones only if told so "
+    "[MQTT-4.5.0-1]") {
   for (const bool keep : {false, true}) {
     sim::each([keep](Version version, Wire wire) {
       mqtt::BrokerLimits limits = sim::small_limits();
@@ -310,18 +314,12 @@ TEST_CASE("messages for a client that is away wait, QoS 0 ones only if told so "
       client.subscribe("t", 2);
       client.drop();
       const auto publisher = broker.connect(version, "p");
-      for (int i = 0; i < 6; ++i) {
-        publisher.publish("t", std::to_string(i), i % 3);
-      }
+      for (int i = 0; i < 6; ++i) { publisher.publish("t", std::to_string(i), i % 3); }
       client = broker.connect_resumable(version, "a");
       for (int i = 0; i < 6; ++i) {
-        if (i % 3 == 0 && !keep) {
-          continue;
-        }
+        if (i % 3 == 0 && !keep) { continue; }
         Packet got = client.next();
-        while (got.type != PacketType::publish) {
-          got = client.next();
-        }
+        while (got.type != PacketType::publish) { got = client.next(); }
         CHECK(got.payload == std::to_string(i));
         CHECK(got.qos == static_cast<Qos>(i % 3));
       }
@@ -338,12 +336,8 @@ TEST_CASE("CONNACK precedes everything that waited, in the same bytes too [MQTT-
     broker.acks = false;
     auto client = broker.connect_resumable(version, "a");
     client.subscribe("t", 1);
-    for (int i = 0; i < 50; ++i) {
-      client.raw_hex("c000");
-    }
-    for (int i = 0; i < 40; ++i) {
-      publisher.publish("t", "x", 1);
-    }
+    for (int i = 0; i < 50; ++i) { client.raw_hex("c000"); }
+    for (int i = 0; i < 40; ++i) { publisher.publish("t", "x", 1); }
     for (int round = 0; round < 3; ++round) {
       client.drop();
       client = broker.connect_resumable(version, "a");  // REQUIREs CONNACK first
@@ -352,24 +346,19 @@ TEST_CASE("CONNACK precedes everything that waited, in the same bytes too [MQTT-
   });
 }
 
-TEST_CASE("CONNACK precedes what waited also after 40,000 packets with 16-bit indices "
-          "[MQTT-3.2.0-1]") {
+TEST_CASE(
+    "CONNACK precedes what waited also after 40,000 packets with 16-bit indices "
+    "[MQTT-3.2.0-1]") {
   Broker<NarrowConfig> broker;
   auto client = broker.connect_resumable(Version::v3_1_1, "a");
   client.own_acks();
   client.subscribe("t", 1);
   std::string pings;
-  for (int i = 0; i < 500; ++i) {
-    pings += bytes("c000");
-  }
-  for (int i = 0; i < 80; ++i) {
-    client.raw(pings);
-  }
+  for (int i = 0; i < 500; ++i) { pings += bytes("c000"); }
+  for (int i = 0; i < 80; ++i) { client.raw(pings); }
   CHECK(client.count(PacketType::pingresp) == 40000);
   const auto publisher = broker.connect(Version::v3_1_1, "p");
-  for (int i = 0; i < 30; ++i) {
-    publisher.publish("t", "x", 1);
-  }
+  for (int i = 0; i < 30; ++i) { publisher.publish("t", "x", 1); }
   client.drop();
   client = broker.connect_resumable(Version::v3_1_1, "a");
   CHECK(client.count(PacketType::publish) == 30);
@@ -452,8 +441,8 @@ TEST_CASE("sessions, links and memory come and go without a leak [MQTT-4.1.0-2]"
     uint32_t blocks = 0;
     for (int round = 0; round < 60; ++round) {
       const std::string id = "client" + std::to_string(round % 7);
-      const auto client = round % 3 == 0 ? broker.connect_resumable(version, id)
-                                         : broker.connect(version, id);
+      const auto client =
+          round % 3 == 0 ? broker.connect_resumable(version, id) : broker.connect(version, id);
       client.subscribe("t/#", round % 3);
       client.publish("t/1", "x", round % 3);
       if (round % 2 == 0) {

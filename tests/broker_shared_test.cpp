@@ -31,26 +31,21 @@ TEST_CASE("one member of a group gets each message, in turn [MQTT-4.8.2-3]") {
       Broker<> broker(wire);
       const Client members[] = {broker.connect(version, "a"), broker.connect(version, "b"),
                                 broker.connect(version, "c")};
-      for (const Client& member : members) {
-        CHECK(member.subscribe("$share/group/t/+", 2) == 2);
-      }
+      for (const Client& member : members) { CHECK(member.subscribe("$share/group/t/+", 2) == 2); }
       const auto plain = broker.connect(version, "plain");
       plain.subscribe("t/+", 2);
       const auto publisher = broker.connect(version, "p");
-      for (int i = 0; i < 12; ++i) {
-        publisher.publish("t/1", "x", qos);
-      }
-      for (const Client& member : members) {
-        CHECK(messages(member) == 4);
-      }
+      for (int i = 0; i < 12; ++i) { publisher.publish("t/1", "x", qos); }
+      for (const Client& member : members) { CHECK(messages(member) == 4); }
       CHECK(messages(plain) == 12);
       CHECK(broker.statistics().shared_subscriptions == 3);
     }
   });
 }
 
-TEST_CASE("groups of other names and filters are groups of their own [MQTT-4.8.2-1, "
-          "MQTT-4.8.2-2]") {
+TEST_CASE(
+    "groups of other names and filters are groups of their own [MQTT-4.8.2-1, "
+    "MQTT-4.8.2-2]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto a = broker.connect(version, "a");
@@ -108,9 +103,7 @@ TEST_CASE("leaving a group by UNSUBSCRIBE leaves the messages to the others [MQT
     b.subscribe("$share/g/t", 1);
     a.unsubscribe("$share/g/t");
     const auto publisher = broker.connect(version, "p");
-    for (int i = 0; i < 4; ++i) {
-      publisher.publish("t", "x", 1);
-    }
+    for (int i = 0; i < 4; ++i) { publisher.publish("t", "x", 1); }
     CHECK(messages(a) == 0);
     CHECK(messages(b) == 4);
   });
@@ -120,29 +113,28 @@ TEST_CASE("what a member has not been sent goes to another when it leaves [MQTT-
   sim::each([](Version version, Wire wire) {
     for (const bool resumable : {false, true}) {
       Broker<> broker(wire);
-      const auto a = resumable ? broker.connect_resumable(version, "a")
-                               : broker.connect(version, "a");
+      const auto a =
+          resumable ? broker.connect_resumable(version, "a") : broker.connect(version, "a");
       a.own_acks();
       a.subscribe("$share/g/t", 2);
       const auto publisher = broker.connect(version, "p");
-      for (int i = 0; i < 30; ++i) {
-        publisher.publish("t", std::to_string(i), 2);
-      }
+      for (int i = 0; i < 30; ++i) { publisher.publish("t", std::to_string(i), 2); }
       CHECK(a.count(PacketType::publish) == 20);
       const auto b = broker.connect(version, "b");
       b.subscribe("$share/g/t", 2);
       a.drop();
       // ten were not sent; the twenty at QoS 2 wait for their own client, if it can come back
       CHECK(messages(b) == 10);
-      const auto again = resumable ? broker.connect_resumable(version, "a")
-                                   : broker.connect(version, "a");
+      const auto again =
+          resumable ? broker.connect_resumable(version, "a") : broker.connect(version, "a");
       CHECK(messages(again) == (resumable ? 20U : 0U));
     }
   });
 }
 
-TEST_CASE("QoS 1 messages not acknowledged go to another member when the session ends "
-          "[MQTT-4.8.2-5]") {
+TEST_CASE(
+    "QoS 1 messages not acknowledged go to another member when the session ends "
+    "[MQTT-4.8.2-5]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto a = broker.connect(version, "a");
@@ -160,8 +152,9 @@ TEST_CASE("QoS 1 messages not acknowledged go to another member when the session
   });
 }
 
-TEST_CASE("a member whose quota is used up is passed over while another can take it "
-          "[MQTT-4.8.2-3]") {
+TEST_CASE(
+    "a member whose quota is used up is passed over while another can take it "
+    "[MQTT-4.8.2-3]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto busy = broker.connect(version, "busy");
@@ -169,14 +162,10 @@ TEST_CASE("a member whose quota is used up is passed over while another can take
     busy.own_acks();
     busy.subscribe("$share/g/t", 1);
     const auto publisher = broker.connect(version, "p");
-    for (int i = 0; i < 20; ++i) {
-      publisher.publish("t", "x", 1);
-    }
+    for (int i = 0; i < 20; ++i) { publisher.publish("t", "x", 1); }
     CHECK(messages(busy) == 20);
     free.subscribe("$share/g/t", 1);
-    for (int i = 0; i < 20; ++i) {
-      publisher.publish("t", "x", 1);
-    }
+    for (int i = 0; i < 20; ++i) { publisher.publish("t", "x", 1); }
     CHECK(messages(free) == 20);
     CHECK(messages(busy) == 0);
   });
@@ -192,14 +181,13 @@ TEST_CASE("a member whose transport is blocked is passed over [MQTT-4.8.2-3]") {
   const auto publisher = broker.connect(Version::v5, "p");
   slow.set_window(1);
   publisher.publish("noise", "x");
-  for (int i = 0; i < 10; ++i) {
-    publisher.publish("t", "x");
-  }
+  for (int i = 0; i < 10; ++i) { publisher.publish("t", "x"); }
   CHECK(messages(fast) == 10);
 }
 
-TEST_CASE("with no member online a session keeps the messages; online ones come first "
-          "[MQTT-4.8.2-3, MQTT-4.5.0-1]") {
+TEST_CASE(
+    "with no member online a session keeps the messages; online ones come first "
+    "[MQTT-4.8.2-3, MQTT-4.5.0-1]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto a = broker.connect_resumable(version, "a");
@@ -208,22 +196,19 @@ TEST_CASE("with no member online a session keeps the messages; online ones come 
     b.subscribe("$share/g/t", 1);
     a.drop();
     const auto publisher = broker.connect(version, "p");
-    for (int i = 0; i < 4; ++i) {
-      publisher.publish("t", "x", 1);
-    }
+    for (int i = 0; i < 4; ++i) { publisher.publish("t", "x", 1); }
     CHECK(messages(b) == 4);
     b.drop();
-    for (int i = 0; i < 4; ++i) {
-      publisher.publish("t", "x", 1);
-    }
+    for (int i = 0; i < 4; ++i) { publisher.publish("t", "x", 1); }
     const auto c = broker.connect_resumable(version, "a");
     const auto d = broker.connect_resumable(version, "b");
     CHECK(messages(c) + messages(d) == 4);
   });
 }
 
-TEST_CASE("a message lies in one queue: the member that keeps it gets it, nobody twice "
-          "[MQTT-4.8.2-3]") {
+TEST_CASE(
+    "a message lies in one queue: the member that keeps it gets it, nobody twice "
+    "[MQTT-4.8.2-3]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto publisher = broker.connect(version, "p");
@@ -235,19 +220,13 @@ TEST_CASE("a message lies in one queue: the member that keeps it gets it, nobody
       const auto b = broker.connect_resumable(version, "b");
       total += messages(b);
       b.subscribe("$share/g/t", 1);
-      for (int i = 0; i < 5; ++i) {
-        publisher.publish("t", "x", 1);
-      }
+      for (int i = 0; i < 5; ++i) { publisher.publish("t", "x", 1); }
       round % 2 == 0 ? a.drop() : a.disconnect();
       total += messages(a);
-      for (int i = 0; i < 5; ++i) {
-        publisher.publish("t", "x", 1);
-      }
+      for (int i = 0; i < 5; ++i) { publisher.publish("t", "x", 1); }
       b.drop();
       total += messages(b);
-      for (int i = 0; i < 5; ++i) {
-        publisher.publish("t", "x", 1);
-      }
+      for (int i = 0; i < 5; ++i) { publisher.publish("t", "x", 1); }
     }
     const auto a = broker.connect_resumable(version, "a");
     const auto b = broker.connect_resumable(version, "b");

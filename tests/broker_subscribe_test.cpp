@@ -42,10 +42,11 @@ std::string reached(const char* filter, std::initializer_list<const char*> topic
 
 }  // namespace
 
-TEST_CASE("SUBSCRIBE gets one SUBACK with its id and a code for each filter in order "
-          "[MQTT-3.8.4-1, MQTT-3.8.4-2, MQTT-3.8.4-5, MQTT-3.8.4-6, MQTT-3.8.4-7, MQTT-2.2.1-6, "
-          "MQTT-3.9.3-1, MQTT-3.9.3-2] [3.1.1 MQTT-3.8.4-4, MQTT-3.8.4-5, MQTT-3.8.4-6, "
-          "MQTT-2.3.1-7]") {
+TEST_CASE(
+    "SUBSCRIBE gets one SUBACK with its id and a code for each filter in order "
+    "[MQTT-3.8.4-1, MQTT-3.8.4-2, MQTT-3.8.4-5, MQTT-3.8.4-6, MQTT-3.8.4-7, MQTT-2.2.1-6, "
+    "MQTT-3.9.3-1, MQTT-3.9.3-2] [3.1.1 MQTT-3.8.4-4, MQTT-3.8.4-5, MQTT-3.8.4-6, "
+    "MQTT-2.3.1-7]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -62,8 +63,9 @@ TEST_CASE("SUBSCRIBE gets one SUBACK with its id and a code for each filter in o
   });
 }
 
-TEST_CASE("UNSUBSCRIBE gets one UNSUBACK with its id, also when nothing matched "
-          "[MQTT-3.10.4-4, MQTT-3.10.4-5, MQTT-3.10.4-6, MQTT-3.11.3-1, MQTT-3.11.3-2]") {
+TEST_CASE(
+    "UNSUBSCRIBE gets one UNSUBACK with its id, also when nothing matched "
+    "[MQTT-3.10.4-4, MQTT-3.10.4-5, MQTT-3.10.4-6, MQTT-3.11.3-1, MQTT-3.11.3-2]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -80,8 +82,9 @@ TEST_CASE("UNSUBSCRIBE gets one UNSUBACK with its id, also when nothing matched 
   });
 }
 
-TEST_CASE("after UNSUBACK no message is added, and only the filter named is removed "
-          "[MQTT-3.10.4-1, MQTT-3.10.4-2]") {
+TEST_CASE(
+    "after UNSUBACK no message is added, and only the filter named is removed "
+    "[MQTT-3.10.4-1, MQTT-3.10.4-2]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -120,8 +123,9 @@ TEST_CASE("deliveries that have begun are finished after UNSUBSCRIBE [MQTT-3.10.
   });
 }
 
-TEST_CASE("a filter subscribed again replaces the subscription without a gap "
-          "[MQTT-3.8.4-3, MQTT-3.8.4-4] [3.1.1 MQTT-3.8.4-3]") {
+TEST_CASE(
+    "a filter subscribed again replaces the subscription without a gap "
+    "[MQTT-3.8.4-3, MQTT-3.8.4-4] [3.1.1 MQTT-3.8.4-3]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto client = broker.connect(version, "a");
@@ -141,8 +145,9 @@ TEST_CASE("a filter subscribed again replaces the subscription without a gap "
   });
 }
 
-TEST_CASE("overlapping subscriptions give one copy with the highest QoS and all identifiers "
-          "[MQTT-3.3.4-2, MQTT-3.3.4-3, MQTT-3.3.4-4] [3.1.1 MQTT-3.3.5-1]") {
+TEST_CASE(
+    "overlapping subscriptions give one copy with the highest QoS and all identifiers "
+    "[MQTT-3.3.4-2, MQTT-3.3.4-3, MQTT-3.3.4-4] [3.1.1 MQTT-3.3.5-1]") {
   sim::each([](Version version, Wire wire) {
     for (int order = 0; order < 6; ++order) {
       Broker<> broker(wire);
@@ -165,8 +170,9 @@ TEST_CASE("overlapping subscriptions give one copy with the highest QoS and all 
   });
 }
 
-TEST_CASE("only subscriptions with an identifier add one to the copy [MQTT-3.3.4-3, "
-          "MQTT-3.3.4-4]") {
+TEST_CASE(
+    "only subscriptions with an identifier add one to the copy [MQTT-3.3.4-3, "
+    "MQTT-3.3.4-4]") {
   Broker<> broker;
   const auto client = broker.connect(Version::v5, "a");
   client.subscribe("t", 1, 268435455);
@@ -193,9 +199,7 @@ TEST_CASE("very many overlapping subscriptions still make one copy [MQTT-3.3.4-4
     publisher.publish("x/x/x/x/x/x", "1", 1);
     const auto again = broker.connect_resumable(Version::v5, "a");
     std::vector<uint32_t> all;
-    for (uint32_t i = 1; i <= 64; ++i) {
-      all.push_back(i);
-    }
+    for (uint32_t i = 1; i <= 64; ++i) { all.push_back(i); }
     CHECK(again.message().identifiers() == Packet::joined(all));
     publisher.publish("x/x/x/x/x/x", "1", 0);
     CHECK(again.message().identifiers() == Packet::joined(all));
@@ -281,8 +285,9 @@ TEST_CASE("wildcards match whole levels [MQTT-4.7.1-2, MQTT-4.7.1-3, MQTT-4.7.2-
   CHECK(reached("a//b", {"a/b", "a//b"}) == "a//b ");
 }
 
-TEST_CASE("many random filters match as the rule says, while they come and go "
-          "[MQTT-4.7.1-1, MQTT-3.3.2-3]") {
+TEST_CASE(
+    "many random filters match as the rule says, while they come and go "
+    "[MQTT-4.7.1-1, MQTT-3.3.2-3]") {
   Broker<> broker;
   const auto client = broker.connect(Version::v5, "s");
   const auto publisher = broker.connect(Version::v5, "p");
@@ -308,8 +313,8 @@ TEST_CASE("many random filters match as the rule says, while they come and go "
       if (std::find(filters.begin(), filters.end(), filter) == filters.end()) {
         filters.push_back(filter);
       }
-      const uint32_t at = static_cast<uint32_t>(
-          std::find(filters.begin(), filters.end(), filter) - filters.begin());
+      const uint32_t at = static_cast<uint32_t>(std::find(filters.begin(), filters.end(), filter) -
+                                                filters.begin());
       client.subscribe(filter, 0, at + 1);
     } else if (!filters.empty() && next(4) == 0) {
       client.unsubscribe(filters.back());
@@ -318,13 +323,10 @@ TEST_CASE("many random filters match as the rule says, while they come and go "
     const std::string topic = path(false);
     std::vector<uint32_t> expected;
     for (uint32_t i = 0; i < filters.size(); ++i) {
-      if (mqtt::matches(filters[i], topic)) {
-        expected.push_back(i + 1);
-      }
+      if (mqtt::matches(filters[i], topic)) { expected.push_back(i + 1); }
     }
     publisher.publish(topic, "x");
-    CHECK((client.has_packet() ? client.message().identifiers() : "") ==
-          Packet::joined(expected));
+    CHECK((client.has_packet() ? client.message().identifiers() : "") == Packet::joined(expected));
     CHECK(client.quiet());
   }
 }
@@ -341,8 +343,9 @@ TEST_CASE("subscribing at any QoS is granted at the maximum supported [MQTT-3.2.
   });
 }
 
-TEST_CASE("a SUBACK or UNSUBACK above the client's maximum packet size is not sent "
-          "[MQTT-3.1.2-24, MQTT-3.9.2-1, MQTT-3.9.2-2, MQTT-3.11.2-1, MQTT-3.11.2-2]") {
+TEST_CASE(
+    "a SUBACK or UNSUBACK above the client's maximum packet size is not sent "
+    "[MQTT-3.1.2-24, MQTT-3.9.2-1, MQTT-3.9.2-2, MQTT-3.11.2-1, MQTT-3.11.2-2]") {
   for (const bool subscribe : {true, false}) {
     Broker<> broker;
     Props list;
@@ -350,9 +353,7 @@ TEST_CASE("a SUBACK or UNSUBACK above the client's maximum packet size is not se
     const auto client =
         broker.connect(Version::v5, "a", [&](mqtt::Connect& c) { c.properties = list; });
     mqtt::Subscription entries[16];
-    for (mqtt::Subscription& it : entries) {
-      it.filter = "a";
-    }
+    for (mqtt::Subscription& it : entries) { it.filter = "a"; }
     if (subscribe) {
       mqtt::Subscribe packet;
       packet.packet_id = 1;
@@ -369,9 +370,10 @@ TEST_CASE("a SUBACK or UNSUBACK above the client's maximum packet size is not se
   }
 }
 
-TEST_CASE("reason strings and user properties in acks are accepted and not passed on "
-          "[MQTT-3.4.2-2, MQTT-3.4.2-3, MQTT-3.5.2-2, MQTT-3.5.2-3, MQTT-3.6.2-2, MQTT-3.6.2-3, "
-          "MQTT-3.7.2-2, MQTT-3.7.2-3, MQTT-3.1.2-29]") {
+TEST_CASE(
+    "reason strings and user properties in acks are accepted and not passed on "
+    "[MQTT-3.4.2-2, MQTT-3.4.2-3, MQTT-3.5.2-2, MQTT-3.5.2-3, MQTT-3.6.2-2, MQTT-3.6.2-3, "
+    "MQTT-3.7.2-2, MQTT-3.7.2-3, MQTT-3.1.2-29]") {
   Broker<> broker;
   const auto client = broker.connect(Version::v5, "a");
   client.own_acks();

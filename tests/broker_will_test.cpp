@@ -48,8 +48,9 @@ auto connect_will(B& broker, Version version, const Will& wanted) {
 
 }  // namespace
 
-TEST_CASE("a will is published when the link ends without DISCONNECT 0 "
-          "[MQTT-3.1.2-7, MQTT-3.1.2-8, MQTT-3.1.2-14] [3.1.1 MQTT-3.1.2-8]") {
+TEST_CASE(
+    "a will is published when the link ends without DISCONNECT 0 "
+    "[MQTT-3.1.2-7, MQTT-3.1.2-8, MQTT-3.1.2-14] [3.1.1 MQTT-3.1.2-8]") {
   sim::each([](Version version, Wire wire) {
     for (int qos = 0; qos < 3; ++qos) {
       for (int how = 0; how < 4; ++how) {
@@ -85,8 +86,9 @@ TEST_CASE("a will is published when the link ends without DISCONNECT 0 "
   });
 }
 
-TEST_CASE("DISCONNECT 0 drops the will [MQTT-3.14.4-3, MQTT-3.1.2-10] "
-          "[3.1.1 MQTT-3.14.4-3, MQTT-3.1.2-10]") {
+TEST_CASE(
+    "DISCONNECT 0 drops the will [MQTT-3.14.4-3, MQTT-3.1.2-10] "
+    "[3.1.1 MQTT-3.14.4-3, MQTT-3.1.2-10]") {
   sim::each([](Version version, Wire wire) {
     Broker<> broker(wire);
     const auto other = broker.connect(version, "s");
@@ -99,8 +101,7 @@ TEST_CASE("DISCONNECT 0 drops the will [MQTT-3.14.4-3, MQTT-3.1.2-10] "
 }
 
 TEST_CASE("DISCONNECT 0x04 and higher codes publish the will [MQTT-3.1.2-8]") {
-  for (const ReasonCode code :
-       {ReasonCode::disconnect_with_will, ReasonCode::unspecified_error}) {
+  for (const ReasonCode code : {ReasonCode::disconnect_with_will, ReasonCode::unspecified_error}) {
     Broker<> broker;
     const auto other = broker.connect(Version::v5, "s");
     other.subscribe("will/#", 2);
@@ -190,8 +191,9 @@ TEST_CASE("a client that comes back within the delay takes its will back [MQTT-3
   CHECK(broker.statistics().stored == 0);
 }
 
-TEST_CASE("takeover of a session that goes on keeps a delayed will back, not one without delay "
-          "[MQTT-3.1.3-9, MQTT-3.1.2-8]") {
+TEST_CASE(
+    "takeover of a session that goes on keeps a delayed will back, not one without delay "
+    "[MQTT-3.1.3-9, MQTT-3.1.2-8]") {
   Broker<> broker;
   const auto other = broker.connect(Version::v5, "s");
   other.subscribe("will/#", 2);
@@ -256,8 +258,9 @@ TEST_CASE("wills are not published when the server shuts down [MQTT-3.1.2-8]") {
   });
 }
 
-TEST_CASE("a will above the QoS or without the retain support of the server refuses the CONNECT "
-          "[MQTT-3.2.2-12, MQTT-3.2.2-13]") {
+TEST_CASE(
+    "a will above the QoS or without the retain support of the server refuses the CONNECT "
+    "[MQTT-3.2.2-12, MQTT-3.2.2-13]") {
   sim::each([](Version version, Wire wire) {
     mqtt::BrokerLimits limits = sim::small_limits();
     limits.maximum_qos = Qos::at_least_once;

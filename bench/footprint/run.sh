@@ -76,7 +76,8 @@ if [ -e bench/footprint/broker_main.cpp ]; then
   link broker
   echo "m3_broker_text $(($(section broker text) - empty_text)) bytes"
   ram=$(section broker data)
-  used=$(stack broker m3_broker_stack)
+  SOURCE=broker link broker_run -DCONVERSATION
+  used=$(stack broker_run m3_broker_stack) || exit 1
   [ -z "$used" ] || echo "$used"
   used=$(echo "$used" | awk '{ print $2 + 0 }')
   echo "m3_broker_ram $((ram + used)) bytes"
