@@ -76,14 +76,10 @@ class Process {
   // tick passes: exact only while the process waits. So the callers drain before they ask.
   CpuTime cpu() const {
     CpuTime cpu;
-    if (!known_) {
-      return cpu;
-    }
+    if (!known_) { return cpu; }
     const std::string tasks = root_ + "/task";
     DIR* directory = opendir(tasks.c_str());
-    if (directory == nullptr) {
-      throw std::runtime_error("the broker process is gone");
-    }
+    if (directory == nullptr) { throw std::runtime_error("the broker process is gone"); }
     while (const dirent* entry = readdir(directory)) {
       if (entry->d_name[0] != '.') {
         int64_t ns = 0;
@@ -102,9 +98,7 @@ class Process {
     std::string line;
     while (known_ && std::getline(file, line)) {
       const size_t colon = line.find(':');
-      if (colon == std::string::npos) {
-        continue;
-      }
+      if (colon == std::string::npos) { continue; }
       const std::string key = line.substr(0, colon);
       const int64_t bytes = std::strtoll(line.c_str() + colon + 1, nullptr, 10) * 1024;
       if (key == "Rss") {
@@ -123,15 +117,11 @@ class Process {
     std::string line;
     std::getline(file, line);
     const size_t end = line.rfind(')');
-    if (end == std::string::npos) {
-      return 0;
-    }
+    if (end == std::string::npos) { return 0; }
     const char* at = line.c_str() + end + 1;
     for (int field = 0; field < 11; ++field) {
       at = std::strchr(at + 1, ' ');
-      if (at == nullptr) {
-        return 0;
-      }
+      if (at == nullptr) { return 0; }
     }
     return std::strtoll(at, nullptr, 10) * (1'000'000'000 / sysconf(_SC_CLK_TCK));
   }
@@ -159,9 +149,7 @@ class Tally {
   bool clean() const { return lost == 0 && duplicate == 0 && reordered == 0 && corrupt == 0; }
 
   [[gnu::format(printf, 2, 3)]] void describe(const char* format, ...) {
-    if (++described_ > 10) {
-      return;
-    }
+    if (++described_ > 10) { return; }
     va_list arguments;
     va_start(arguments, format);
     std::fputs("  violation: ", stderr);
@@ -207,13 +195,9 @@ struct Publish {
   size_t payload_size = 0;
 };
 
-uint16_t get_u16(const uint8_t* at) {
-  return static_cast<uint16_t>(at[0] << 8 | at[1]);
-}
+uint16_t get_u16(const uint8_t* at) { return static_cast<uint16_t>(at[0] << 8 | at[1]); }
 
-uint32_t get_u32(const uint8_t* at) {
-  return uint32_t{get_u16(at)} << 16 | get_u16(at + 2);
-}
+uint32_t get_u32(const uint8_t* at) { return uint32_t{get_u16(at)} << 16 | get_u16(at + 2); }
 
 void put_u16(Buffer& out, size_t value) {
   out.push_back(static_cast<uint8_t>(value >> 8));
@@ -245,9 +229,7 @@ void put_connect(Buffer& out, bool v5, std::string_view client_id) {
   body.push_back(v5 ? 5 : 4);
   body.push_back(2);  // clean session, clean start
   put_u16(body, 0);   // no keep alive: an idle connection stays silent
-  if (v5) {
-    body.push_back(0);
-  }
+  if (v5) { body.push_back(0); }
   put_text(body, client_id);
   put_packet(out, 0x10, body);
 }
@@ -266,12 +248,8 @@ void put_publish(Buffer& out, bool v5, const Publish& publish) {
   put_header(out, static_cast<uint8_t>(0x30 | flags),
              2 + publish.topic.size() + id_size + property_size + publish.payload_size);
   put_text(out, publish.topic);
-  if (publish.qos > 0) {
-    put_u16(out, publish.id);
-  }
-  if (v5) {
-    out.push_back(0);
-  }
+  if (publish.qos > 0) { put_u16(out, publish.id); }
+  if (v5) { out.push_back(0); }
 }
 
 // Reads a variable byte integer, its shortest form only [MQTT-1.5.5-1]. Returns the bytes taken,
@@ -279,31 +257,21 @@ void put_publish(Buffer& out, bool v5, const Publish& publish) {
 int get_length(const uint8_t* at, size_t size, size_t& value) {
   value = 0;
   for (size_t index = 0; index < 4; ++index) {
-    if (index == size) {
-      return 0;
-    }
+    if (index == size) { return 0; }
     value |= size_t{at[index] & 127u} << (7 * index);
-    if (at[index] < 128) {
-      return index > 0 && at[index] == 0 ? -1 : static_cast<int>(index) + 1;
-    }
+    if (at[index] < 128) { return index > 0 && at[index] == 0 ? -1 : static_cast<int>(index) + 1; }
   }
   return -1;
 }
 
 // False when the bytes do not hold a whole packet yet.
 bool next_packet(const uint8_t* at, size_t size, Packet& packet) {
-  if (size < 2) {
-    return false;
-  }
+  if (size < 2) { return false; }
   size_t body_size = 0;
   const int length_size = get_length(at + 1, size - 1, body_size);
-  if (length_size < 0) {
-    throw std::runtime_error("malformed remaining length from the broker");
-  }
+  if (length_size < 0) { throw std::runtime_error("malformed remaining length from the broker"); }
   const size_t header_size = 1 + static_cast<size_t>(length_size);
-  if (length_size == 0 || size - header_size < body_size) {
-    return false;
-  }
+  if (length_size == 0 || size - header_size < body_size) { return false; }
   packet = Packet{at[0], at + header_size, body_size, header_size + body_size};
   return true;
 }
@@ -313,25 +281,17 @@ bool parse_publish(const Packet& packet, bool v5, Publish& publish) {
   publish.qos = (packet.first >> 1) & 3;
   publish.duplicate = (packet.first & 8) != 0;
   publish.retain = (packet.first & 1) != 0;
-  if (packet.body_size < 2 || publish.qos == 3) {
-    return false;
-  }
+  if (packet.body_size < 2 || publish.qos == 3) { return false; }
   size_t at = 2 + size_t{get_u16(packet.body)};
   const size_t fixed = at + (publish.qos > 0 ? 2 : 0) + (v5 ? 1 : 0);
-  if (packet.body_size < fixed) {
-    return false;
-  }
+  if (packet.body_size < fixed) { return false; }
   publish.topic = {reinterpret_cast<const char*>(packet.body) + 2, at - 2};
   if (publish.qos > 0) {
     publish.id = get_u16(packet.body + at);
     at += 2;
-    if (publish.id == 0) {
-      return false;
-    }
+    if (publish.id == 0) { return false; }
   }
-  if (v5 && packet.body[at++] != 0) {
-    return false;
-  }
+  if (v5 && packet.body[at++] != 0) { return false; }
   publish.payload = packet.body + at;
   publish.payload_size = packet.body_size - at;
   return true;
@@ -342,12 +302,8 @@ bool parse_publish(const Packet& packet, bool v5, Publish& publish) {
 uint16_t parse_ack(const Packet& packet, bool v5) {
   const uint8_t flags = packet.type() == PacketType::pubrel ? 2 : 0;
   const bool size_valid = packet.body_size == 2 || (v5 && packet.body_size > 2);
-  if (packet.flags() != flags || !size_valid) {
-    return 0;
-  }
-  if (packet.body_size > 2 && packet.body[2] >= 0x80) {
-    return 0;
-  }
+  if (packet.flags() != flags || !size_valid) { return 0; }
+  if (packet.body_size > 2 && packet.body[2] >= 0x80) { return 0; }
   return get_u16(packet.body);
 }
 
@@ -370,17 +326,13 @@ class Payloads {
   void put(Buffer& out, uint32_t publisher, uint64_t sequence, size_t size) const {
     put_u16(out, publisher >> 16);
     put_u16(out, publisher & 0xffff);
-    for (int shift = 48; shift >= 0; shift -= 16) {
-      put_u16(out, (sequence >> shift) & 0xffff);
-    }
+    for (int shift = 48; shift >= 0; shift -= 16) { put_u16(out, (sequence >> shift) & 0xffff); }
     const uint8_t* from = piece(publisher, sequence);
     out.insert(out.end(), from, from + (size - header_size));
   }
 
   bool get(const Publish& publish, size_t size, uint32_t& publisher, uint64_t& sequence) const {
-    if (publish.payload_size != size) {
-      return false;
-    }
+    if (publish.payload_size != size) { return false; }
     publisher = get_u32(publish.payload);
     sequence = uint64_t{get_u32(publish.payload + 4)} << 32 | get_u32(publish.payload + 8);
     return std::memcmp(publish.payload + header_size, piece(publisher, sequence),
@@ -409,9 +361,7 @@ class Expected {
         tally.describe("%" PRIu64 " messages missing before %" PRIu64, sequence - next_, sequence);
         tally.lost += sequence - next_;
       }
-      for (; next_ < sequence; ++next_) {
-        missing_.insert(next_);
-      }
+      for (; next_ < sequence; ++next_) { missing_.insert(next_); }
       ++next_;
     } else if (missing_.erase(sequence) == 1) {
       --tally.lost;
@@ -465,15 +415,11 @@ class Engine {
  public:
   explicit Engine(const Options& options) : options_(options), rx_(read_size * 2) {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll_ < 0) {
-      throw std::runtime_error("epoll_create1 failed");
-    }
+    if (epoll_ < 0) { throw std::runtime_error("epoll_create1 failed"); }
   }
 
   ~Engine() {
-    for (const auto& client : clients_) {
-      close(client->fd);
-    }
+    for (const auto& client : clients_) { close(client->fd); }
     close(epoll_);
   }
 
@@ -527,9 +473,7 @@ class Engine {
   void subscribe(Client& client, const std::vector<std::string>& filters, uint8_t qos) {
     Buffer body;
     put_u16(body, ++client.subscribe_id);
-    if (v5()) {
-      body.push_back(0);
-    }
+    if (v5()) { body.push_back(0); }
     for (const std::string& filter : filters) {
       put_text(body, filter);
       body.push_back(qos);
@@ -550,9 +494,7 @@ class Engine {
 
   void send(Client& client, const Buffer& bytes) {
     size_t taken = 0;
-    if (client.tx.empty()) {
-      taken = transmit(client, bytes.data(), bytes.size());
-    }
+    if (client.tx.empty()) { taken = transmit(client, bytes.data(), bytes.size()); }
     client.tx.insert(client.tx.end(), bytes.begin() + static_cast<ptrdiff_t>(taken), bytes.end());
     arm(client);
   }
@@ -600,15 +542,11 @@ class Engine {
   // Lets the broker finish what no answer tells of, and lets a message too many arrive.
   void linger(Handler& handler, int milliseconds) {
     const int64_t end_ns = now_ns() + int64_t{milliseconds} * 1'000'000;
-    while (now_ns() < end_ns) {
-      turn(5, handler);
-    }
+    while (now_ns() < end_ns) { turn(5, handler); }
   }
 
   void disconnect_all() {
-    for (const auto& client : clients_) {
-      send(*client, Buffer{0xe0, 0});
-    }
+    for (const auto& client : clients_) { send(*client, Buffer{0xe0, 0}); }
   }
 
   // Answers to what is being read; sent in one write when the read is done.
@@ -621,9 +559,7 @@ class Engine {
 
   static size_t transmit(Client& client, const uint8_t* data, size_t size) {
     const ssize_t taken = ::send(client.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (taken >= 0) {
-      return static_cast<size_t>(taken);
-    }
+    if (taken >= 0) { return static_cast<size_t>(taken); }
     if (errno != EAGAIN && errno != EINTR) {
       throw std::runtime_error(std::string("send: ") + std::strerror(errno));
     }
@@ -632,9 +568,7 @@ class Engine {
 
   void arm(Client& client) {
     const bool wanted = !client.tx.empty();
-    if (wanted == client.write_armed) {
-      return;
-    }
+    if (wanted == client.write_armed) { return; }
     client.write_armed = wanted;
     epoll_event event{};
     event.events = wanted ? EPOLLIN | EPOLLOUT : EPOLLIN;
@@ -645,14 +579,10 @@ class Engine {
   // The unfinished packet of last time goes in front of what is read now.
   void receive(Client& client, Handler& handler) {
     size_t size = client.partial.size();
-    if (rx_.size() < size + read_size) {
-      rx_.resize(size + read_size);
-    }
+    if (rx_.size() < size + read_size) { rx_.resize(size + read_size); }
     std::copy(client.partial.begin(), client.partial.end(), rx_.begin());
     const ssize_t got = recv(client.fd, rx_.data() + size, read_size, MSG_DONTWAIT);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-      return;
-    }
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) { return; }
     if (got <= 0) {
       throw std::runtime_error("the broker closed connection " + std::to_string(client.index));
     }
@@ -690,14 +620,10 @@ class Engine {
   void on_connack(Client& client, const Packet& packet) {
     const bool valid = packet.first == 0x20 && packet.body_size >= 2 && packet.body[0] == 0 &&
                        packet.body[1] == 0 && (v5() || packet.body_size == 2);
-    if (!valid) {
-      throw std::runtime_error("CONNACK refused or malformed");
-    }
+    if (!valid) { throw std::runtime_error("CONNACK refused or malformed"); }
     client.connected = true;
     --answers_due_;
-    if (v5()) {
-      read_limits(client, packet);
-    }
+    if (v5()) { read_limits(client, packet); }
   }
 
   // Finds Receive Maximum among the properties of a CONNACK.
@@ -724,9 +650,7 @@ class Engine {
       if (size == 0 || static_cast<size_t>(end - at) < 1 + size) {
         throw std::runtime_error("CONNACK: malformed properties");
       }
-      if (property == 0x21) {
-        client.receive_maximum = get_u16(at + 1);
-      }
+      if (property == 0x21) { client.receive_maximum = get_u16(at + 1); }
       at += 1 + size;
     }
   }
@@ -778,9 +702,7 @@ class Meter {
   double elapsed_s() const { return static_cast<double>(now_ns() - start_ns_) / 1e9; }
 
   void report_per(const char* name, uint64_t count, const char* unit) const {
-    if (!process_.known() || count == 0) {
-      return;
-    }
+    if (!process_.known() || count == 0) { return; }
     const CpuTime cpu = process_.cpu();
     const double scale = 1e-3 / static_cast<double>(count);
     report("%s_cpu %.4f us/%s\n", name, static_cast<double>(cpu.total_ns - cpu_.total_ns) * scale,
@@ -796,9 +718,7 @@ class Meter {
 };
 
 void report_memory(const char* name, const Process& process, const Memory& before, uint64_t count) {
-  if (!process.known() || count == 0) {
-    return;
-  }
+  if (!process.known() || count == 0) { return; }
   const Memory after = process.memory();
   report(
       "%s_private %.1f B\n", name,
@@ -861,9 +781,7 @@ class Traffic : public Handler {
   // Subscribers first: the relay forwards only to those it knows.
   void set_up() {
     for (uint32_t group = 0; group < spec_.groups; ++group) {
-      for (uint32_t index = 0; index < spec_.subscribers; ++index) {
-        add_subscriber(group);
-      }
+      for (uint32_t index = 0; index < spec_.subscribers; ++index) { add_subscriber(group); }
     }
     engine_.settle(*this);
     for (Subscriber& subscriber : subscribers_) {
@@ -871,14 +789,10 @@ class Traffic : public Handler {
     }
     engine_.settle(*this);
     for (uint32_t group = 0; group < spec_.groups; ++group) {
-      for (uint32_t index = 0; index < spec_.publishers; ++index) {
-        add_publisher(group);
-      }
+      for (uint32_t index = 0; index < spec_.publishers; ++index) { add_publisher(group); }
     }
     engine_.settle(*this);
-    for (Publisher& publisher : publishers_) {
-      limit_window(publisher);
-    }
+    for (Publisher& publisher : publishers_) { limit_window(publisher); }
   }
 
   // Publishes for so long, or until that many deliveries are on their way, then waits for all.
@@ -888,16 +802,12 @@ class Traffic : public Handler {
     const uint64_t fan_out = spec_.subscribers;
     quota_ =
         deliveries == 0 ? UINT64_MAX : published_ + std::max<uint64_t>(1, deliveries / fan_out);
-    for (Publisher& publisher : publishers_) {
-      publisher.moved = true;
-    }
+    for (Publisher& publisher : publishers_) { publisher.moved = true; }
     uint64_t last = 0;
     int64_t stall_at_ns = start_ns + engine_.stall_ns();
     for (;;) {
       const int64_t now = now_ns();
-      if (deliveries == 0 ? now >= end_ns : published_ >= quota_) {
-        break;
-      }
+      if (deliveries == 0 ? now >= end_ns : published_ >= quota_) { break; }
       if (delivered_ != last) {
         last = delivered_;
         stall_at_ns = now + engine_.stall_ns();
@@ -984,9 +894,7 @@ class Traffic : public Handler {
 
   void publish_all() {
     for (Publisher& publisher : publishers_) {
-      if (!publisher.moved) {
-        continue;
-      }
+      if (!publisher.moved) { continue; }
       publisher.moved = false;
       const uint64_t limit = finished(publisher) + publisher.window;
       while (publisher.sent + publisher.batch <= limit && published_ < quota_) {
@@ -1031,9 +939,7 @@ class Traffic : public Handler {
       for (const Publisher& publisher : publishers_) {
         count += publisher.sent - finished(publisher);
       }
-      for (const Subscriber& subscriber : subscribers_) {
-        count += subscriber.unreleased_count;
-      }
+      for (const Subscriber& subscriber : subscribers_) { count += subscriber.unreleased_count; }
       return count;
     };
     const auto progress = [this] { return delivered_ + handshakes_; };
@@ -1082,9 +988,7 @@ class Traffic : public Handler {
       corrupt("message of another topic, publisher", source);
       return;
     }
-    if (publish.qos > 0) {
-      acknowledge(subscriber, publish);
-    }
+    if (publish.qos > 0) { acknowledge(subscriber, publish); }
     subscriber.expected[source % spec_.publishers].receive(sequence, tally_);
     publishers_[source].moved = true;
     ++delivered_;
@@ -1136,9 +1040,7 @@ class Traffic : public Handler {
     ++count;
     ++handshakes_;
     publisher.moved = true;
-    if (record) {
-      put_ack(engine_.acks(), 0x62, id);
-    }
+    if (record) { put_ack(engine_.acks(), 0x62, id); }
   }
 
   void corrupt(const char* what, unsigned detail) {
@@ -1163,9 +1065,7 @@ class Traffic : public Handler {
 };
 
 void report_latency(const char* name, std::vector<int64_t> latencies_ns) {
-  if (latencies_ns.empty()) {
-    return;
-  }
+  if (latencies_ns.empty()) { return; }
   std::sort(latencies_ns.begin(), latencies_ns.end());
   const auto at = [&](double share) {
     const auto index = static_cast<size_t>(share * static_cast<double>(latencies_ns.size() - 1));
@@ -1209,13 +1109,9 @@ void subscribe_many(Engine& engine, Handler& handler, uint64_t count,
       std::vector<std::string> filters;
       for (uint64_t row = 0; row < 100; ++row) {
         const uint64_t index = first + row * clients + owner;
-        if (index < count) {
-          filters.push_back(filter(index));
-        }
+        if (index < count) { filters.push_back(filter(index)); }
       }
-      if (!filters.empty()) {
-        engine.subscribe(engine.client(owner), filters, 0);
-      }
+      if (!filters.empty()) { engine.subscribe(engine.client(owner), filters, 0); }
     }
     engine.settle(handler);
   }
@@ -1380,9 +1276,7 @@ void run_subscriptions(const Options& options, const char* name, uint64_t count,
   subscribe_many(engine, silence, count, [](uint64_t index) {
     const std::string site = "site/" + std::to_string(index / 1000) + "/";
     const std::string device = std::to_string(index % 1000);
-    if (index % 5 < 3) {
-      return site + "device" + device + "/status";
-    }
+    if (index % 5 < 3) { return site + "device" + device + "/status"; }
     return index % 5 == 3 ? site + "+/" + device : site + device + "/#";
   });
   meter.report_per(name, count, "sub");
@@ -1409,9 +1303,7 @@ class Retained : public Handler {
       publish.retain = true;
       publish.payload_size = size;
       put_publish(out, engine_.v5(), publish);
-      if (size > 0) {
-        payloads_.put(out, 0, index, size);
-      }
+      if (size > 0) { payloads_.put(out, 0, index, size); }
       if (index % 32 == 31 || index + 1 == count_) {
         engine_.send(publisher, out);
         out.clear();
@@ -1491,9 +1383,7 @@ void run_retained(const Options& options, const char* name, uint64_t count, Tall
   open_many(engine, retained, rounds, "sub-0");
   {
     const Meter meter(process);
-    for (uint64_t round = 1; round <= rounds; ++round) {
-      retained.deliver(engine.client(round));
-    }
+    for (uint64_t round = 1; round <= rounds; ++round) { retained.deliver(engine.client(round)); }
     engine.linger(retained, 20);
     meter.report_per((std::string(name) + "_deliver").c_str(), count * rounds, "msg");
   }
@@ -1544,9 +1434,7 @@ void run_idle(const Options& options, const char* name, uint64_t count, Tally& t
     engine.linger(silence, 2000);
     meter.report_per((std::string(name) + "_second").c_str(), 2, "s");
   }
-  for (uint64_t index = 0; index < count; index += 997) {
-    engine.ping(engine.client(index));
-  }
+  for (uint64_t index = 0; index < count; index += 997) { engine.ping(engine.client(index)); }
   engine.settle(silence);
   engine.disconnect_all();
 }
@@ -1556,9 +1444,7 @@ void run_idle(const Options& options, const char* name, uint64_t count, Tally& t
 // "wild100k" with prefix "wild" is 100,000; 0 when the name is not of that kind.
 uint64_t count_after(const std::string& name, const char* prefix) {
   const size_t size = std::strlen(prefix);
-  if (name.compare(0, size, prefix) != 0) {
-    return 0;
-  }
+  if (name.compare(0, size, prefix) != 0) { return 0; }
   char* end = nullptr;
   uint64_t count = std::strtoull(name.c_str() + size, &end, 10);
   if (*end == 'k') {
@@ -1627,9 +1513,7 @@ void print_usage() {
       "broker_load --port N [--pid N] [--v5] [--seconds S] [--messages N] [--stall S] "
       "SCENARIO...\nscenarios:",
       stderr);
-  for (const TrafficSpec& spec : traffic_specs) {
-    std::fprintf(stderr, " %s", spec.name);
-  }
+  for (const TrafficSpec& spec : traffic_specs) { std::fprintf(stderr, " %s", spec.name); }
   std::fputs("\n  with a count of at least 100 (1000, 100k, 1m):", stderr);
   for (const CountedScenario& scenario : counted_scenarios) {
     std::fprintf(stderr, " %sN", scenario.prefix);

@@ -91,9 +91,7 @@ bool decode_publish(Wire& wire, mqtt::Version version) {
   hide(wire);
   mqtt::Frame frame;
   const mqtt::Bytes input(wire.bytes, wire.size);
-  if (mqtt::next_frame(input, version, size_max, frame) != mqtt::Error::none) {
-    return false;
-  }
+  if (mqtt::next_frame(input, version, size_max, frame) != mqtt::Error::none) { return false; }
   static mqtt::Publish publish;
   const mqtt::Error error = mqtt::decode(frame, version, mqtt::Side::broker, publish);
   hide(publish);
@@ -146,17 +144,13 @@ bool failed = false;
     asm volatile("# " #name); /* or equal rows are merged */   \
     auto&& in = input;                                         \
     bool good = true;                                          \
-    for (; n != 0; --n) {                                      \
-      good &= operation;                                       \
-    }                                                          \
+    for (; n != 0; --n) { good &= operation; }                 \
     failed = failed || !good;                                  \
   }                                                            \
   static void time_##name(benchmark::State& state) {           \
     auto&& in = input;                                         \
     bool good = true;                                          \
-    for (auto _ : state) {                                     \
-      good &= operation;                                       \
-    }                                                          \
+    for (auto _ : state) { good &= operation; }                \
     failed = failed || !good;                                  \
   }                                                            \
   BENCHMARK(time_##name)->Name(#name)
@@ -195,15 +189,11 @@ int main(int argc, char** argv) {
                                  row_memcpy_16,
                                  row_memcpy_256,
                                  row_memcpy_4096};
-    for (const auto row : rows) {
-      row(count);
-    }
+    for (const auto row : rows) { row(count); }
   } else {
     benchmark::Initialize(&argc, argv);
     benchmark::RunSpecifiedBenchmarks();
   }
-  if (failed) {
-    fprintf(stderr, "codec: an operation failed\n");
-  }
+  if (failed) { fprintf(stderr, "codec: an operation failed\n"); }
   return failed ? 1 : 0;
 }

@@ -70,9 +70,7 @@ class Relay {
 
   ~Relay() {
     for (const auto& connection : connections_) {
-      if (connection) {
-        close(connection->fd);
-      }
+      if (connection) { close(connection->fd); }
     }
     close(listener_);
     close(epoll_);
@@ -110,12 +108,8 @@ class Relay {
           continue;
         }
         Connection& connection = *connections_[static_cast<size_t>(fd)];
-        if ((events[index].events & EPOLLOUT) != 0) {
-          flush(connection);
-        }
-        if ((events[index].events & ~EPOLLOUT) != 0 && !receive(connection)) {
-          drop(connection);
-        }
+        if ((events[index].events & EPOLLOUT) != 0) { flush(connection); }
+        if ((events[index].events & ~EPOLLOUT) != 0 && !receive(connection)) { drop(connection); }
       }
       flush_dirty();
     }
@@ -132,9 +126,7 @@ class Relay {
   void accept_all() {
     for (;;) {
       const int fd = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-      if (fd < 0) {
-        return;
-      }
+      if (fd < 0) { return; }
       const int on = 1;
       setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
       if (connections_.size() <= static_cast<size_t>(fd)) {
@@ -149,9 +141,7 @@ class Relay {
   // False when the connection is gone.
   bool receive(Connection& connection) {
     const ssize_t got = recv(connection.fd, read_.data(), read_.size(), 0);
-    if (got <= 0) {
-      return got < 0 && (errno == EAGAIN || errno == EINTR);
-    }
+    if (got <= 0) { return got < 0 && (errno == EAGAIN || errno == EINTR); }
     const auto size = static_cast<size_t>(got);
     if (!connection.forwards) {
       connection.rx.insert(connection.rx.end(), read_.data(), read_.data() + size);
@@ -208,9 +198,7 @@ class Relay {
   // A peer that is gone takes everything: its own read finds out.
   static size_t transmit(Connection& connection, const uint8_t* data, size_t size) {
     const ssize_t taken = send(connection.fd, data, size, MSG_NOSIGNAL);
-    if (taken >= 0) {
-      return static_cast<size_t>(taken);
-    }
+    if (taken >= 0) { return static_cast<size_t>(taken); }
     return errno == EAGAIN || errno == EINTR ? 0 : size;
   }
 
@@ -226,28 +214,20 @@ class Relay {
       size_t header_size = 1;
       size_t body_size = 0;
       for (;; ++header_size) {
-        if (header_size > 4) {
-          return false;
-        }
-        if (header_size == rx.size()) {
-          return true;
-        }
+        if (header_size > 4) { return false; }
+        if (header_size == rx.size()) { return true; }
         body_size |= size_t{rx[header_size] & 127u} << (7 * (header_size - 1));
         if (rx[header_size] < 128) {
           ++header_size;
           break;
         }
       }
-      if (rx.size() < header_size + body_size) {
-        return true;
-      }
+      if (rx.size() < header_size + body_size) { return true; }
       const std::string_view body(reinterpret_cast<const char*>(rx.data()) + header_size,
                                   body_size);
       const bool valid = connection.group == nullptr ? on_connect(connection, rx[0], body)
                                                      : on_subscribe(connection, rx[0], body);
-      if (!valid) {
-        return false;
-      }
+      if (!valid) { return false; }
       rx.erase(rx.begin(), rx.begin() + static_cast<ptrdiff_t>(header_size + body_size));
     }
     return true;
@@ -259,19 +239,13 @@ class Relay {
 
   // "\0\4MQTT", level, flags, keep alive; v5: properties, here none; client identifier.
   bool on_connect(Connection& connection, uint8_t first, std::string_view body) {
-    if (first != 0x10 || body.size() < 12) {
-      return false;
-    }
+    if (first != 0x10 || body.size() < 12) { return false; }
     connection.v5 = body[6] == 5;
     const size_t id_at = connection.v5 ? 11 : 10;
-    if (body.size() < id_at + 2 || body.size() < id_at + 2 + u16_at(body, id_at)) {
-      return false;
-    }
+    if (body.size() < id_at + 2 || body.size() < id_at + 2 + u16_at(body, id_at)) { return false; }
     const std::string id(body.substr(id_at + 2, u16_at(body, id_at)));
     connection.publishes = id.compare(0, 4, "pub-") == 0;
-    if (!connection.publishes && id.compare(0, 4, "sub-") != 0) {
-      return false;
-    }
+    if (!connection.publishes && id.compare(0, 4, "sub-") != 0) { return false; }
     Group& group = groups_[id.substr(4, id.find('-', 4) - 4)];
     connection.group = &group;
     if (connection.publishes) {
@@ -329,18 +303,14 @@ bool parse_options(int count, char** arguments, Options& options) {
       options.per_turn = true;
       continue;
     }
-    if (++index == count || (name != "--port" && name != "--read")) {
-      return false;
-    }
+    if (++index == count || (name != "--port" && name != "--read")) { return false; }
     (name == "--port" ? port : options.read_size) = std::strtoull(arguments[index], nullptr, 10);
   }
   options.port = static_cast<int>(port);
   return port > 0 && port < 65536 && options.read_size >= 16;
 }
 
-void stop(int) {
-  stopping = 1;
-}
+void stop(int) { stopping = 1; }
 
 }  // namespace relay
 

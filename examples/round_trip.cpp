@@ -51,9 +51,7 @@ class Link {
   bool transmit(const Packet& packet) {
     uint8_t memory[packet_bytes_max];
     const mqtt::Result<uint32_t> size = mqtt::encode(version, packet, memory);
-    if (!size) {
-      return complain("encode", size.error);
-    }
+    if (!size) { return complain("encode", size.error); }
     const ssize_t sent = ::send(socket_, memory, size.value, MSG_NOSIGNAL);
     return sent == static_cast<ssize_t>(size.value) || complain("send", mqtt::Error::link_closed);
   }
@@ -65,21 +63,15 @@ class Link {
     mqtt::Error error = mqtt::Error::incomplete;
     for (;;) {
       error = mqtt::next_frame(mqtt::Bytes(rx_, rx_size_), version, packet_bytes_max, frame);
-      if (error != mqtt::Error::incomplete) {
-        break;
-      }
+      if (error != mqtt::Error::incomplete) { break; }
       const ssize_t got = ::recv(socket_, rx_ + rx_size_, sizeof rx_ - rx_size_, 0);
-      if (got <= 0) {
-        return complain("receive", mqtt::Error::link_closed);
-      }
+      if (got <= 0) { return complain("receive", mqtt::Error::link_closed); }
       rx_size_ += static_cast<uint32_t>(got);
     }
     if (error == mqtt::Error::none) {
       error = mqtt::decode(frame, version, mqtt::Side::client, handler);
     }
-    if (error != mqtt::Error::none) {
-      return complain("receive", error);
-    }
+    if (error != mqtt::Error::none) { return complain("receive", error); }
     rx_size_ -= frame.size();
     memmove(rx_, rx_ + frame.size(), rx_size_);
     return true;
@@ -134,9 +126,7 @@ bool round_trip(Link& link) {
   Heard heard;
   mqtt::Connect connect;
   connect.client_id = "round_trip";
-  if (!link.transmit(connect) || !link.receive(heard) || !heard.connected) {
-    return false;
-  }
+  if (!link.transmit(connect) || !link.receive(heard) || !heard.connected) { return false; }
   printf("connected\n");
 
   mqtt::Subscription filter;
@@ -145,9 +135,7 @@ bool round_trip(Link& link) {
   mqtt::Subscribe subscribe;
   subscribe.packet_id = 1;
   subscribe.filters = filter;
-  if (!link.transmit(subscribe) || !link.receive(heard) || !heard.subscribed) {
-    return false;
-  }
+  if (!link.transmit(subscribe) || !link.receive(heard) || !heard.subscribed) { return false; }
   printf("subscribed %s\n", topic);
 
   mqtt::Publish publish;
@@ -155,9 +143,7 @@ bool round_trip(Link& link) {
   publish.payload = mqtt::Text(greeting).bytes();
   publish.qos = mqtt::Qos::at_least_once;
   publish.packet_id = 2;
-  if (!link.transmit(publish)) {
-    return false;
-  }
+  if (!link.transmit(publish)) { return false; }
   printf("published %s: %s\n", topic, greeting);
 
   // The message and the broker's PUBACK come in any order.

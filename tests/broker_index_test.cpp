@@ -117,7 +117,7 @@ class FiltersUnderTest {
         heads_(new Index[nodes]),
         cells_(new uint8_t[cells * 32]),
         hashes_(new uint32_t[levels]),
-        stack_(new Index[2 * (levels + 2)]),
+        stack_(new mqtt::detail::WalkStep<Index>[levels + 2]),
         found_(new Index[filters]) {
     index.filters.start(reinterpret_cast<uint8_t*>(filters_.get()), filters);
     index.nodes.start(reinterpret_cast<uint8_t*>(nodes_.get()), nodes);
@@ -151,7 +151,7 @@ class FiltersUnderTest {
   std::unique_ptr<Index[]> heads_;
   std::unique_ptr<uint8_t[]> cells_;
   std::unique_ptr<uint32_t[]> hashes_;
-  std::unique_ptr<Index[]> stack_;
+  std::unique_ptr<mqtt::detail::WalkStep<Index>[]> stack_;
   std::unique_ptr<Index[]> found_;
   uint8_t scratch_[1000];
 };

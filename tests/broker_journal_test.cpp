@@ -500,13 +500,13 @@ TEST_CASE("an answer held over more records than a 16-bit index counts is neithe
   const auto other = bench.connect("other", passing);
   bench.put_subscribe(client, "a", 1);
   const uint64_t gate = bench.last();
-  for (int i = 0; i < 20000; ++i) {
+  for (int i = 0; i < 13000; ++i) {
     mqtt::Publish packet = message("r", "x", 0, true);
     other.put_packet(packet);
     if (i % 500 == 0) { bench.b.run(); }
   }
   bench.b.run();
-  REQUIRE(bench.last() > gate + 40000);
+  REQUIRE(bench.last() > gate + 38000);
   CHECK(client.quiet());
   bench.put_subscribe(client, "b", 1);
   bench.durable(gate - 1);
@@ -897,6 +897,8 @@ void compare(Played<Config>& played, const Log& log, bool ages) {
   REQUIRE(restored.restore(log) == mqtt::Error::none);
   restored.settle();
   played.world.lose_all();
+  restored.seconds(1);  // wills without a delay
+  played.world.bench->seconds(1);
   Probe<Config> original(*played.world.bench, played.world.ids);
   Probe<Config> copy(restored, played.world.ids);
   if (ages) {
@@ -1095,8 +1097,6 @@ TEST_CASE("a will keeps its expiry interval over a crash [MQTT-3.1.3-9]") {
   second->seconds(6);
   const auto watcher = second->connect("watcher");
   second->put_subscribe(watcher, "will/c", 1);
-  second->settle();
-  watcher.take(PacketType::suback);
   const Packet will = watcher.message();
   CHECK(will.number(PropertyId::message_expiry_interval) >= 58);
 }
@@ -1116,11 +1116,11 @@ TEST_CASE("sessions made after a restore get slots of their own") {
   const auto restored = revived(bench);
   CHECK(restored->statistics().sessions == 5);
   for (int i = 0; i < 14; ++i) {
-    restored->connect(Text("n" + std::to_string(i)));
+    restored->connect(Text("n" + std::to_string(i))).drop();
     CHECK_FALSE(restored->b.last_connack.session_present);
   }
   for (int i = 1; i < 10; i += 2) {
-    restored->connect(Text("s" + std::to_string(i)));
+    restored->connect(Text("s" + std::to_string(i))).drop();
     CHECK(restored->b.last_connack.session_present);
   }
 }
@@ -1230,7 +1230,7 @@ class Peer {
     CHECK((open_ || packet.type == PacketType::connack));
     switch (packet.type) {
       case PacketType::connack:
-        CHECK(packet.session_present == known_);
+        CHECK((packet.session_present == known_ || version == Version::v3_1));
         known_ = true;
         open_ = true;
         for (const Sent& it : sent) { put(it, true); }
@@ -1265,7 +1265,9 @@ class Peer {
   void settle(const Packet& packet) {
     const auto it = find(packet.packet_id);
     REQUIRE(it != sent.end());
-    CHECK(!mqtt::failed(packet.reason));
+    // PUBREL of what was delivered before the crash
+    const bool unknown = packet.reason == mqtt::ReasonCode::packet_identifier_not_found;
+    CHECK((!mqtt::failed(packet.reason) || (unknown && it->released)));
     CHECK((it->qos == 2) == (packet.type == PacketType::pubcomp));
     sent.erase(it);
   }

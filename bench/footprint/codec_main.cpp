@@ -28,8 +28,6 @@ int main() {
   const mqtt::Side side = broker ? mqtt::Side::broker : mqtt::Side::client;
   mqtt::Frame frame;
   mqtt::Error error = mqtt::next_frame(input, version, sizeof input, frame);
-  if (error == mqtt::Error::none) {
-    error = mqtt::decode(frame, version, side, Encode{version});
-  }
+  if (error == mqtt::Error::none) { error = mqtt::decode(frame, version, side, Encode{version}); }
   return error == mqtt::Error::none && Encode::size == 7 ? 0 : 1;
 }

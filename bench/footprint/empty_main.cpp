@@ -1,4 +1,2 @@
 // What every program costs; the others are measured against it.
-int main() {
-  return 0;
-}
+int main() { return 0; }

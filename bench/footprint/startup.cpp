@@ -20,21 +20,16 @@ static void semihosting(uint32_t operation, const void* argument) {
 static void stop(uint32_t code) {
   const uint32_t block[2] = {0x20026, code};
   semihosting(0x20, block);
-  for (;;) {
-  }
+  for (;;) {}
 }
 
-static void fault() {
-  stop(99);
-}
+static void fault() { stop(99); }
 
 constexpr uint32_t paint = 0xA5A5A5A5;
 
 uint32_t stack_used() {
   const uint32_t* word = &stack_begin;
-  while (word < &stack_end && *word == paint) {
-    ++word;
-  }
+  while (word < &stack_end && *word == paint) { ++word; }
   return static_cast<uint32_t>((&stack_end - word) * 4);
 }
 
@@ -51,9 +46,7 @@ void reset() {
   for (uint32_t* target = &data_begin; target < &data_end; ++target, ++source) {
     *target = *source;
   }
-  for (uint32_t* target = &bss_begin; target < &bss_end; ++target) {
-    *target = 0;
-  }
+  for (uint32_t* target = &bss_begin; target < &bss_end; ++target) { *target = 0; }
   uint32_t here;
   asm volatile("mov %0, sp" : "=r"(here));
   for (volatile uint32_t* word = &stack_begin; word < reinterpret_cast<uint32_t*>(here) - 16;

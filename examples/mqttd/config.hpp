@@ -147,9 +147,7 @@ class ConfigReader {
     constexpr size_t columns_max = 64;
     size_t row[columns_max + 1];
     const size_t columns = strnlen(b, columns_max);
-    for (size_t j = 0; j <= columns; ++j) {
-      row[j] = j;
-    }
+    for (size_t j = 0; j <= columns; ++j) { row[j] = j; }
     for (size_t i = 0; a[i] != 0; ++i) {
       size_t diagonal = row[0];
       row[0] = i + 1;
@@ -240,17 +238,13 @@ class ConfigReader {
   static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
   static char* skip_blanks(char* at) {
-    while (is_blank(*at)) {
-      ++at;
-    }
+    while (is_blank(*at)) { ++at; }
     return at;
   }
 
   static void trim_end(char* text) {
     size_t size = strlen(text);
-    while (size != 0 && is_blank(text[size - 1])) {
-      --size;
-    }
+    while (size != 0 && is_blank(text[size - 1])) { --size; }
     text[size] = 0;
   }
 

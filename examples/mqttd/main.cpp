@@ -146,9 +146,7 @@ void take_signals(Loop& loop) {
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   constexpr int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
-  for (const int signal : signals) {
-    sigaction(signal, &action, nullptr);
-  }
+  for (const int signal : signals) { sigaction(signal, &action, nullptr); }
   action.sa_handler = SIG_IGN;
   sigaction(SIGPIPE, &action, nullptr);
 }

@@ -101,9 +101,7 @@ class Daemon {
   void serves() {
     if (!ready_) { return; }
     const mqtt::posix::Descriptor null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    for (int standard = 0; null && standard <= 2; ++standard) {
-      dup2(null.get(), standard);
-    }
+    for (int standard = 0; null && standard <= 2; ++standard) { dup2(null.get(), standard); }
     const char yes = 'y';
     const ssize_t written = ::write(ready_.get(), &yes, 1);
     static_cast<void>(written);
@@ -114,9 +112,7 @@ class Daemon {
   [[noreturn]] static void wait_for(pid_t child, int pipe) {
     char answer = 'n';
     ssize_t got = -1;
-    do {
-      got = ::read(pipe, &answer, 1);
-    } while (got < 0 && errno == EINTR);
+    do { got = ::read(pipe, &answer, 1); } while (got < 0 && errno == EINTR);
     int status = 0;
     if (got != 1) { waitpid(child, &status, 0); }
     _exit(got == 1 ? 0 : WIFEXITED(status) ? WEXITSTATUS(status) : 1);

@@ -95,9 +95,7 @@ class BrokerLoop {
   /// Turns until notify(stop_notice), then stops. 0, or the errno that ended it.
   int run() noexcept {
     int error = 0;
-    while (!stopping_ && error == 0) {
-      error = turn(-1);
-    }
+    while (!stopping_ && error == 0) { error = turn(-1); }
     stop();
     return error;
   }
@@ -111,9 +109,7 @@ class BrokerLoop {
     const int count = poller_.wait(shorter ? timeout_ms : wait);
     now_ = clock_.now_ms();
     if (count < 0 && errno != EINTR) { return errno; }
-    for (int i = 0; i < count; ++i) {
-      on_ready(poller_.ready(static_cast<uint32_t>(i)));
-    }
+    for (int i = 0; i < count; ++i) { on_ready(poller_.ready(static_cast<uint32_t>(i))); }
     // After the connections, so that no event of this wait meets a slot that was given anew.
     resume_accepting();
     for (uint32_t i = 0; i != socket_count_; ++i) {

@@ -93,9 +93,7 @@ class PollPoller {
       errno = EMFILE;
       return false;
     }
-    for (; count_ <= index; ++count_) {
-      entries_[count_].fd = -1;
-    }
+    for (; count_ <= index; ++count_) { entries_[count_].fd = -1; }
     entries_[index].fd = descriptor;
     return change(descriptor, tag, interest);
   }
@@ -108,9 +106,7 @@ class PollPoller {
   }
   void remove(int descriptor) noexcept {
     entries_[descriptor].fd = -1;
-    while (count_ != 0 && entries_[count_ - 1].fd < 0) {
-      --count_;
-    }
+    while (count_ != 0 && entries_[count_ - 1].fd < 0) { --count_; }
   }
 
   int wait(int timeout_ms) noexcept {
