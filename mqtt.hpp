@@ -4056,6 +4056,7 @@ struct JournalRecord {
     message,       ///< message, text = topic, bytes = properties, number = payload size, flags,
                    ///< expires_at (0: never)
     payload,       ///< message, bytes: the next part of its payload
+    message_end,   ///< message: nothing refers to it any more
     queue,         ///< session, message, number = identifier, flags: queued for the client
     send,          ///< session, message, packet_id: about to be sent under this id
     release,       ///< session, packet_id: PUBREC came, the message is gone
@@ -4141,6 +4142,8 @@ inline constexpr uint16_t flag_head_session =
 inline constexpr uint16_t flag_large = 0x0040;  // `rx` is a message whose payload still comes
 inline constexpr uint16_t flag_discard = 0x0080;  // the rest of a PUBLISH is dropped
 inline constexpr uint16_t flag_no_problem_info = 0x0100;
+constexpr uint16_t flag_sends_held = 0x0010;           // QoS 2 messages wait for the journal
+constexpr uint16_t flag_answers_held = 0x0200;         // and so do answers
 inline constexpr uint16_t flag_force = 0x0400;         // hang up whatever is still queued
 inline constexpr uint16_t flag_gated = 0x0800;         // on the list of links with held answers
 inline constexpr uint16_t flag_connack_held = 0x1000;  // nothing may precede the CONNACK
@@ -4715,8 +4718,10 @@ class BrokerEngine {
 
   /// All journal records up to this sequence number are safe: what waits for them goes out.
   void durable(uint64_t sequence) noexcept {
+    const uint64_t previous = durable_;
+    if (sequence <= previous) { return; }
     durable_ = sequence;
-    if constexpr (Journal::enabled) { release_gated(); }
+    if constexpr (Journal::enabled) { release_gated(previous); }
   }
 
   /// Publishes a message of the broker's own. Errors: invalid_topic, invalid_packet,
@@ -4886,7 +4891,7 @@ class BrokerEngine {
       case Type::message: return restore_message(record);
       case Type::payload: {
         detail::RestoredMessage<Index>* it = restored(record.message);
-        const bool known = it != nullptr;
+        const bool known = it != nullptr && it->chain.size < restored_bytes(*it);
         const bool added = known && blocks_.append(it->chain, record.bytes, Claim::ordinary);
         return known && !added ? Error::buffer_too_small : Error::none;
       }
@@ -4897,6 +4902,7 @@ class BrokerEngine {
         return retain(message) ? Error::none : Error::buffer_too_small;
       }
       case Type::retain_clear: clear_retained(record.text); return Error::none;
+      case Type::message_end: forget_restored(record.message); return Error::none;
       case Type::detached:
       case Type::session_end:
       case Type::subscribe:
@@ -4918,11 +4924,7 @@ class BrokerEngine {
     advance(now);
     restoring_ = false;
     for (Index i = 0; i < restored_.used(); ++i) {
-      if (restored_[i].chain.first != none) {
-        restored_heads_.remove(restored_, i);
-        unreference(restored_[i].chain.first);
-        restored_.release(i);
-      }
+      if (restored_[i].chain.first != none) { forget_restored(restored_[i].number()); }
     }
     for (Index slot = 0; slot < sessions_.used(); ++slot) {
       Session& session = sessions_[slot];
@@ -4931,6 +4933,10 @@ class BrokerEngine {
         session.inflight = 0;
         if (session.will != none) {
           head(session.will).stored_at = detail::after_seconds(now_, will_delay_s(session));
+        }
+        if (session.has(detail::session_ids_met)) {
+          session.clear(detail::session_ids_met);
+          arm_detached(slot);  // written, so that another restart does not begin anew
         }
         arm_session(slot);
       }
@@ -5459,6 +5465,7 @@ class BrokerEngine {
     MQTT_ASSERT(it.references != 0);
     it.references -= 1;
     if (it.references == 0) {
+      journal_message_end(it);
       blocks_.release_chain(message);
       statistics_.stored -= 1;
     }
@@ -6300,6 +6307,7 @@ class BrokerEngine {
     const SendState state = detail::state_of(entry);
     statistics_.packets_sent += publish || state == SendState::pubcomp ? 1U : 0U;
     // acknowledged while it was being sent again, QoS 0, or never to be sent again
+    if (publish && !counted) { journal_done(link.session, entry); }
     if (publish && (state == SendState::none || state == SendState::pubcomp || !again)) {
       release_entry(entry);
     }
@@ -6746,6 +6754,11 @@ class BrokerEngine {
     }
     last->flags = static_cast<uint8_t>(last->flags | (entry.flags & detail::entry_retain));
     add_identifier(*last, entry.number);
+    if (!session.has(detail::session_routed_link)) {
+      Entry share = entry;  // of the entry just written
+      share.message = last->message;
+      journal_queue(index, share, true);
+    }
   }
 
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
@@ -7089,6 +7102,7 @@ class BrokerEngine {
       journal_change(JournalRecord::Type::will_clear, slot);
       MessageHead& stored = head(will.message);
       stored.stored_at = now_;
+      stored.set_number(0);  // what the journal has of it does not know when it expires
       will.topic = stored_topic(will.message);
       will.qos = static_cast<Qos>(stored.qos);
       will.retain = stored.retain;
@@ -7244,6 +7258,11 @@ class BrokerEngine {
     }
     forget_paused(slot);
     release_rx(link);
+    if constexpr (Journal::enabled) {
+      gate_ = 0;  // what says why does not wait
+      forget_gated(slot);
+      if (link.extra != none) { clear_queue(extra(slot).answers, nullptr); }
+    }
     if (was_open && tell && v5(link.version) && !link.has(flag_force)) {
       Disconnect packet;
       packet.reason_code = why.reason;
@@ -7755,6 +7774,9 @@ class BrokerEngine {
       }
     }
     connack.properties = properties.properties();
+    if (encoded_size(links_[slot].version, connack).value > links_[slot].packet_bytes_max) {
+      connack.properties = Properties();  // [MQTT-3.2.2-19]
+    }
     push_packet(slot, connack);
   }
 
@@ -8060,11 +8082,24 @@ class BrokerEngine {
     journal_session(index);
   }
 
-  // The order of the properties is what clients are used to.
   void push_connack(Index slot, const Connect& connect, const ConnectAnswer& answer,
                     bool resumed) noexcept {
     Connack connack;
     connack.session_present = resumed;  // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+    if (v5(connect.version)) {
+      connack.properties = connack_properties(slot, connect, answer);
+      if (encoded_size(connect.version, connack).value > links_[slot].packet_bytes_max) {
+        ConnectAnswer brief = answer;  // what may be left out is [MQTT-3.2.2-19]
+        brief.reason_string = Text();
+        brief.response_information = Text();
+        connack.properties = connack_properties(slot, connect, brief);
+      }
+    }
+    push_packet(slot, connack);  // the first packet of the connection [MQTT-3.2.0-1]
+  }
+  // Their order is what clients are used to.
+  Properties connack_properties(Index slot, const Connect& connect,
+                                const ConnectAnswer& answer) noexcept {
     PropertyWriter properties(Buffer(texts_scratch_, detail::scratch_bytes(limits_)));
     if (shortens_keep_alive(connect)) {
       properties.number(PropertyId::server_keep_alive, limits_.keep_alive_max_s);
@@ -8106,8 +8141,7 @@ class BrokerEngine {
     if (!Features::shared_subscriptions) {
       properties.number(PropertyId::shared_subscription_available, 0);
     }
-    if (v5(connect.version)) { connack.properties = properties.properties(); }
-    push_packet(slot, connack);  // the first packet of the connection [MQTT-3.2.0-1]
+    return properties.properties();
   }
 
   void arm_open(Index slot) noexcept {
@@ -8797,6 +8831,9 @@ class BrokerEngine {
     return Journal::enabled && !restoring_ && sessions_[session].has(detail::session_journaled);
   }
 
+  // Flag of a queue record: the message has been queued, this is another subscription's share.
+  static constexpr uint8_t journal_merged = 0x08;
+
   // Writes a message and its payload, once per segment; returns its number.
   uint64_t journal_message(Index handle) noexcept {
     if constexpr (!Journal::enabled) {
@@ -8839,6 +8876,18 @@ class BrokerEngine {
       left -= part.bytes.size();
       sink(part);
     }
+  }
+
+  // Lets the restored store forget the message; no answer depends on it.
+  void journal_message_end(const MessageHead& stored) noexcept {
+    if constexpr (Journal::enabled) {
+      if (stored.number() != 0 && !restoring_) {
+        JournalRecord record = record_for(JournalRecord::Type::message_end, 0);
+        record.message = stored.number();
+        sequence_ = journal_->append(record);
+      }
+    }
+    static_cast<void>(stored);
   }
 
   void journal_session(Index index) noexcept {
@@ -8893,15 +8942,17 @@ class BrokerEngine {
       log_change(record);
     }
   }
-  void journal_queue(Index index, const Entry& entry) noexcept {
+  void journal_queue(Index index, const Entry& entry, bool merged = false) noexcept {
     if (journaled(index)) {
       const Index stored = stored_handle(entry.message);
       if (stored == none) { return; }
       JournalRecord record = record_for(JournalRecord::Type::queue, index);
       record.message = journal_message(stored);
-      const bool plain = (entry.flags & (detail::entry_shared | detail::entry_many_ids)) == 0;
-      record.number = plain ? entry.number : 0;
       record.flags = entry.flags & (detail::entry_qos | detail::entry_retain);
+      if (merged) { record.flags = static_cast<uint8_t>(record.flags | journal_merged); }
+      record.number = (entry.flags & detail::entry_shared) != 0
+                          ? subscriptions_[static_cast<Index>(entry.number)].identifier()
+                          : entry.number;
       log_change(record);
     }
   }
@@ -8947,31 +8998,45 @@ class BrokerEngine {
       JournalRecord record = record_for(JournalRecord::Type::will, index);
       record.message = journal_message(sessions_[index].will);
       record.number = will_delay_s(sessions_[index]);
+      record.expires_at = head(sessions_[index].will).expiry_s;
       log_change(record);
     }
   }
 
   // ---- what waits for the journal -----------------------------------------------------------
 
-  bool is_durable(Index gate) const noexcept {
-    return static_cast<Index>(static_cast<Index>(durable_) - gate) < top_bit;
+  // Of a gate that was not safe when `previous` was the last safe record.
+  bool is_durable(Index gate, uint64_t previous) const noexcept {
+    return static_cast<Index>(gate - static_cast<Index>(previous)) <= durable_ - previous;
   }
 
   // An answer that depends on records not yet safe waits, and what answers come after it; QoS 0
   // and PINGRESP do not. True when it has been taken.
   bool hold_answer(Index slot, Entry& entry) noexcept {
     Link& link = links_[slot];
-    const bool behind = link.extra != none && !extra(slot).answers.empty();
+    const bool behind = link.has(detail::flag_answers_held);
     if (entry.kind == EntryKind::pingresp || (gate_ <= durable_ && !behind)) { return false; }
-    LinkExtra* more = need_extra(slot);
+    // further behind an Index cannot say for what an answer waits
+    const bool countable = sequence_ - durable_ <= static_cast<Index>(~Index{0});
+    LinkExtra* more = countable ? need_extra(slot) : nullptr;
     Place place;
+    if (link.state != LinkState::open && more != nullptr) {
+      // the CONNACK goes to the front of the queue at once and is let out later
+      link.set(detail::flag_connack_held);
+      Entry gate;
+      gate.order = static_cast<Index>(gate_);
+      if (queues_.push(more->answers, gate, Claim::answer, place) == nullptr) { give_up(slot); }
+      link.set(detail::flag_answers_held);
+      join_gated(slot);
+      return false;
+    }
     entry.order = static_cast<Index>(gate_ > durable_ ? gate_ : sequence_);
     if (more == nullptr || queues_.push(more->answers, entry, Claim::answer, place) == nullptr) {
       release_entry(entry);
       give_up(slot);
       return true;
     }
-    if (link.state != LinkState::open) { link.set(detail::flag_connack_held); }
+    link.set(detail::flag_answers_held);
     join_gated(slot);
     return true;
   }
@@ -8991,34 +9056,41 @@ class BrokerEngine {
       links_[slot].clear(detail::flag_gated);
     }
   }
-  void release_gated() noexcept {
+  void release_gated(uint64_t previous) noexcept {
     Index slot = gated_;
     gated_ = none;
     while (slot != none) {
       const Index following = extra(slot).next_gated;
       links_[slot].clear(detail::flag_gated);
-      release_answers(slot);
+      release_answers(slot, previous);
       mark_due(slot);
       slot = following;
     }
   }
-  void release_answers(Index slot) noexcept {
+  void release_answers(Index slot, uint64_t previous) noexcept {
     Link& link = links_[slot];
     LinkExtra& more = extra(slot);
     Place ignored;
-    while (!more.answers.empty() && is_durable(queues_.front(more.answers)->order)) {
+    while (!more.answers.empty() && is_durable(queues_.front(more.answers)->order, previous)) {
       Entry entry = *queues_.front(more.answers);
       queues_.pop(more.answers, ignored, ignored);
+      if (entry.kind == EntryKind::skip) {
+        link.clear(entry.packet_id == 0 ? detail::flag_connack_held : detail::flag_sends_held);
+        continue;
+      }
       entry.order = link.order;
       link.order = static_cast<Index>(link.order + 1);
-      link.clear(detail::flag_connack_held);
       Place place;
       if (queues_.push(link.queue, entry, Claim::answer, place) == nullptr) {
         release_entry(entry);
         give_up(slot);
       }
     }
-    if (!more.answers.empty()) { join_gated(slot); }
+    if (!more.answers.empty()) {
+      join_gated(slot);
+    } else {
+      link.clear(detail::flag_answers_held);
+    }
   }
 
   // QoS 2 goes out once its id is safe: after a restart it must be the same message.
@@ -9028,15 +9100,37 @@ class BrokerEngine {
     if (!once || !first || entry.kind == EntryKind::skip || !journaled(walk.session)) {
       return true;
     }
-    if (entry.packet_id == 0) {
-      assign_id(walk, entry);
-      entry.order = static_cast<Index>(sequence_);
+    Link& link = links_[walk.link];
+    if (entry.packet_id == 0 && !link.has(detail::flag_sends_held)) { hold_sends(walk); }
+    if (link.has(detail::flag_sends_held)) { return false; }
+    return entry.packet_id != 0;
+  }
+  void hold_sends(const Walk& walk) noexcept {
+    LinkExtra* more = need_extra(walk.link);
+    Entry gate;  // stands among the answers for all of them
+    gate.packet_id = 1;
+    Place place;
+    if (more == nullptr || queues_.push(more->answers, gate, Claim::answer, place) == nullptr) {
+      return;
     }
-    if (!is_durable(entry.order)) {
-      join_gated(walk.link);
-      return false;
+    assign_ids(walk);
+    queues_.back(more->answers)->order = static_cast<Index>(sequence_);
+    links_[walk.link].set(detail::flag_sends_held);
+    join_gated(walk.link);
+  }
+
+  // Ids for all that the client may be sent now: they become safe together.
+  void assign_ids(const Walk& walk) noexcept {
+    Queue& queue = sessions_[walk.session].queue;
+    Place place = walk.messages;
+    for (uint32_t room = links_[walk.link].send_limit - walk.inflight; room != 0;) {
+      Entry* entry = queues_.at(queue, place);
+      if (entry == nullptr) { break; }
+      place.at = static_cast<uint16_t>(place.at + 1);
+      if (!occupies(*entry)) { continue; }
+      if (entry->kind != EntryKind::skip) { assign_id(walk, *entry); }
+      room -= 1;
     }
-    return true;
   }
 
   // ---- restoring ----------------------------------------------------------------------------
@@ -9050,9 +9144,24 @@ class BrokerEngine {
     while (slot != none && restored_[slot].number() != number) { slot = restored_[slot].next; }
     return slot == none ? nullptr : &restored_[slot];
   }
+  // Of the whole message; more is a repetition.
+  uint32_t restored_bytes(const detail::RestoredMessage<Index>& it) noexcept {
+    const MessageHead& stored = head(it.chain.first);
+    return stored.topic_size + stored.properties_size + stored.payload_size;
+  }
   Index restored_message(uint64_t number) noexcept {
     const detail::RestoredMessage<Index>* it = restored(number);
     return it == nullptr ? none : it->chain.first;
+  }
+
+  void forget_restored(uint64_t number) noexcept {
+    detail::RestoredMessage<Index>* it = restored(number);
+    if (it != nullptr) {
+      const Index slot = static_cast<Index>(it - &restored_[0]);
+      restored_heads_.remove(restored_, slot);
+      unreference(it->chain.first);
+      restored_.release(slot);
+    }
   }
 
   Error restore_session(const JournalRecord& record) noexcept {
@@ -9074,7 +9183,8 @@ class BrokerEngine {
       timers_.introduce(session_timer(slot));
     }
     Session& session = sessions_[slot];
-    session.flags = detail::session_resumable | detail::session_journaled;
+    session.flags = detail::session_resumable | detail::session_journaled |
+                    detail::session_ids_met;  // here: it has a link
     session.expiry_interval_s = record.number;
     session.packet_id = record.packet_id;
     session.expires = detail::after_seconds(now_, record.number);
@@ -9118,10 +9228,15 @@ class BrokerEngine {
     if (entry.message == none) {
       return Error::none;  // written again when its message is
     }
-    Entry* last = session.queue.empty() ? nullptr : queues_.back(session.queue);
-    if (last != nullptr && last->message == entry.message && last->packet_id == 0 &&
-        entry.number != 0) {
-      add_identifier(*last, entry.number);
+    if ((record.flags & journal_merged) != 0) {
+      Entry* last = session.queue.empty() ? nullptr : queues_.back(session.queue);
+      if (last != nullptr && last->message == entry.message) {
+        const uint8_t qos = detail::larger(static_cast<uint8_t>(last->flags & detail::entry_qos),
+                                           static_cast<uint8_t>(entry.flags & detail::entry_qos));
+        last->flags = static_cast<uint8_t>((last->flags & ~detail::entry_qos) | qos |
+                                           (entry.flags & detail::entry_retain));
+        add_identifier(*last, entry.number);
+      }
       return Error::none;
     }
     return push_to_session(slot, entry, Claim::ordinary) == nullptr ? Error::buffer_too_small
@@ -9194,6 +9309,7 @@ class BrokerEngine {
     if (record.type == Type::detached) {
       const uint32_t wall = journal_->wall_clock_s();
       const uint32_t left = record.expires_at > wall ? record.expires_at - wall : 0;
+      session.clear(detail::session_ids_met);
       session.expires =
           record.expires_at == 0xFFFFFFFF ? detail::never : detail::after_seconds(now_, left);
     } else if (record.type == Type::session_end) {
@@ -9218,6 +9334,7 @@ class BrokerEngine {
         reference(will);
         session.will = will;
         head(will).stored_at = record.number;
+        head(will).expiry_s = record.expires_at;
       }
     } else {
       restore_delivery(slot, record);
@@ -9241,6 +9358,7 @@ class BrokerEngine {
   void emit_session(Index slot, Sink& sink) noexcept {
     using Type = JournalRecord::Type;
     const Session& session = sessions_[slot];
+    sink(record_for(Type::session_end, slot));  // what was written since the snapshot's begin
     sink(session_record(slot));
     if (session.link == none) { sink(detached_record(slot)); }
     for (Index s = session.subscriptions; s != none; s = subscriptions_[s].next_of_session) {
@@ -9269,6 +9387,7 @@ class BrokerEngine {
       const bool due = session.link == none;
       const Tick left = will_delay_s(session) > now_ ? will_delay_s(session) - now_ : 0;
       record.number = due ? left / detail::ticks_per_second : will_delay_s(session);
+      record.expires_at = head(session.will).expiry_s;
       sink(record);
     }
   }
@@ -9286,6 +9405,7 @@ class BrokerEngine {
       record.number = identifier;
       sink(record);
       first = false;
+      record.flags = static_cast<uint8_t>(record.flags | journal_merged);
     });
     if (first) { sink(record); }
     if ((entry.flags & detail::entry_sent) != 0 || entry.packet_id != 0) {
