@@ -315,10 +315,26 @@ inline constexpr ErrorRow error_table[] = {
 };
 static_assert(sizeof(error_table) / sizeof(error_table[0]) == static_cast<size_t>(Error::count_),
               "one row for every Error");
+
+// The table without its sentences, which a program that prints none need not hold.
+inline constexpr uint8_t error_count = static_cast<uint8_t>(Error::count_);
+struct ErrorCodes {
+  ErrorKind kinds[error_count] = {};
+  uint8_t codes[error_count] = {};
+};
+constexpr ErrorCodes without_text() noexcept {
+  ErrorCodes taken;
+  for (uint8_t i = 0; i < error_count; ++i) {
+    taken.kinds[i] = error_table[i].kind;
+    taken.codes[i] = error_table[i].reason_code;
+  }
+  return taken;
+}
+inline constexpr ErrorCodes error_codes = without_text();
 }  // namespace detail
 
 constexpr ErrorKind kind(Error error) noexcept {
-  return detail::error_table[static_cast<uint8_t>(error)].kind;
+  return detail::error_codes.kinds[static_cast<uint8_t>(error)];
 }
 
 /// A sentence for people, without a full stop.
@@ -444,7 +460,7 @@ constexpr uint8_t code(ReasonCode reason) noexcept { return static_cast<uint8_t>
 constexpr bool failed(ReasonCode reason) noexcept { return code(reason) >= 0x80; }
 /// The code a peer is told for an error.
 constexpr ReasonCode reason_code(Error error) noexcept {
-  return static_cast<ReasonCode>(detail::error_table[static_cast<uint8_t>(error)].reason_code);
+  return static_cast<ReasonCode>(detail::error_codes.codes[static_cast<uint8_t>(error)]);
 }
 constexpr uint8_t level(Qos qos) noexcept { return static_cast<uint8_t>(qos); }
 constexpr bool supported(Version version) noexcept {
@@ -4081,8 +4097,10 @@ struct JournalRecord {
 
 /// The default journal: nothing survives. Another one has `enabled = true`,
 /// `uint64_t append(const JournalRecord&)`, which returns the record's sequence number (counting
-/// up from 1), and `uint32_t wall_clock_s()`. The engine calls append() in the order of changes;
-/// the owner calls BrokerEngine::durable() when a sequence number is safe.
+/// up from 1), and `uint32_t wall_clock_s()`. What is written between two calls of end_turn() is
+/// one unit: keep all of it or none, and call durable() for such ends only. The engine calls
+/// append() in the order of changes; the owner calls BrokerEngine::durable() when a sequence number
+/// is safe.
 struct NoJournal {
   static constexpr bool enabled = false;
   uint64_t append(const JournalRecord&) noexcept { return 0; }
@@ -6793,7 +6811,7 @@ class BrokerEngine {
           message && (!begun || (session_ends && (entry->flags & detail::entry_qos) == 1));
       if (!movable) {
         entry->flags = static_cast<uint8_t>(entry->flags & ~detail::entry_shared);
-        entry->number = 0;
+        entry->number = subscriptions_[static_cast<Index>(entry->number)].identifier();
         continue;
       }
       hand_over(session, index, *entry);
@@ -7261,6 +7279,7 @@ class BrokerEngine {
     if constexpr (Journal::enabled) {
       gate_ = 0;  // what says why does not wait
       forget_gated(slot);
+      link.clear(detail::flag_answers_held | detail::flag_sends_held);
       if (link.extra != none) { clear_queue(extra(slot).answers, nullptr); }
     }
     if (was_open && tell && v5(link.version) && !link.has(flag_force)) {
@@ -7287,6 +7306,7 @@ class BrokerEngine {
     forget_shared_answers(link);
     link.session = none;
     session.link = none;
+    wake_ = wake_ || paused_ != none;  // nobody waits for it any more
     session.send = Place();
     session.inflight = 0;
     const bool dropped_will = why.by_client && why.reason == ReasonCode::success;
@@ -9395,8 +9415,9 @@ class BrokerEngine {
   void emit_entry(Index slot, const Entry& entry, Sink& sink) noexcept {
     using Type = JournalRecord::Type;
     const bool released = detail::state_of(entry) == SendState::pubcomp;
+    if (entry.kind == EntryKind::skip && !released) { return; }
     const Index handle = released ? empty_message() : stored_handle(entry.message);
-    if (handle == none || (entry.kind == EntryKind::skip && !released)) { return; }
+    if (handle == none) { return; }
     JournalRecord record = record_for(Type::queue, slot);
     record.message = emit_message(handle, sink);
     record.flags = entry.flags & (detail::entry_qos | detail::entry_retain);

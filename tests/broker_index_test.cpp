@@ -77,9 +77,7 @@ std::string random_topic(Random& random) {
   do {
     topic.clear();
     const uint32_t count = 1 + random.below(random.one_in(10) ? 8 : 4);
-    for (uint32_t i = 0; i < count; ++i) {
-      topic += (i != 0 ? "/" : "") + random_level(random);
-    }
+    for (uint32_t i = 0; i < count; ++i) { topic += (i != 0 ? "/" : "") + random_level(random); }
   } while (topic.empty());
   return topic;
 }
@@ -201,9 +199,7 @@ TEST_CASE_TEMPLATE("the filter index finds what `matches` says, no more and no l
       CAPTURE(topic);
       REQUIRE(test.match(topic) == expected_of(filters, topic));
     }
-    for (const auto& [filter, handle] : filters) {
-      test.index.remove(static_cast<Index>(handle));
-    }
+    for (const auto& [filter, handle] : filters) { test.index.remove(static_cast<Index>(handle)); }
     CHECK(test.index.nodes.count() == 0);
     CHECK(test.index.filters.count() == 0);
     CHECK(test.index.wildcard_filters == 0);
@@ -333,9 +329,7 @@ class RetainedUnderTest {
 // Without colliding levels when those are another test's.
 std::string plain_topic(Random& random) {
   std::string topic;
-  do {
-    topic = random_topic(random);
-  } while (topic.find('c') != std::string::npos);
+  do { topic = random_topic(random); } while (topic.find('c') != std::string::npos);
   return topic;
 }
 
@@ -372,9 +366,7 @@ TEST_CASE_TEMPLATE("a walk over retained topics visits what `matches` says, each
         REQUIRE(test.walk(filter) == expected_topics(topics, filter));
       }
     }
-    for (const std::string& topic : topics) {
-      test.clear(topic);
-    }
+    for (const std::string& topic : topics) { test.clear(topic); }
     CHECK(test.index.nodes.count() == 0);
     CHECK(test.index.root_child == none<Index>);
   }
@@ -473,9 +465,7 @@ TEST_CASE_TEMPLATE("cursors survive that nodes go and come while they stand ther
         REQUIRE(found[i].count(topic) >= (due ? 1U : 0U));
       }
     }
-    for (const std::string& topic : topics) {
-      test.clear(topic);
-    }
+    for (const std::string& topic : topics) { test.clear(topic); }
     CHECK(test.index.nodes.count() == 0);
   }
 }

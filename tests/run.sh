@@ -77,7 +77,7 @@ unit() {
 }
 
 step_unit() {
-  unit build/unit -DCMAKE_CXX_COMPILER=g++ -DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS=-O1
+  unit build/unit -DCMAKE_CXX_COMPILER=g++ -DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS=-O0
 }
 
 step_unit_asan() {
