@@ -6725,7 +6725,8 @@ class BrokerEngine {
       place.at = static_cast<uint16_t>(place.at + 1);
       const bool unsent =
           entry->kind == EntryKind::stored && (entry->flags & detail::entry_sent) == 0;
-      if (unsent && source(*entry).expired && entry->packet_id == 0) {
+      const bool begun = session.link != none && is_cut(links_[session.link], entry);
+      if (unsent && !begun && source(*entry).expired && entry->packet_id == 0) {
         session.queued -= 1;
         statistics_.messages_expired += 1;
         journal_done(index, *entry);

@@ -132,6 +132,7 @@ class Bench {
     connect.version = session.version;
     connect.client_id = id;
     connect.clean_start = session.clean;
+    connect.keep_alive_s = 0;
     Props properties;
     Props will;
     if (session.version == Version::v5) {
@@ -163,12 +164,7 @@ class Bench {
     b.last_connack = client.take(PacketType::connack);
     return client;
   }
-  void put_subscribe(const C& client, Text filter, int qos, uint32_t identifier = 0,
-                     const std::function<void(mqtt::Subscription&)>& options = {}) {
-    mqtt::Subscription entry;
-    entry.filter = filter;
-    entry.qos = static_cast<Qos>(qos);
-    if (options) { options(entry); }
+  void put_subscribe(const C& client, const mqtt::Subscription& entry, uint32_t identifier) {
     Props properties;
     if (identifier != 0 && client.v5()) {
       properties.number(PropertyId::subscription_identifier, identifier);
@@ -178,6 +174,12 @@ class Bench {
     packet.filters = entry;
     packet.properties = properties;
     client.send(packet);
+  }
+  void put_subscribe(const C& client, Text filter, int qos, uint32_t identifier = 0) {
+    mqtt::Subscription entry;
+    entry.filter = filter;
+    entry.qos = static_cast<Qos>(qos);
+    put_subscribe(client, entry, identifier);
   }
   void put_unsubscribe(const C& client, Text filter) {
     mqtt::Subscription entry;
@@ -246,7 +248,8 @@ Packet held(Bench<Config>& bench, const sim::Client<Config>& client, PacketType 
   return client.take(type);
 }
 
-// ---- what waits ----------------------------------------------------------------------------------
+// ---- what waits
+// ----------------------------------------------------------------------------------
 
 TEST_CASE("answers of a resumable session wait until their records are safe") {
   for (const Version version : versions) {
@@ -491,7 +494,8 @@ TEST_CASE("links lost while answers are held leak nothing") {
   }
 }
 
-TEST_CASE("an answer held over more records than a 16-bit index counts is neither early nor stuck") {
+TEST_CASE(
+    "an answer held over more records than a 16-bit index counts is neither early nor stuck") {
   Bench<Narrow> bench;
   const auto client = bench.connect("client");
   Session passing;
@@ -518,7 +522,8 @@ TEST_CASE("an answer held over more records than a 16-bit index counts is neithe
   client.take(PacketType::suback);
 }
 
-// ---- what is written -----------------------------------------------------------------------------
+// ---- what is written
+// -----------------------------------------------------------------------------
 
 TEST_CASE("a message is written once however many subscribers it has") {
   Bench<Wide> bench;
@@ -544,7 +549,8 @@ TEST_CASE("a message is written once however many subscribers it has") {
   }
 }
 
-// ---- what comes back -----------------------------------------------------------------------------
+// ---- what comes back
+// -----------------------------------------------------------------------------
 
 // A packet as a line of text; aliases and the order of identifiers do not count.
 std::string line(const Packet& packet) {
@@ -556,12 +562,12 @@ std::string line(const Packet& packet) {
   if (packet.type == PacketType::publish) {
     out += " q" + std::to_string(static_cast<int>(packet.qos)) + " d" + std::to_string(packet.dup) +
            " r" + std::to_string(packet.retain) + " " + packet.topic + "=" +
-           (packet.payload.size() > 60
-                ? std::to_string(std::hash<std::string>()(packet.payload))
-                : packet.payload) +
+           (packet.payload.size() > 60 ? std::to_string(std::hash<std::string>()(packet.payload))
+                                       : packet.payload) +
            " ids[" + packet.identifiers() + "] " + packet.user() + " " +
-           packet.string(PropertyId::content_type) + " " + packet.binary(PropertyId::correlation_data) +
-           " x" + std::to_string(packet.number(PropertyId::message_expiry_interval));
+           packet.string(PropertyId::content_type) + " " +
+           packet.binary(PropertyId::correlation_data) + " x" +
+           std::to_string(packet.number(PropertyId::message_expiry_interval));
   }
   return out + "\n";
 }
@@ -645,8 +651,11 @@ void add_subscriptions(Script<Config>& script) {
     w.bench->settle();
   });
   script.push_back([](W& w) {
-    w.bench->put_subscribe(w.at("a"), "x/+", 2, 9,
-                           [](mqtt::Subscription& it) { it.retain_as_published = true; });
+    mqtt::Subscription it;
+    it.filter = "x/+";
+    it.qos = static_cast<Qos>(2);
+    it.retain_as_published = true;
+    w.bench->put_subscribe(w.at("a"), it, 9);
     w.bench->settle();
   });
   script.push_back([](W& w) {
@@ -654,8 +663,11 @@ void add_subscriptions(Script<Config>& script) {
     w.bench->settle();
   });
   script.push_back([](W& w) {
-    w.bench->put_subscribe(w.at("a"), "local/#", 1, 0,
-                           [](mqtt::Subscription& it) { it.no_local = true; });
+    mqtt::Subscription it;
+    it.filter = "local/#";
+    it.qos = static_cast<Qos>(1);
+    it.no_local = true;
+    w.bench->put_subscribe(w.at("a"), it, 0);
     w.bench->settle();
   });
   script.push_back([](W& w) { w.connect("b", session_of(Version::v3_1_1)); });
@@ -953,12 +965,14 @@ TEST_CASE("a log is restored again after a restart") {
   }
 }
 
-// ---- snapshot ------------------------------------------------------------------------------------
+// ---- snapshot
+// ------------------------------------------------------------------------------------
 
 // A snapshot begun after `begin` steps, one slice after each of them; what the journal gets from
 // then on goes behind the slices that are there.
 template <typename Config>
-Log snapshot_log(Played<Config>*& played, const Script<Config>& script, size_t begin, size_t count) {
+Log snapshot_log(Played<Config>*& played, const Script<Config>& script, size_t begin,
+                 size_t count) {
   Log fresh;
   typename mqtt::BrokerEngine<Config>::Snapshot cursor;
   size_t step = 0;
@@ -974,8 +988,7 @@ Log snapshot_log(Played<Config>*& played, const Script<Config>& script, size_t b
     }
     step += 1;
   });
-  while (played->world.bench->b.engine().snapshot(cursor, sink)) {
-  }
+  while (played->world.bench->b.engine().snapshot(cursor, sink)) {}
   return fresh;
 }
 
@@ -1005,24 +1018,24 @@ TEST_CASE("the old log stays good while a snapshot is being written") {
   }
 }
 
-// ---- limits and time -----------------------------------------------------------------------------
+// ---- limits and time
+// -----------------------------------------------------------------------------
 
 TEST_CASE("a restore into smaller limits is an error") {
   const Script<Wide> script = whole_script<Wide>();
   const Played<Wide> played(script, 35);
   using Change = std::function<void(mqtt::BrokerLimits&)>;
-  const Change changes[] = {
-      [](mqtt::BrokerLimits& it) { it.sessions = 1; },
-      [](mqtt::BrokerLimits& it) { it.subscriptions = 2; },
-      [](mqtt::BrokerLimits& it) { it.filters = 2; },
-      [](mqtt::BrokerLimits& it) { it.filter_nodes = 2; },
-      [](mqtt::BrokerLimits& it) { it.retained = 1; },
-      [](mqtt::BrokerLimits& it) { it.retained_nodes = 2; },
-      [](mqtt::BrokerLimits& it) { it.text_blocks = 2; },
-      [](mqtt::BrokerLimits& it) {
-        it.blocks = 16;
-        it.large_blocks = 0;
-      }};
+  const Change changes[] = {[](mqtt::BrokerLimits& it) { it.sessions = 1; },
+                            [](mqtt::BrokerLimits& it) { it.subscriptions = 2; },
+                            [](mqtt::BrokerLimits& it) { it.filters = 2; },
+                            [](mqtt::BrokerLimits& it) { it.filter_nodes = 2; },
+                            [](mqtt::BrokerLimits& it) { it.retained = 1; },
+                            [](mqtt::BrokerLimits& it) { it.retained_nodes = 2; },
+                            [](mqtt::BrokerLimits& it) { it.text_blocks = 2; },
+                            [](mqtt::BrokerLimits& it) {
+                              it.blocks = 16;
+                              it.large_blocks = 0;
+                            }};
   int number = 0;
   for (const Change& change : changes) {
     CAPTURE(number);
@@ -1104,9 +1117,7 @@ TEST_CASE("a will keeps its expiry interval over a crash [MQTT-3.1.3-9]") {
 TEST_CASE("sessions made after a restore get slots of their own") {
   Bench<Wide> bench;
   std::vector<sim::Client<Wide>> clients;
-  for (int i = 0; i < 10; ++i) {
-    clients.push_back(bench.connect(Text("s" + std::to_string(i))));
-  }
+  for (int i = 0; i < 10; ++i) { clients.push_back(bench.connect(Text("s" + std::to_string(i)))); }
   for (size_t i = 0; i < 9; i += 2) {
     Props never;
     never.number(PropertyId::session_expiry_interval, 0);
@@ -1125,7 +1136,8 @@ TEST_CASE("sessions made after a restore get slots of their own") {
   }
 }
 
-// ---- crashes at random ---------------------------------------------------------------------------
+// ---- crashes at random
+// ---------------------------------------------------------------------------
 
 class Random {
  public:
@@ -1177,6 +1189,7 @@ class Peer {
     connect.version = version;
     connect.client_id = Text(name);
     connect.clean_start = false;
+    connect.keep_alive_s = 0;
     Props properties;
     if (version == Version::v5) {
       properties.number(PropertyId::session_expiry_interval, 100000);
@@ -1205,9 +1218,7 @@ class Peer {
 
  private:
   uint16_t new_id() {
-    do {
-      last_id_ = mqtt::next_packet_id(last_id_);
-    } while (find(last_id_) != sent.end());
+    do { last_id_ = mqtt::next_packet_id(last_id_); } while (find(last_id_) != sent.end());
     return last_id_;
   }
   typename std::vector<Sent>::iterator find(uint16_t id) {
@@ -1347,7 +1358,9 @@ class Storm {
     } else if (dice < 75) {
       peer.digest(1 + random_.below(4));
     } else if (dice < 85) {
-      if (!ends_.empty()) { set_durable(ends_[random_.below(static_cast<uint32_t>(ends_.size()))]); }
+      if (!ends_.empty()) {
+        set_durable(ends_[random_.below(static_cast<uint32_t>(ends_.size()))]);
+      }
     } else if (dice < 90) {
       if (!peer.linked()) { peer.connect(*bench_); }
     } else if (dice < 94) {

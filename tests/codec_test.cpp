@@ -60,9 +60,7 @@ template <typename Handler>
 Error decode(Bytes input, const Row& row, Handler& handler) {
   Frame frame;
   const Error error = mqtt::next_frame(input, row.version, packets::packet_bytes_max, frame);
-  if (error != Error::none) {
-    return error;
-  }
+  if (error != Error::none) { return error; }
   return mqtt::decode(frame, row.version, row.receiver, handler);
 }
 
@@ -86,17 +84,13 @@ bool canonical(Bytes wire, const Row& row) {
   const uint8_t type = wire[0] >> 4;
   const bool properties = row.version == Version::v5;
   if (type >= 4 && type <= 7) {
-    if (type != 7 && type != 5 && type != 4 && (wire[0] & 8) != 0) {
-      return false;
-    }
+    if (type != 7 && type != 5 && type != 4 && (wire[0] & 8) != 0) { return false; }
     return !properties || wire[1] == 2 || (wire[1] == 3 && wire[4] != 0) || wire[1] > 4;
   }
   if (type == 14) {
     return !properties || wire[1] == 0 || (wire[1] == 1 && wire[2] != 0) || wire[1] > 2;
   }
-  if (type == 8 || type == 10) {
-    return (wire[0] & 8) == 0;
-  }
+  if (type == 8 || type == 10) { return (wire[0] & 8) == 0; }
   return !(type == 1 && row.version == Version::v3_1);
 }
 
@@ -174,9 +168,7 @@ TEST_CASE("a legal packet is encoded to the bytes it was decoded from") {
   static uint8_t target[packets::packet_bytes_max];
   uint32_t canonical_count = 0;
   for (const Row& row : packets::rows) {
-    if (row.error != Error::none) {
-      continue;
-    }
+    if (row.error != Error::none) { continue; }
     const Bytes wire(memory, packets::unpack(row, memory));
     Encode encode{row.version, target};
     INFO(row.name, " ", row.hex, " version ", static_cast<int>(row.version));
@@ -198,9 +190,7 @@ TEST_CASE("a target one byte too small gets nothing") {
   static uint8_t memory[packets::packet_bytes_max];
   const Guard guard(packets::packet_bytes_max);
   for (const Row& row : packets::rows) {
-    if (row.error != Error::none) {
-      continue;
-    }
+    if (row.error != Error::none) { continue; }
     const Bytes wire(memory, packets::unpack(row, memory));
     Encode counted{row.version, Buffer()};
     CHECK(decode(wire, row, counted) == Error::none);
@@ -211,9 +201,7 @@ TEST_CASE("a target one byte too small gets nothing") {
     CHECK(decode(wire, row, encode) == Error::none);
     CHECK(encode.size.error == Error::buffer_too_small);
     CHECK(encode.small_agrees);
-    for (const uint8_t byte : small) {
-      CHECK(byte == 0x5A);
-    }
+    for (const uint8_t byte : small) { CHECK(byte == 0x5A); }
     Encode exact{row.version, guard.flush_end(counted.promised.value)};
     CHECK(decode(wire, row, exact) == Error::none);
     CHECK(exact.size.error == Error::none);

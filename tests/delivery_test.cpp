@@ -65,9 +65,7 @@ constexpr bool holds(const Row& row) {
 
 constexpr bool table_holds() {
   for (const Row& row : table) {
-    if (!holds(row)) {
-      return false;
-    }
+    if (!holds(row)) { return false; }
   }
   return true;
 }

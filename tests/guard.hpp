@@ -16,14 +16,10 @@ class Guard {
     usable_ = (size_max + page - 1) / page * page;
     mapped_ = usable_ + 2 * page;
     void* const memory = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
-      abort();
-    }
+    if (memory == MAP_FAILED) { abort(); }
     base_ = static_cast<uint8_t*>(memory);
     begin_ = base_ + page;
-    if (mprotect(begin_, usable_, PROT_READ | PROT_WRITE) != 0) {
-      abort();
-    }
+    if (mprotect(begin_, usable_, PROT_READ | PROT_WRITE) != 0) { abort(); }
   }
   ~Guard() { munmap(base_, mapped_); }
   Guard(const Guard&) = delete;

@@ -223,9 +223,7 @@ struct Server {
     REQUIRE(!socket);
   }
   void turns(int count) {
-    for (int i = 0; i != count; ++i) {
-      REQUIRE(loop.turn(5) == 0);
-    }
+    for (int i = 0; i != count; ++i) { REQUIRE(loop.turn(5) == 0); }
   }
   // Turns until the client has `size` bytes or no more can come.
   std::string answer(Client& client, size_t size, size_t slice = 1 << 20) {
@@ -412,9 +410,7 @@ TEST_CASE_TEMPLATE("posix: a read fills the engine's place first, then the arena
   Client client(server.address);
   server.turns(1);
   std::string text;
-  for (int i = 0; i != 5000; ++i) {
-    text.push_back(static_cast<char>('a' + i % 20));
-  }
+  for (int i = 0; i != 5000; ++i) { text.push_back(static_cast<char>('a' + i % 20)); }
   CHECK(client.write(text));
   CHECK(is_pattern(server.answer(client, 5000), 5000));
   CHECK(server.engine.received == text);
@@ -428,13 +424,9 @@ TEST_CASE_TEMPLATE("posix: a full arena ends the turn in the middle", Poller, PO
   options.arena_bytes = 2000;
   Server<Poller> server("127.0.0.1", ListenOptions{}, options);
   std::vector<Client*> clients;
-  for (int i = 0; i != 5; ++i) {
-    clients.push_back(new Client(server.address));
-  }
+  for (int i = 0; i != 5; ++i) { clients.push_back(new Client(server.address)); }
   server.turns(2);
-  for (Client* client : clients) {
-    CHECK(client->write(std::string(1000, 'a')));
-  }
+  for (Client* client : clients) { CHECK(client->write(std::string(1000, 'a'))); }
   const uint32_t turns = server.engine.turns;
   REQUIRE(server.loop.turn(5) == 0);
   CHECK(server.engine.turns == turns + 3);
@@ -465,15 +457,11 @@ TEST_CASE_TEMPLATE("posix: connections above a limit are closed at once", Poller
   CHECK(server.loop.group(server.watcher.accepted.back()) == 1);
 
   std::vector<Client*> clients;
-  for (int i = 0; i != 9; ++i) {
-    clients.push_back(new Client(server.address));
-  }
+  for (int i = 0; i != 9; ++i) { clients.push_back(new Client(server.address)); }
   server.turns(3);
   CHECK(server.loop.connection_count() == 8);
   CHECK(server.watcher.refused[static_cast<uint8_t>(Refusal::broker_full)] == 2);
-  for (Client* client : clients) {
-    delete client;
-  }
+  for (Client* client : clients) { delete client; }
 }
 
 TEST_CASE_TEMPLATE("posix: running out of descriptors refuses and goes on", Poller, POLLERS) {
@@ -481,9 +469,7 @@ TEST_CASE_TEMPLATE("posix: running out of descriptors refuses and goes on", Poll
   Client established(server.address);
   server.turns(2);
   std::vector<Client*> clients;
-  for (int i = 0; i != 6; ++i) {
-    clients.push_back(new Client(server.address));
-  }
+  for (int i = 0; i != 6; ++i) { clients.push_back(new Client(server.address)); }
   {
     Descriptor next(dup(established.descriptor()));
     const auto used = static_cast<rlim_t>(next.get());
@@ -660,9 +646,7 @@ std::string large_publish(size_t size) {
     packet.push_back(static_cast<char>(digit | (remaining != 0 ? 128U : 0U)));
   } while (remaining != 0);
   packet += std::string("\0\1t", 3);
-  for (size_t i = 0; i != size; ++i) {
-    packet.push_back(static_cast<char>(i * 31 ^ i >> 8));
-  }
+  for (size_t i = 0; i != size; ++i) { packet.push_back(static_cast<char>(i * 31 ^ i >> 8)); }
   return packet;
 }
 

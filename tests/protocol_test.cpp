@@ -25,9 +25,7 @@ TEST_CASE("return codes of CONNACK before 5.0 go both ways [MQTT-3.2.2-6 v3.1.1]
       ReasonCode reason = ReasonCode::success;
       const bool listed = connack_reason(version, static_cast<uint8_t>(byte), reason);
       CHECK(listed == (byte <= 5));
-      if (listed) {
-        CHECK(connack_code(version, reason) == byte);
-      }
+      if (listed) { CHECK(connack_code(version, reason) == byte); }
     }
     CHECK(connack_code(version, ReasonCode::server_busy) == 3);
     CHECK(connack_code(version, ReasonCode::banned) == 5);

@@ -23,21 +23,13 @@ std::vector<std::string> levels(const std::string& text) {
 
 // matches() by the definition of v5 §4.7, level by level.
 bool reference(const std::string& filter, const std::string& topic) {
-  if (topic[0] == '$' && (filter[0] == '+' || filter[0] == '#')) {
-    return false;
-  }
+  if (topic[0] == '$' && (filter[0] == '+' || filter[0] == '#')) { return false; }
   const std::vector<std::string> wanted = levels(filter);
   const std::vector<std::string> given = levels(topic);
   for (size_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i] == "#") {
-      return true;
-    }
-    if (i >= given.size() || (wanted[i] != "+" && wanted[i] != given[i])) {
-      return false;
-    }
-    if (i + 2 == wanted.size() && wanted[i + 1] == "#" && i + 1 == given.size()) {
-      return true;
-    }
+    if (wanted[i] == "#") { return true; }
+    if (i >= given.size() || (wanted[i] != "+" && wanted[i] != given[i])) { return false; }
+    if (i + 2 == wanted.size() && wanted[i + 1] == "#" && i + 1 == given.size()) { return true; }
   }
   return wanted.size() == given.size();
 }
@@ -81,15 +73,9 @@ TEST_CASE("matches agrees with a match level by level") {
   std::vector<std::string> topics;
   for (uint32_t number = 0; number < 5 * 5 * 5 * 5 * 5 * 5; ++number) {
     std::string text;
-    for (uint32_t rest = number; rest != 0; rest /= 5) {
-      text += alphabet[rest % 5];
-    }
-    if (mqtt::valid_filter(text)) {
-      filters.push_back(text);
-    }
-    if (mqtt::valid_topic(text)) {
-      topics.push_back(text);
-    }
+    for (uint32_t rest = number; rest != 0; rest /= 5) { text += alphabet[rest % 5]; }
+    if (mqtt::valid_filter(text)) { filters.push_back(text); }
+    if (mqtt::valid_topic(text)) { topics.push_back(text); }
   }
   CHECK(filters.size() > 100);
   CHECK(topics.size() > 100);
@@ -112,9 +98,7 @@ TEST_CASE("topics and filters have 1 to 65,535 bytes [MQTT-4.7.3-1, MQTT-4.7.3-3
 }
 
 TEST_CASE("a topic name has no wildcards, a filter has them alone in their level [MQTT-4.7.1-3]") {
-  for (const char* text : {"a/+", "a/#", "+", "#", "a+b"}) {
-    CHECK_FALSE(mqtt::valid_topic(text));
-  }
+  for (const char* text : {"a/+", "a/#", "+", "#", "a+b"}) { CHECK_FALSE(mqtt::valid_topic(text)); }
   for (const char* text : {"a/+", "a/#", "+", "#", "+/+/#", "/", "$share", "a b"}) {
     INFO(text);
     CHECK(mqtt::valid_filter(text) == (std::string(text) != "$share"));

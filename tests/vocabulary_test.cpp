@@ -17,9 +17,7 @@ TEST_CASE("a span views its objects") {
   CHECK(buffer.first(3).skip(1)[0] == 2);
   const mqtt::Bytes view = buffer;
   uint32_t sum = 0;
-  for (const uint8_t byte : view) {
-    sum += byte;
-  }
+  for (const uint8_t byte : view) { sum += byte; }
   CHECK(sum == 10);
   CHECK(mqtt::Bytes().empty());
   CHECK(view.end() - view.begin() == 4);
@@ -44,9 +42,7 @@ TEST_CASE("every error has a kind, a sentence and a code") {
     const Error error = static_cast<Error>(i);
     CHECK_FALSE(text(error).empty());
     CHECK(text(error)[text(error).size() - 1] != '.');
-    if (kind(error) == ErrorKind::peer) {
-      CHECK(failed(reason_code(error)));
-    }
+    if (kind(error) == ErrorKind::peer) { CHECK(failed(reason_code(error))); }
   }
   CHECK(kind(Error::none) == ErrorKind::none);
   CHECK(kind(Error::incomplete) == ErrorKind::incomplete);

@@ -21,14 +21,10 @@ int64_t code_point(const std::string& text, size_t& at) {
                         : (lead & 0xF0) == 0xE0 ? 3
                         : (lead & 0xF8) == 0xF0 ? 4
                                                 : 0;
-  if (length == 0 || at + length > text.size()) {
-    return -1;
-  }
+  if (length == 0 || at + length > text.size()) { return -1; }
   uint32_t value = length == 1 ? lead : lead & (0xFFU >> (length + 1));
   for (size_t i = 1; i < length; ++i) {
-    if ((byte(at + i) & 0xC0) != 0x80) {
-      return -1;
-    }
+    if ((byte(at + i) & 0xC0) != 0x80) { return -1; }
     value = (value << 6) | (byte(at + i) & 0x3FU);
   }
   const uint32_t least = length == 1 ? 0 : length == 2 ? 0x80 : length == 3 ? 0x800 : 0x10000;
@@ -43,14 +39,10 @@ bool reference(const std::string& text, TextRule rule) {
   const bool topic = rule == TextRule::topic_name || rule == TextRule::plain_topic_name;
   for (size_t at = 0; at < text.size();) {
     const int64_t value = code_point(text, at);
-    if (value <= 0 || (topic && (value == '+' || value == '#'))) {
-      return false;
-    }
+    if (value <= 0 || (topic && (value == '+' || value == '#'))) { return false; }
     const bool control = value < 0x20 || (value >= 0x7F && value < 0xA0);
     const bool noncharacter = (value >= 0xFDD0 && value <= 0xFDEF) || (value & 0xFFFE) == 0xFFFE;
-    if (plain && (control || noncharacter)) {
-      return false;
-    }
+    if (plain && (control || noncharacter)) { return false; }
   }
   return true;
 }
@@ -74,15 +66,9 @@ std::string utf8(uint32_t value) {
   const auto part = [&](uint32_t shift) {
     return static_cast<char>(0x80 | ((value >> shift) & 0x3F));
   };
-  if (value < 0x80) {
-    return std::string(1, static_cast<char>(value));
-  }
-  if (value < 0x800) {
-    return {static_cast<char>(0xC0 | (value >> 6)), part(0)};
-  }
-  if (value < 0x10000) {
-    return {static_cast<char>(0xE0 | (value >> 12)), part(6), part(0)};
-  }
+  if (value < 0x80) { return std::string(1, static_cast<char>(value)); }
+  if (value < 0x800) { return {static_cast<char>(0xC0 | (value >> 6)), part(0)}; }
+  if (value < 0x10000) { return {static_cast<char>(0xE0 | (value >> 12)), part(6), part(0)}; }
   return {static_cast<char>(0xF0 | (value >> 18)), part(12), part(6), part(0)};
 }
 

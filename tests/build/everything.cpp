@@ -9,9 +9,7 @@ struct Echo {
   template <typename Packet>
   void operator()(const Packet& packet) noexcept {
     size = mqtt::encoded_size(version, packet);
-    if (size) {
-      size = mqtt::encode(version, packet, target);
-    }
+    if (size) { size = mqtt::encode(version, packet, target); }
   }
 };
 

@@ -1,5 +1,3 @@
 #include <mqtt.hpp>
 
-int main() {
-  return mqtt::failed(mqtt::ReasonCode::success) ? 1 : 0;
-}
+int main() { return mqtt::failed(mqtt::ReasonCode::success) ? 1 : 0; }
