@@ -47,11 +47,11 @@
 //
 // A BROKER on a microcontroller: your transport and clock, memory fixed at compile time
 //
-//     struct Net {                                    // links are numbered from 0
-//       bool accept_next(uint32_t& link);             // a new one, if any
-//       int32_t receive(uint32_t link, uint8_t* target, size_t size);          // 0 nothing, < 0
-//       gone int32_t transmit(uint32_t link, const uint8_t* source, size_t size);   // may take
-//       fewer void hang_up(uint32_t link);
+//     struct Net {  // links are numbered from 0
+//       bool accept_next(uint32_t& link);  // a new one, if any
+//       int32_t receive(uint32_t link, uint8_t* target, size_t size);  // 0 nothing, < 0 gone
+//       int32_t transmit(uint32_t link, const uint8_t* source, size_t size);  // may take fewer
+//       void hang_up(uint32_t link);
 //     };
 //     struct Time { uint64_t now_ms(); };             // never back
 //
@@ -4720,7 +4720,7 @@ class BrokerEngine {
   void answer_publish(ConnectionId id, uint16_t packet_id, ReasonCode reason, Millis now) noexcept {
     advance(now);
     const Link* link = find(id);
-    if (link == nullptr || link->extra == none) { return; }
+    if (link == nullptr || link->state != LinkState::open || link->extra == none) { return; }
     const Index slot = static_cast<Index>(id.slot);
     for (Index block = extra(slot).publishes; block != none;) {
       HeldPublish& held = held_at(block);
@@ -5945,6 +5945,10 @@ class BrokerEngine {
       abandon(walk, entry);
       return true;
     }
+    if (from.topic_size <= prefix_size(link)) {  // queued under another prefix
+      abandon(walk, entry);
+      return true;
+    }
     const Shape shape = shape_of(link, entry, from, skip != 0);
     const uint32_t total = 1 + variable_size(shape.remaining) + shape.remaining;
     if (total > link.packet_bytes_max) {  // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
@@ -6059,7 +6063,8 @@ class BrokerEngine {
       return false;
     }
     if (id == oldest.packet_id) { session.set(detail::session_ids_met); }
-    return session.has(detail::session_ids_met) && find_sent(session, id) != nullptr;
+    bool ahead = false;
+    return session.has(detail::session_ids_met) && find_sent(session, id, ahead) != nullptr;
   }
 
   // The entry will not be sent: the client counts as having had it.
@@ -8167,6 +8172,7 @@ class BrokerEngine {
 
   void arm_open(Index slot) noexcept {
     links_[slot].since = now_;
+    links_[slot].last_rx = now_;
     timers_.set(slot, link_deadline(slot));
   }
 
@@ -8440,14 +8446,19 @@ class BrokerEngine {
 
   // ---- acknowledgements ---------------------------------------------------------------------
 
-  // The entry under way with this id; null when there is none.
-  Entry* find_sent(Session& session, uint16_t packet_id) noexcept {
+  // The entry under way with this id; null when there is none. `ahead`: it was sent on an earlier
+  // connection and not yet again on this one.
+  Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
+    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
+    ahead = false;
     Place place;
     while (Entry* entry = queues_.at(session.queue, place)) {
+      ahead = ahead || (place.chunk == session.send.chunk && place.at == session.send.at);
       if (detail::state_of(*entry) != SendState::none && entry->packet_id == packet_id) {
         return entry;
       }
-      if (place.chunk == session.send.chunk && place.at == session.send.at) { return nullptr; }
+      const bool fresh = (entry->flags & detail::entry_sent) == 0 && entry->kind != EntryKind::skip;
+      if (ahead && fresh) { return nullptr; }
       place.at = static_cast<uint16_t>(place.at + 1);
     }
     return nullptr;
@@ -8460,10 +8471,20 @@ class BrokerEngine {
            entry == queues_.at(session.queue, session.send);
   }
 
+  // PUBREL for an entry; one `ahead` is still to be passed by fill(), which sends it.
+  void send_pubrel(Index slot, const Entry& entry, bool ahead) noexcept {
+    if (ahead) {
+      mark_due(slot);
+    } else {
+      push_ack(slot, EntryKind::pubrel, entry.packet_id, ReasonCode::success);
+    }
+  }
+
   Step on_ack(Index slot, const Ack& ack) noexcept {
     Link& link = links_[slot];
     Session& session = sessions_[link.session];
-    Entry* entry = find_sent(session, ack.packet_id);
+    bool ahead = false;
+    Entry* entry = find_sent(session, ack.packet_id, ahead);
     const SendState state = entry == nullptr ? SendState::none : detail::state_of(*entry);
     const DeliveryStep<SendState> step = mqtt::on_ack(state, ack.type, ack.reason_code);
     switch (step.action) {
@@ -8471,25 +8492,25 @@ class BrokerEngine {
       case DeliveryAction::release_unknown:
         push_ack(slot, EntryKind::pubrel, ack.packet_id, ReasonCode::packet_identifier_not_found);
         break;
-      case DeliveryAction::release:
+      case DeliveryAction::release: {
+        const bool cut_now = is_cut(link, entry);
         detail::set_state(*entry, step.next);
-        if (!is_cut(link, entry)) {
-          release_entry(*entry);
-        }  // the message is the client's now [MQTT-4.3.3-6]
+        if (!cut_now) { release_entry(*entry); }  // the message is the client's [MQTT-4.3.3-6]
         journal_change(JournalRecord::Type::release, link.session, entry->packet_id);
-        push_ack(slot, EntryKind::pubrel, ack.packet_id, ReasonCode::success);
+        send_pubrel(slot, *entry, ahead && !cut_now);
         break;
-      case DeliveryAction::release_again:
-        push_ack(slot, EntryKind::pubrel, ack.packet_id, ReasonCode::success);
-        break;
+      }
+      case DeliveryAction::release_again: send_pubrel(slot, *entry, ahead); break;
       case DeliveryAction::complete:
       case DeliveryAction::fail:
         detail::set_state(*entry, step.next);
         journal_done(link.session, *entry);
         if (is_cut(link, entry)) { break; }  // commit_message() settles it
-        session.inflight = static_cast<uint16_t>(session.inflight - (session.inflight != 0));
         release_entry(*entry);
-        drop_settled(session, *entry);
+        if (!ahead) {  // else fill() passes it
+          session.inflight = static_cast<uint16_t>(session.inflight - (session.inflight != 0));
+          drop_settled(session, *entry);
+        }
         wake_ = wake_ || paused_ != none;
         run_retained(slot, false);
         mark_due(slot);
