@@ -8809,8 +8809,8 @@ class BrokerEngine {
   }
   // Goes on with those that are decided, in their order.
   void release_held(Index slot) noexcept {
-    while (links_[slot].extra != none && extra(slot).publishes != none &&
-           held_at(extra(slot).publishes).decided) {
+    while (links_[slot].state == LinkState::open && links_[slot].extra != none &&
+           extra(slot).publishes != none && held_at(extra(slot).publishes).decided) {
       const HeldPublish held = held_at(extra(slot).publishes);
       IncomingMessage message = stored_message(held.message);
       message.publisher = links_[slot].session;
