@@ -80,8 +80,8 @@
 // thread owns an engine, policy and journal hooks run in it and must not call back into it.
 //
 // SIZING: BrokerLimits names every limit; broker_bytes(limits) is the memory, to the byte, and only
-// what is used of it is touched. With 32-bit indices and the defaults: 104 bytes a connection, 92 a
-// session, 32 to 64 a client id, 32 a subscription, 80 and its text a filter, 28 and topic,
+// what is used of it is touched. With 32-bit indices and the defaults: 104 bytes a connection, 84 a
+// session, 32 to 64 a client id, 28 a subscription, 52 and its text a filter, 28 and topic,
 // properties and payload a stored message, in blocks of block_bytes; 16 a queued reference to it.
 //
 // WHEN FULL every limit answers; nothing stalls and nothing acknowledged is lost.
@@ -4182,12 +4182,12 @@ struct BrokerLink {
   Chain<Index> rx;               // an unfinished packet, packets that wait, or a message
   uint32_t generation = 0;
   uint32_t rx_missing = 0;        // payload bytes of a large PUBLISH still to come
-  uint16_t waiting = 0;           // QoS 0 messages in blocks
   uint32_t head_offset = 0;       // bytes of the first packet already sent
   uint32_t head_expiry_s = 0;     // the expiry interval in it
   uint32_t packet_bytes_max = 0;  // the client's maximum packet size
   Tick last_rx = 0;
-  Tick since = 0;  // begin of the state, of the unfinished packet, of a pause
+  Tick since = 0;        // begin of the state, of the unfinished packet, of a pause
+  uint16_t waiting = 0;  // QoS 0 messages in blocks
   uint16_t keep_alive_s = 0;
   uint16_t send_limit = 0;  // QoS > 0 under way to the client
   uint16_t received = 0;    // QoS > 0 under way from the client
@@ -5107,8 +5107,8 @@ class BrokerEngine {
   };
 
   static_assert(sizeof(LinkExtra) <= 60, "fits the smallest block");
-  static_assert(sizeof(Index) != 4 || sizeof(Link) <= 136, "an idle connection is cheap");
-  static_assert(sizeof(Index) != 4 || sizeof(Session) <= 112, "an idle session is cheap");
+  static_assert(sizeof(Index) != 4 || sizeof(Link) <= 104, "an idle connection is cheap");
+  static_assert(sizeof(Index) != 4 || sizeof(Session) <= 88, "an idle session is cheap");
   static_assert(sizeof(Entry) == (sizeof(Index) == 4 ? 16 : 12), "many of them");
 
   // What is compiled decides where it can, so that the rest is not there.
