@@ -24,6 +24,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 packages="g++:g++ cmake:cmake python3:python3 git:git pkg-config:pkg-config valgrind:valgrind
   clang:clang++ clang-tidy:clang-tidy clang-format:clang-format mosquitto-clients:mosquitto_pub
   mosquitto:/usr/sbin/mosquitto gcc-arm-none-eabi:arm-none-eabi-gcc nodejs:node npm:npm
+  qemu-system-arm:qemu-system-arm
   doctest-dev libbenchmark-dev libclang-rt-14-dev libnewlib-arm-none-eabi python3-paho-mqtt"
 
 installed() {
@@ -212,7 +213,9 @@ run_step() {
     echo "ok $1 ($p passed, ${seconds} s)"
   else
     echo "FAIL $1 ($f of $((p + f)) failed, ${seconds} s)"
-    tail -n 200 "$log" | sed 's/^/  | /'
+    grep -E -A 3 '^FAIL ' "$log" | sed 's/^/  | /'
+    echo "  | the end of the log:"
+    tail -n 100 "$log" | sed 's/^/  | /'
   fi
   grep -E '^(skip|SKIPPED|note) ' "$log"
 }
