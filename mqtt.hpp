@@ -7344,7 +7344,14 @@ class BrokerEngine {
     if (link.head_offset != 0 && link.has(detail::flag_head_session)) {
       Place place = session.send;
       Entry* entry = queues_.at(session.queue, place);
-      if (entry != nullptr && entry->kind != EntryKind::skip) { mark_sent(session, *entry); }
+      if (entry != nullptr && entry->kind != EntryKind::skip) {
+        mark_sent(session, *entry);
+        const SendState state = detail::state_of(*entry);
+        const bool counted = (entry->flags & detail::entry_qos) != 0;
+        if (counted && (state == SendState::none || state == SendState::pubcomp)) {
+          release_entry(*entry);  // acknowledged while it was being sent again
+        }
+      }
       // the rest of its bytes cannot follow any more, nor anything behind it
       link.set(flag_force);
       link.head_offset = 0;
