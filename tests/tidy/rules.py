@@ -6,7 +6,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LINES_MAX = 9700  # DESIGN.md aims at 9,000; the broker engine took 5,300
+LINES_MAX = 9659  # aim: 9,000, not reached; may only go down
 COLUMNS_MAX = 100
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 4
