@@ -39,7 +39,6 @@ class ConfigReader {
     listener_text,
     security_text,  // of all listeners, or with per_listener_settings of the listener above
     handler,        // a function of its own
-    bridge,         // known; refused by name
     no_effect,      // accepted with a warning
     replaced        // refused with the sentence `sentence`
   };
@@ -109,10 +108,9 @@ class ConfigReader {
   static constexpr Row security(const char* name, const char* SecurityOptions::*member) {
     return Row(name, member, Kind::security_text);
   }
-  static constexpr Row of_bridge(const char* name) { return Row(name, Kind::bridge); }
-
   struct Known;  // the table, below
   static const Row* find(const char* name);
+  static bool is_of_bridge(const char* name);
   static const char* nearest_name(const char* name);
 
   // --- errors ---
@@ -174,7 +172,7 @@ class ConfigReader {
       line.value = skip_blanks(at);
       *at = 0;
       const Row* row = find(line.name);
-      if (row == nullptr) { return unknown(line); }
+      if (row == nullptr) { return is_of_bridge(line.name) ? not_built(line) : unknown(line); }
       if (!apply(*row, line) || !check_built(line)) { return false; }
     }
     return included || include_directory_ == nullptr || read_directory();
@@ -235,7 +233,6 @@ class ConfigReader {
         return read_text(line, its_security().*row.security_text,
                          options_.defaults.*row.security_text);
       case Kind::handler: return (this->*row.handler)(line);
-      case Kind::bridge: return not_built(line);
       case Kind::no_effect:
         log_.line(log_warning, "Warning: The '%s' option has no effect.", line.name);
         return true;
@@ -672,6 +669,20 @@ class ConfigReader {
 
 // Every option of Mosquitto 2.1: what mqttd has, and what it knows and refuses.
 struct ConfigReader::Known {
+  // Of bridges, which are not built: a text after the other, the last one empty.
+  static constexpr char bridge[] =
+      "connection\0address\0addresses\0topic\0bridge_protocol_version\0cleansession\0"
+      "local_cleansession\0clientid\0remote_clientid\0local_clientid\0username\0"
+      "remote_username\0local_username\0password\0remote_password\0local_password\0"
+      "keepalive_interval\0restart_timeout\0round_robin\0start_type\0notifications\0"
+      "notifications_local_only\0notification_topic\0try_private\0idle_timeout\0threshold\0"
+      "bridge_attempt_unsubscribe\0bridge_bind_address\0bridge_max_packet_size\0"
+      "bridge_max_topic_alias\0bridge_outgoing_retain\0bridge_receive_maximum\0"
+      "bridge_reload_type\0bridge_session_expiry_interval\0bridge_tcp_keepalive\0"
+      "bridge_tcp_user_timeout\0bridge_alpn\0bridge_cafile\0bridge_capath\0bridge_certfile\0"
+      "bridge_keyfile\0bridge_identity\0bridge_insecure\0bridge_psk\0bridge_require_ocsp\0"
+      "bridge_tls_version\0";
+
   static constexpr const char* policy =
       "mqttd loads no code; write a policy class as examples/mqttd/policy.hpp does.";
   static constexpr const char* key_file = "keys are read from files; give the file to keyfile.";
@@ -755,53 +766,6 @@ struct ConfigReader::Known {
       {"user", &Options::user},
       {"include_dir", &ConfigReader::on_include_dir},
 
-      of_bridge("connection"),
-      of_bridge("address"),
-      of_bridge("addresses"),
-      of_bridge("topic"),
-      of_bridge("bridge_protocol_version"),
-      of_bridge("cleansession"),
-      of_bridge("local_cleansession"),
-      of_bridge("clientid"),
-      of_bridge("remote_clientid"),
-      of_bridge("local_clientid"),
-      of_bridge("username"),
-      of_bridge("remote_username"),
-      of_bridge("local_username"),
-      of_bridge("password"),
-      of_bridge("remote_password"),
-      of_bridge("local_password"),
-      of_bridge("keepalive_interval"),
-      of_bridge("restart_timeout"),
-      of_bridge("round_robin"),
-      of_bridge("start_type"),
-      of_bridge("notifications"),
-      of_bridge("notifications_local_only"),
-      of_bridge("notification_topic"),
-      of_bridge("try_private"),
-      of_bridge("idle_timeout"),
-      of_bridge("threshold"),
-      of_bridge("bridge_attempt_unsubscribe"),
-      of_bridge("bridge_bind_address"),
-      of_bridge("bridge_max_packet_size"),
-      of_bridge("bridge_max_topic_alias"),
-      of_bridge("bridge_outgoing_retain"),
-      of_bridge("bridge_receive_maximum"),
-      of_bridge("bridge_reload_type"),
-      of_bridge("bridge_session_expiry_interval"),
-      of_bridge("bridge_tcp_keepalive"),
-      of_bridge("bridge_tcp_user_timeout"),
-      of_bridge("bridge_alpn"),
-      of_bridge("bridge_cafile"),
-      of_bridge("bridge_capath"),
-      of_bridge("bridge_certfile"),
-      of_bridge("bridge_keyfile"),
-      of_bridge("bridge_identity"),
-      of_bridge("bridge_insecure"),
-      of_bridge("bridge_psk"),
-      of_bridge("bridge_require_ocsp"),
-      of_bridge("bridge_tls_version"),
-
       {"allow_duplicate_messages", Kind::no_effect},
       {"websockets_log_level", Kind::no_effect},
       {"websockets_headers_size", Kind::no_effect},
@@ -813,6 +777,13 @@ struct ConfigReader::Known {
       {"tls_keyform", Kind::replaced, key_file},
   };
 };
+
+inline bool ConfigReader::is_of_bridge(const char* name) {
+  for (const char* each = Known::bridge; *each != 0; each += strlen(each) + 1) {
+    if (strcmp(each, name) == 0) { return true; }
+  }
+  return false;
+}
 
 inline const ConfigReader::Row* ConfigReader::find(const char* name) {
   for (const Row& row : Known::rows) {

@@ -15,6 +15,22 @@
 #endif
 #include <mqtt.hpp>
 
+#include <ports/crypto/hashes.hpp>
+#include <ports/posix/broker_loop.hpp>
+
+// Files are read at the start and at a reload: that code is better small than fast. A policy's
+// answers are not.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("Os")
+#include "settings.hpp"
+#pragma GCC pop_options
+#endif
+#include "policy.hpp"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("Os")
+#endif
 #include "listeners.hpp"
 #include "metrics.hpp"
 #include "settings.hpp"

@@ -9,7 +9,6 @@
 #include "config.hpp"
 #include "limits.hpp"
 #include "options.hpp"
-#include "policy.hpp"
 
 namespace mqttd {
 
