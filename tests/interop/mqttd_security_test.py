@@ -666,7 +666,7 @@ def _():
             while len(got) != 200 * 20:
                 first, body = sink.receive(20)
                 size = struct.unpack(">H", body[:2])[0]
-                got.append(body[2:2 + size] + body[4 + size:])
+                got.append((body[2:2 + size], body[4 + size:]))
                 sink.link.sendall(b"\x40\2" + body[2 + size:4 + size])
 
         thread = threading.Thread(target=drain)
