@@ -117,9 +117,9 @@ TEST_CASE("an empty file denies everything") {
 }
 
 TEST_CASE("deny comes before what the same section allows, wherever it stands") {
-  for (const char* text : {"user u\ntopic deny a/secret\ntopic a/#\n",
-                           "user u\ntopic a/#\ntopic deny a/secret\n",
-                           "user u\ntopic a/#\nuser v\nuser u\ntopic deny a/secret\n"}) {
+  for (const char* text :
+       {"user u\ntopic deny a/secret\ntopic a/#\n", "user u\ntopic a/#\ntopic deny a/secret\n",
+        "user u\ntopic a/#\nuser v\nuser u\ntopic deny a/secret\n"}) {
     Rules rules(text);
     REQUIRE(rules.good);
     CHECK(rules.reads("u", "a/b"));
@@ -174,17 +174,18 @@ TEST_CASE("filters take in topics as subscriptions do") {
     const char* filter;
     const char* topic;
   };
-  const Row same[] = {{"a", "a"},       {"+", "a"},     {"#", "a/b"},   {"a/#", "a"},
-                      {"a/#", "a/"},    {"a/+", "a/"},  {"a/+/c", "a/b/c"}, {"+/+", "/"},
-                      {"/+", "/a"},     {"a/+/#", "a/b"}, {"+/b/#", "a/b/c/d"}, {"#", "/"}};
+  const Row same[] = {{"a", "a"},    {"+", "a"},       {"#", "a/b"},         {"a/#", "a"},
+                      {"a/#", "a/"}, {"a/+", "a/"},    {"a/+/c", "a/b/c"},   {"+/+", "/"},
+                      {"/+", "/a"},  {"a/+/#", "a/b"}, {"+/b/#", "a/b/c/d"}, {"#", "/"}};
   for (const Row& row : same) {
     CAPTURE(row.filter);
     CHECK(takes_in(PatternReader(row.filter, nullptr), row.topic, false));
     CHECK(mqtt::matches(row.filter, row.topic));
   }
-  const Row other[] = {{"a", "b"},      {"a", "a/b"},  {"a/b", "a"},   {"a/", "a"},  {"a", "a/"},
-                       {"+", "a/b"},    {"+", "/a"},   {"a/+", "a"},   {"a/+/#", "a"},
-                       {"a/#", "ab"},   {"a/b/#", "a"}, {"+/+", "a"},  {"a/+/c", "a/b/d"}};
+  const Row other[] = {{"a", "b"},        {"a", "a/b"},  {"a/b", "a"},   {"a/", "a"},
+                       {"a", "a/"},       {"+", "a/b"},  {"+", "/a"},    {"a/+", "a"},
+                       {"a/+/#", "a"},    {"a/#", "ab"}, {"a/b/#", "a"}, {"+/+", "a"},
+                       {"a/+/c", "a/b/d"}};
   for (const Row& row : other) {
     CAPTURE(row.filter);
     CAPTURE(row.topic);
@@ -195,8 +196,8 @@ TEST_CASE("filters take in topics as subscriptions do") {
 
 TEST_CASE("a filter is refused when one denying rule leaves nothing of it") {
   Rules rules("user u\ntopic read #\ntopic deny a/#\ntopic deny b/+\ntopic deny $SYS/#\n");
-  for (const char* filter : {"a", "a/#", "a/+", "a/b/c", "a/+/#", "b/+", "b/c", "$SYS/#",
-                             "$share/g/a/b"}) {
+  for (const char* filter :
+       {"a", "a/#", "a/+", "a/b/c", "a/+/#", "b/+", "b/c", "$SYS/#", "$share/g/a/b"}) {
     CAPTURE(filter);
     CHECK(rules.refuses("u", mqtt::split_shared(filter).filter.data()));
   }
@@ -224,12 +225,9 @@ TEST_CASE("a wrong line is named with its file, its number and what is wrong") {
     const char* part;
     uint32_t line;
   };
-  const Row rows[] = {{"topic a\ntopix b\n", "'topix'", 2},
-                      {"\n\nuser\n", "user name", 3},
-                      {"topic\n", "Missing topic", 1},
-                      {"topic reed a\n", "'reed'", 1},
-                      {"pattern read a/#/b\n", "'a/#/b'", 1},
-                      {"topic read a+\n", "'a+'", 1}};
+  const Row rows[] = {{"topic a\ntopix b\n", "'topix'", 2},   {"\n\nuser\n", "user name", 3},
+                      {"topic\n", "Missing topic", 1},        {"topic reed a\n", "'reed'", 1},
+                      {"pattern read a/#/b\n", "'a/#/b'", 1}, {"topic read a+\n", "'a+'", 1}};
   for (const Row& row : rows) {
     CAPTURE(row.text);
     Rules rules(row.text);

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <termios.h>
 
-#include "../mqttd/text_file.hpp"
 #include <ports/crypto/hashes.hpp>
+#include "../mqttd/text_file.hpp"
 
 namespace {
 
@@ -79,9 +79,7 @@ int read_option(const char* option, const char* value, Arguments& arguments) {
   } else if (strcmp(option, "-I") == 0) {
     char* end = nullptr;
     arguments.iterations = strtol(value, &end, 10);
-    if (*end != 0 || arguments.iterations < 1) {
-      return fail("Number of iterations must be > 0.");
-    }
+    if (*end != 0 || arguments.iterations < 1) { return fail("Number of iterations must be > 0."); }
     if (arguments.iterations > 100000000) { return fail("Number of iterations is too large."); }
   }
   return -1;
@@ -103,7 +101,9 @@ int read_words(int count, char** words, Arguments& arguments) {
       return fail("-c argument given but password file%s missing.",
                   arguments.batch ? ", username, or password" : " or username");
     }
-    if (arguments.remove) { return fail("-D argument given but password file or username missing."); }
+    if (arguments.remove) {
+      return fail("-D argument given but password file or username missing.");
+    }
     if (arguments.upgrade) { return fail("-U argument given but password file missing."); }
     fputs(usage, stdout);
     return exit_failed;
@@ -119,16 +119,15 @@ int read_words(int count, char** words, Arguments& arguments) {
 
 int check_user(const char* user) {
   if (user == nullptr) { return -1; }
-  if (strlen(user) > text_max) {
-    return fail("Username must be less than 65536 characters long.");
-  }
+  if (strlen(user) > text_max) { return fail("Username must be less than 65536 characters long."); }
   for (const char* each = user; *each != 0; ++each) {
     if (iscntrl(static_cast<unsigned char>(*each)) != 0) {
       return fail("Username must not contain control characters.");
     }
   }
   if (strchr(user, ':') != nullptr) { return fail("Username must not contain the ':' character."); }
-  const bool blank = *user == 0 || mqttd::is_blank(user[0]) || mqttd::is_blank(user[strlen(user) - 1]);
+  const bool blank =
+      *user == 0 || mqttd::is_blank(user[0]) || mqttd::is_blank(user[strlen(user) - 1]);
   if (blank || *user == '#') {
     return fail("Username must not be empty, begin with '#', or begin or end with a blank.");
   }
@@ -287,7 +286,9 @@ class Replacement {
       }
     }
     file_ = descriptor < 0 ? nullptr : fdopen(descriptor, "w");
-    if (file_ == nullptr) { fail("Unable to open file %s for writing. %s.", path, strerror(errno)); }
+    if (file_ == nullptr) {
+      fail("Unable to open file %s for writing. %s.", path, strerror(errno));
+    }
     return file_;
   }
 

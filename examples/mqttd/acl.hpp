@@ -260,8 +260,8 @@ class AclFile {
     const Rule* allowing = nullptr;
     for (uint32_t i = list.first; i != 0; i = rules_[i - 1].next) {
       const Rule& rule = rules_[i - 1];
-      const bool counts = rule.access == access_denied ||
-                          (allowing == nullptr && (rule.access & access) != 0);
+      const bool counts =
+          rule.access == access_denied || (allowing == nullptr && (rule.access & access) != 0);
       if (!counts || !applies(rule, subject, topic, false)) { continue; }
       if (rule.access == access_denied) { return &rule; }
       allowing = &rule;

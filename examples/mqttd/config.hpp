@@ -227,8 +227,7 @@ class ConfigReader {
       case Kind::listener_flag: return read_into(line, listener().*row.listener_flag);
       case Kind::listener_number: return read_number(row, line, listener().*row.listener_number);
       case Kind::listener_text:
-        return read_text(line, listener().*row.listener_text,
-                         options_.defaults.*row.listener_text);
+        return read_text(line, listener().*row.listener_text, options_.defaults.*row.listener_text);
       case Kind::security_text:
         return read_text(line, its_security().*row.security_text,
                          options_.defaults.*row.security_text);
@@ -540,8 +539,8 @@ class ConfigReader {
   }
 
   bool on_tls_version(const Line& line) {
-    const bool known = one_word(line.value) && (strcmp(line.value, "tlsv1.2") == 0 ||
-                                                strcmp(line.value, "tlsv1.3") == 0);
+    const bool known = one_word(line.value) &&
+                       (strcmp(line.value, "tlsv1.2") == 0 || strcmp(line.value, "tlsv1.3") == 0);
     return known ? read_text(line, listener().tls_version, options_.defaults.tls_version)
                  : invalid(line);
   }

@@ -40,10 +40,11 @@ class Listeners {
     const ListenerOptions& listener = options_.listeners[index];
     log_.line(log_error, "Error: %s", strerror(error));
     if (error == EACCES && listener.path == nullptr) {
-      log_.line(log_error,
-                "Error: Port %u is below 1024: start mqttd as root with 'user NAME' in the file, or "
-                "give it the right to: setcap cap_net_bind_service=+ep mqttd",
-                listener.port);
+      log_.line(
+          log_error,
+          "Error: Port %u is below 1024: start mqttd as root with 'user NAME' in the file, or "
+          "give it the right to: setcap cap_net_bind_service=+ep mqttd",
+          listener.port);
     } else if (error == EPERM && listener.bind_interface != nullptr) {
       log_.line(log_error, "Error: bind_interface %s needs the right cap_net_raw.",
                 listener.bind_interface);

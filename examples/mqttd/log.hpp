@@ -70,14 +70,14 @@ class Log {
   }
 
   /// Opens the system's log; 0, or an errno. `facility`: 0 to 7 for local0 to local7, -1 daemon.
-  int open_syslog(int facility) {
+  int open_syslog(int facility, const char* path = "/dev/log") {
     constexpr int daemon_code = 3;
     constexpr int local_code = 16;
     facility_ = 8 * (facility < 0 ? daemon_code : local_code + facility);
     if (syslog_ >= 0) { return 0; }
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    memcpy(address.sun_path, "/dev/log", sizeof "/dev/log");
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     syslog_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     const auto* any = reinterpret_cast<const sockaddr*>(&address);
     return syslog_ >= 0 && ::connect(syslog_, any, sizeof address) == 0 ? 0 : errno;

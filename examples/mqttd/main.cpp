@@ -132,9 +132,11 @@ int parse(int argc, char** argv, CommandLine& command_line) {
     } else if (strcmp(argument, "--test-config") == 0) {
       command_line.test_config = true;
     } else if (strcmp(argument, "--test-acl") == 0) {
-      const bool good = i + 4 < argc && (strcmp(argv[i + 3], "read") == 0 ||
-                                         strcmp(argv[i + 3], "write") == 0);
-      if (!good) { return wrong_arguments("Error: %s wants USER CLIENT read|write TOPIC.\n", argument); }
+      const bool good =
+          i + 4 < argc && (strcmp(argv[i + 3], "read") == 0 || strcmp(argv[i + 3], "write") == 0);
+      if (!good) {
+        return wrong_arguments("Error: %s wants USER CLIENT read|write TOPIC.\n", argument);
+      }
       command_line.test_acl = argv + i + 1;
       i += 4;
     } else if (is_either(argument, "-h", "--help")) {
@@ -326,9 +328,9 @@ class Program {
                passwords->count(), listener.password_file);
     }
     log_.line(log_information, "%s: %s%s can connect%s%s.", place,
-              anonymous           ? "everybody without a user name"
+              anonymous        ? "everybody without a user name"
               : *users == '\0' ? "nobody"
-                                  : "",
+                               : "",
               users, listener.acl_file == nullptr ? "" : ", with the rights of ",
               listener.acl_file == nullptr ? "" : listener.acl_file);
   }

@@ -51,7 +51,7 @@ struct ListenerOptions : SecurityOptions, TlsOptions {
   const char* path = nullptr;            ///< of a unix socket, with port 0
   const char* bind_interface = nullptr;  ///< such as eth0
   int domain = 0;                        ///< AF_INET or AF_INET6 alone; 0: both
-  const char* mount_point = nullptr;  ///< put before every topic of its clients
+  const char* mount_point = nullptr;     ///< put before every topic of its clients
   const char* http_dir = nullptr;
   const char* websockets_origin = nullptr;  ///< as Origin must be; none: any
   Protocol protocol = Protocol::mqtt;
@@ -69,8 +69,8 @@ struct PersistenceOptions {
   bool on = false;
   bool autosave_on_changes = false;
   Choice retained = Choice::unset;
-  const char* file = nullptr;      ///< none: mosquitto.db
-  const char* location = nullptr;  ///< none: the working directory
+  const char* file = nullptr;        ///< none: mosquitto.db
+  const char* location = nullptr;    ///< none: the working directory
   int64_t autosave_interval = 1800;  ///< seconds, or changes; 0: at the end only
 };
 

@@ -37,6 +37,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   void use(const Options& options, const AccessFiles& files) {
     options_ = &options;
     files_ = &files;
+    any_acl_ = files.any_acl();
   }
 
   const ProgramCounts& counts() const { return counts_; }
@@ -99,7 +100,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     }
   }
 
-  bool filters_publish() const noexcept { return files_->any_acl() || log_.wants(log_debug); }
+  bool filters_publish() const noexcept { return any_acl_ || log_.wants(log_debug); }
   void on_publish(const mqtt::ClientView& client, const mqtt::Publish& publish,
                   mqtt::PublishAnswer& answer) noexcept {
     const bool allowed = may(client, access_write, publish.topic);
@@ -117,7 +118,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   /// read.
   mqtt::ReasonCode on_subscribe(const mqtt::ClientView& client,
                                 const mqtt::Subscription& subscription) noexcept {
-    if (files_->any_acl() && denies_filter(client, subscription.filter)) {
+    if (any_acl_ && denies_filter(client, subscription.filter)) {
       return mqtt::ReasonCode::not_authorized;
     }
     if (log_.wants(log_subscribe)) {
@@ -128,7 +129,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     return mqtt::ReasonCode::success;
   }
 
-  bool filters_delivery() const noexcept { return files_->any_acl(); }
+  bool filters_delivery() const noexcept { return any_acl_; }
   bool on_deliver(const mqtt::ClientView& client, mqtt::Text topic) noexcept {
     return may(client, access_read, topic);
   }
@@ -295,8 +296,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     const PasswordFile* passwords = files_->passwords(group);
     if (!connect.has_user_name || passwords == nullptr) {
       const bool anonymous = options_->listeners[group].allow_anonymous == Choice::yes;
-      answer.reason =
-          anonymous ? mqtt::ReasonCode::success : mqtt::ReasonCode::not_authorized;
+      answer.reason = anonymous ? mqtt::ReasonCode::success : mqtt::ReasonCode::not_authorized;
       return;
     }
     if (!attempts_.may_try(attempt_key(id.slot), now_ms())) {
@@ -380,15 +380,13 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   bool denies_filter(const mqtt::ClientView& client, mqtt::Text filter) noexcept {
     const AclFile* acl = acl_of(client);
     if (acl == nullptr) { return false; }
-    const mqtt::Text prefix =
-        prefix_of(options_->listeners[peers_[client.connection.slot].group]);
+    const mqtt::Text prefix = prefix_of(options_->listeners[peers_[client.connection.slot].group]);
     filter = mqtt::split_shared(filter).filter;
     if (prefix.size() + filter.size() > scratch_bytes) { return true; }
     char* whole = reinterpret_cast<char*>(scratch_.data());
     memcpy(whole, prefix.data(), prefix.size());
     memcpy(whole + prefix.size(), filter.data(), filter.size());
-    return acl->denies_filter(subject_of(client),
-                              mqtt::Text(whole, prefix.size() + filter.size()));
+    return acl->denies_filter(subject_of(client), mqtt::Text(whole, prefix.size() + filter.size()));
   }
 
   static bool take(bool& asked) noexcept {
@@ -497,6 +495,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   Authenticator authenticator_;
   AttemptLimit attempts_;
   ProgramCounts counts_;
+  bool any_acl_ = false;  // of files_
   bool reload_asked_ = false;
   bool save_asked_ = false;
   Peer* peers_ = nullptr;

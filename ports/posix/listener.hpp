@@ -10,10 +10,10 @@ namespace mqtt {
 namespace posix {
 
 struct ListenOptions {
-  int backlog = 4096;   ///< the system cuts it to its own limit
-  bool nodelay = true;  ///< TCP_NODELAY, which accepted sockets inherit
-  int send_buffer = 0;  ///< SO_SNDBUF in bytes, inherited too; 0 leaves it to the system
-  bool absent_address = false;            ///< listen on an address the machine may get later
+  int backlog = 4096;           ///< the system cuts it to its own limit
+  bool nodelay = true;          ///< TCP_NODELAY, which accepted sockets inherit
+  int send_buffer = 0;          ///< SO_SNDBUF in bytes, inherited too; 0 leaves it to the system
+  bool absent_address = false;  ///< listen on an address the machine may get later
   const char* bind_interface = nullptr;  ///< take what comes in by this interface alone
 };
 
