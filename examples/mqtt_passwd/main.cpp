@@ -48,7 +48,7 @@ struct Arguments {
   bool upgrade = false;
   bool sliced = true;  // sha512-pbkdf2
   long iterations = 1000;
-  const char* file = nullptr;
+  const char* file = "";
   const char* user = nullptr;
   const char* password = nullptr;
 };
@@ -65,10 +65,9 @@ __attribute__((format(printf, 1, 2))) int fail(const char* format, ...) {
 
 // --- arguments ---
 
-// The exit status, or -1 to go on.
+// -H and -I. The exit status, or -1 to go on.
 int read_option(const char* option, const char* value, Arguments& arguments) {
-  const bool takes_value = strcmp(option, "-H") == 0 || strcmp(option, "-I") == 0;
-  if (takes_value && value == nullptr) {
+  if (value == nullptr) {
     return fail("%s argument given but not enough other arguments.", option);
   }
   if (strcmp(option, "-H") == 0) {
@@ -76,7 +75,7 @@ int read_option(const char* option, const char* value, Arguments& arguments) {
     if (!arguments.sliced && strcmp(value, "sha512") != 0) {
       return fail("Unknown hash type '%s'", value);
     }
-  } else if (strcmp(option, "-I") == 0) {
+  } else {
     char* end = nullptr;
     arguments.iterations = strtol(value, &end, 10);
     if (*end != 0 || arguments.iterations < 1) { return fail("Number of iterations must be > 0."); }
@@ -344,7 +343,7 @@ bool change_line(FILE* target, const Arguments& arguments, char* line, bool& fou
     const bool is_hashed = strncmp(password, "$6$", 3) == 0 || strncmp(password, "$7$", 3) == 0 ||
                            strncmp(password, "$argon2id$", 10) == 0;
     if (!is_hashed) { return write_user(target, arguments, user, password); }
-  } else if (strcmp(user, arguments.user) == 0) {
+  } else if (arguments.user != nullptr && strcmp(user, arguments.user) == 0) {
     const bool first = !found;
     found = true;
     if (arguments.remove || !first) { return true; }

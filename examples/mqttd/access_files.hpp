@@ -16,10 +16,7 @@ class AccessFiles {
   bool read(const Options& options, Log& log) {
     for (uint32_t i = 0; i != options.listener_count; ++i) {
       const ListenerOptions& listener = options.listeners[i];
-      if (!read_one(options, i, &SecurityOptions::password_file, passwords_, log) ||
-          !read_one(options, i, &SecurityOptions::acl_file, acls_, log)) {
-        return false;
-      }
+      if (!passwords_.read(options, i, log) || !acls_.read(options, i, log)) { return false; }
       any_acl_ = any_acl_ || listener.acl_file != nullptr;
     }
     return true;
@@ -44,30 +41,30 @@ class AccessFiles {
     b = kept;
   }
 
+  // The files of one option, by listener.
   template <typename File>
   struct Files {
+    const char* SecurityOptions::*path;
     File files[listeners_max];
     const File* of[listeners_max] = {};
+
+    bool read(const Options& options, uint32_t index, Log& log) {
+      const char* wanted = options.listeners[index].*path;
+      if (wanted == nullptr) { return true; }
+      for (uint32_t i = 0; i != index; ++i) {
+        const char* other = options.listeners[i].*path;
+        if (other != nullptr && strcmp(other, wanted) == 0) {
+          of[index] = of[i];
+          return true;
+        }
+      }
+      of[index] = &files[index];
+      return files[index].read(wanted, log);
+    }
   };
 
-  template <typename File>
-  static bool read_one(const Options& options, uint32_t index, const char* SecurityOptions::*path,
-                       Files<File>& files, Log& log) {
-    const char* wanted = options.listeners[index].*path;
-    if (wanted == nullptr) { return true; }
-    for (uint32_t i = 0; i != index; ++i) {
-      const char* other = options.listeners[i].*path;
-      if (other != nullptr && strcmp(other, wanted) == 0) {
-        files.of[index] = files.of[i];
-        return true;
-      }
-    }
-    files.of[index] = &files.files[index];
-    return files.files[index].read(wanted, log);
-  }
-
-  Files<PasswordFile> passwords_;
-  Files<AclFile> acls_;
+  Files<PasswordFile> passwords_{&SecurityOptions::password_file, {}, {}};
+  Files<AclFile> acls_{&SecurityOptions::acl_file, {}, {}};
   bool any_acl_ = false;
 };
 

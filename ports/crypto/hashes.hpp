@@ -117,7 +117,9 @@ struct Sha1Function {
   }
   static void mix(Word (&state)[word_count], const uint8_t* block) noexcept {
     Word schedule[80];
-    for (unsigned i = 0; i != 16; ++i) { schedule[i] = load_big_endian<Word>(block + 4 * i); }
+    for (unsigned i = 0; i != 16; ++i) {
+      schedule[i] = load_big_endian<Word>(block + size_t{4} * i);
+    }
     for (unsigned i = 16; i != 80; ++i) {
       schedule[i] =
           rotated_left(schedule[i - 3] ^ schedule[i - 8] ^ schedule[i - 14] ^ schedule[i - 16], 1);
@@ -167,7 +169,9 @@ struct Sha512Function {
 
   static void mix(Word (&state)[word_count], const uint8_t* block) noexcept {
     Word schedule[80];
-    for (unsigned i = 0; i != 16; ++i) { schedule[i] = load_big_endian<Word>(block + 8 * i); }
+    for (unsigned i = 0; i != 16; ++i) {
+      schedule[i] = load_big_endian<Word>(block + size_t{8} * i);
+    }
     for (unsigned i = 16; i != 80; ++i) {
       const Word a = schedule[i - 15];
       const Word b = schedule[i - 2];
