@@ -72,6 +72,9 @@ int read_option(const char* option, const char* value, Arguments& arguments) {
   }
   if (strcmp(option, "-H") == 0) {
     arguments.sliced = strcmp(value, "sha512-pbkdf2") == 0;
+    if (strcmp(value, "argon2id") == 0) {
+      return fail("argon2id is not supported; sha512-pbkdf2 is.");
+    }
     if (!arguments.sliced && strcmp(value, "sha512") != 0) {
       return fail("Unknown hash type '%s'", value);
     }

@@ -545,6 +545,18 @@ class ConfigReader {
                  : invalid(line);
   }
 
+  bool on_check_retain_source(const Line& line) {
+    bool value = false;
+    if (!read_flag(line, value)) { return invalid(line); }
+    if (value) {
+      log_.line(log_warning,
+                "Warning: The '%s' option has no effect: rules are checked when a message is "
+                "published and when it is delivered.",
+                line.name);
+    }
+    return true;
+  }
+
   bool on_autosave_on_changes(const Line& line) {
     return read_into(line, options_.persistence.autosave_on_changes);
   }
@@ -742,7 +754,7 @@ struct ConfigReader::Known {
       number("retain_expiry_interval", &Options::retain_expiry_interval, 0, 0xFFFFFFFF),
       number("sys_interval", &Options::sys_interval, 0, 65535),
       {"retain_available", &Options::retain_available},
-      {"check_retain_source", &Options::check_retain_source},
+      {"check_retain_source", &ConfigReader::on_check_retain_source},
       {"queue_qos0_messages", &Options::queue_qos0_messages},
       {"upgrade_outgoing_qos", &Options::upgrade_outgoing_qos},
       {"persistent_client_expiration", &ConfigReader::on_persistent_client_expiration},
@@ -794,13 +806,15 @@ inline const ConfigReader::Row* ConfigReader::find(const char* name) {
 inline const char* ConfigReader::nearest_name(const char* name) {
   const char* nearest = "";
   size_t least = ~size_t{0};
-  for (const Row& row : Known::rows) {
-    const size_t distance = edit_distance(name, row.name);
+  const auto consider = [&](const char* known) {
+    const size_t distance = edit_distance(name, known);
     if (distance < least) {
       least = distance;
-      nearest = row.name;
+      nearest = known;
     }
-  }
+  };
+  for (const Row& row : Known::rows) { consider(row.name); }
+  for (const char* each = Known::bridge; *each != 0; each += strlen(each) + 1) { consider(each); }
   return nearest;
 }
 

@@ -406,6 +406,7 @@ class Program {
     if (policy_.take_reload()) { reload(); }
     if (policy_.take_save()) { log_.line(log_notice, "There is nothing to save."); }
     if (options().sys_interval != 0 && now >= sys_due_ms_) { publish_figures(now); }
+    policy_.say_dropped(engine_.statistics().publish_dropped);
     if (watchdog_ms_ != 0 && now >= watchdog_due_ms_) {
       notify_service_manager("WATCHDOG=1");
       watchdog_due_ms_ = now + watchdog_ms_;
@@ -487,7 +488,9 @@ class Program {
       settings_.current().warn_if_unreadable(command_line_.config_file, log_);
     }
     if (geteuid() == 0) {
-      log_.line(log_warning, "Warning: mqttd should not be run as root/administrator.");
+      log_.line(
+          log_warning,
+          "Warning: mqttd should not be run as root/administrator; add the line 'user NAME'.");
     }
     return true;
   }

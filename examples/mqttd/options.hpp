@@ -101,7 +101,6 @@ struct Options {
   int64_t retain_expiry_interval = 0;        ///< seconds; 0: never
   int64_t sys_interval = 10;                 ///< seconds; 0: no $SYS
   bool retain_available = true;
-  bool check_retain_source = true;
   bool queue_qos0_messages = false;
   bool upgrade_outgoing_qos = false;
   bool set_tcp_nodelay = true;

@@ -57,6 +57,18 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     });
   }
 
+  /// What was dropped is said once a minute, never message by message.
+  void say_dropped(uint64_t dropped) noexcept {
+    if (dropped == dropped_ || now_ms() < flood_of_drops_.next_ms) { return; }
+    (void)starts_line(flood_of_drops_);
+    log_.line(log_notice,
+              "%llu messages were dropped, %llu since the start: a queue or the memory was full, "
+              "they were too large, or not allowed.",
+              static_cast<unsigned long long>(dropped - dropped_),
+              static_cast<unsigned long long>(dropped));
+    dropped_ = dropped;
+  }
+
   // --- the engine asks and tells ---
 
   void on_connect(mqtt::ConnectionId id, const mqtt::Connect& connect,
@@ -77,20 +89,17 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   void on_connected(const mqtt::ClientView& client, const mqtt::Connect& connect) noexcept {
     peers_[client.connection.slot].state = PeerState::connected;
     ++counts_.clients_connected;
-    if (!wants_connection_lines()) { return; }
-    const PeerText text = text_of(client.connection.slot);
-    const mqtt::Text id = client.client_id;
-    const mqtt::Text user = connect.user_name;
-    log_.line(log_notice, "New client connected from %s as %.*s (p%d, c%d, k%u%s%.*s%s).",
-              text.address, shown(id), id.data(), version_number(client.version),
-              connect.clean_start ? 1 : 0, connect.keep_alive_s,
-              connect.has_user_name ? ", u'" : "", shown(user), user.data(),
-              connect.has_user_name ? "'" : "");
+    if (wants_connection_lines()) { say_connected(client, connect); }
+    if (log_.wants(log_debug)) { say_will(connect); }
   }
 
   void on_disconnected(const mqtt::ClientView& client, const mqtt::Disconnection& why) noexcept {
     peers_[client.connection.slot].state = PeerState::told;
     --counts_.clients_connected;
+    if (why.by_client && log_.wants(log_debug)) {
+      log_.line(log_debug, "Received DISCONNECT from %.*s", shown(client.client_id),
+                client.client_id.data());
+    }
     if (wants_connection_lines()) {
       const bool in_order = why.by_client && why.reason == mqtt::ReasonCode::success;
       log_end(client.connection.slot, client.client_id,
@@ -405,13 +414,35 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     constexpr mqtt::Millis minute = 60000;
     const mqtt::Millis now = now_ms();
     ++flood.count;
-    if (flood.count > 1 && now < flood.next_ms) { return false; }
+    if (now < flood.next_ms) { return false; }
     flood.next_ms = now + minute;
     return true;
   }
 
   bool wants_connection_lines() const noexcept {
     return options_->connection_messages && log_.wants(log_notice);
+  }
+
+  void say_connected(const mqtt::ClientView& client, const mqtt::Connect& connect) noexcept {
+    const PeerText text = text_of(client.connection.slot);
+    const mqtt::Text id = client.client_id;
+    const mqtt::Text user = connect.user_name;
+    log_.line(log_notice, "New client connected from %s as %.*s (p%d, c%d, k%u%s%.*s%s).",
+              text.address, shown(id), id.data(), version_number(client.version),
+              connect.clean_start ? 1 : 0, connect.keep_alive_s,
+              connect.has_user_name ? ", u'" : "", shown(user), user.data(),
+              connect.has_user_name ? "'" : "");
+  }
+
+  void say_will(const mqtt::Connect& connect) noexcept {
+    if (!connect.has_will) {
+      log_.line(log_debug, "No will message specified.");
+      return;
+    }
+    log_.line(log_debug, "Will message specified (%u bytes) (r%d, q%u).",
+              connect.will.payload.size(), connect.will.retain ? 1 : 0,
+              unsigned{mqtt::level(connect.will.qos)});
+    log_.line(log_debug, "\t%.*s", shown(connect.will.topic), connect.will.topic.data());
   }
 
   // The last line about a connection; without a reason the client said goodbye.
@@ -506,6 +537,8 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   char broken_text_[80] = {};
   Flood floods_[3];
   Flood flood_of_attempts_;
+  Flood flood_of_drops_;
+  uint64_t dropped_ = 0;
 };
 
 }  // namespace mqttd

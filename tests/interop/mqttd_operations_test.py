@@ -333,6 +333,22 @@ def _():
             server.stop()
 
 
+@tests("dropped messages are one line a minute")
+def _():
+    with broker(anonymous="true", extra=["max_queued_messages 1"]) as (server, port, _path):
+        away = Client(port, client_id=b"away", clean=False)
+        away.subscribe(b"t", qos=1)
+        away.close()
+        server.wait_for("away [")
+        client = Client(port, client_id=b"client")
+        for number in range(5):
+            client.publish(b"t", qos=1, packet_id=number + 1)
+        server.wait_for("1 messages were dropped, 1 since the start")
+        client.publish(b"t", qos=1, packet_id=9)
+        expect(client.is_open(), "open")
+        expect(server.log.count("were dropped") == 1, server.log)
+
+
 @tests("an idle broker sleeps")
 def _():
     with broker(anonymous="true", extra=["sys_interval 0"]) as (server, port, _path):

@@ -220,7 +220,8 @@ def _():
 
 @tests("options without effect warn once each")
 def _():
-    for option in ("allow_duplicate_messages", "websockets_log_level", "websockets_headers_size"):
+    for option in ("allow_duplicate_messages", "websockets_log_level", "websockets_headers_size",
+                   "check_retain_source"):
         with config(option + " 1") as name:
             run = Run("-c", name, "--test-config")
             run.check(0, "Warning", option)
