@@ -95,6 +95,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   void on_disconnected(const mqtt::ClientView& client, const mqtt::Disconnection& why) noexcept {
     peers_[client.connection.slot].state = PeerState::told;
+    remember(client);
     --counts_.clients_connected;
     if (why.by_client && log_.wants(log_debug)) {
       log_.line(log_debug, "Received DISCONNECT from %.*s", shown(client.client_id),
@@ -200,6 +201,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   void on_closed(mqtt::ConnectionId id) noexcept {
     if (authenticator_.busy()) { authenticator_.cancel(id); }
+    if (last_slot_ == id.slot) { last_slot_ = no_slot; }
     const Peer& peer = peers_[id.slot];
     if (peer.state != PeerState::told && wants_connection_lines()) {
       log_end(id.slot, mqtt::Text(),
@@ -365,37 +367,47 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   // --- who may do what ---
 
-  Subject subject_of(const mqtt::ClientView& client) const noexcept {
-    const UserName& user = users_[client.connection.slot];
+  // The engine shows a session without a connection as its client id alone. Whose it is, is known
+  // of the one that ended last: its will comes right behind.
+  void remember(const mqtt::ClientView& client) noexcept {
+    const uint32_t size = client.client_id.size();
+    last_slot_ = size <= sizeof last_id_ ? client.connection.slot : no_slot;
+    last_id_size_ = size <= sizeof last_id_ ? static_cast<uint8_t>(size) : uint8_t{0};
+    memcpy(last_id_, client.client_id.data(), last_id_size_);
+  }
+  uint32_t slot_of(const mqtt::ClientView& client) const noexcept {
+    if (client.connection.generation != 0) { return client.connection.slot; }
+    return client.client_id == mqtt::Text(last_id_, last_id_size_) ? last_slot_ : no_slot;
+  }
+
+  Subject subject_of(uint32_t slot, mqtt::Text client_id) const noexcept {
+    const UserName& user = users_[slot];
     Subject subject;
     subject.has_user = user.known;
     subject.user = mqtt::Text(user.text, user.size);
-    subject.client_id = client.client_id;
+    subject.client_id = client_id;
     return subject;
-  }
-  static bool is_connected(const mqtt::ClientView& client) noexcept {
-    return client.connection.generation != 0;
-  }
-  const AclFile* acl_of(const mqtt::ClientView& client) const noexcept {
-    return is_connected(client) ? files_->acl(peers_[client.connection.slot].group) : nullptr;
   }
 
   bool may(const mqtt::ClientView& client, Access access, mqtt::Text topic) const noexcept {
-    const AclFile* acl = acl_of(client);
-    return acl == nullptr || acl->allows(subject_of(client), access, topic);
+    const uint32_t slot = slot_of(client);
+    const AclFile* acl = slot == no_slot ? nullptr : files_->acl(peers_[slot].group);
+    return acl == nullptr || acl->allows(subject_of(slot, client.client_id), access, topic);
   }
 
   // With the mount point in front, as messages have it.
   bool denies_filter(const mqtt::ClientView& client, mqtt::Text filter) noexcept {
-    const AclFile* acl = acl_of(client);
+    const uint32_t slot = client.connection.slot;
+    const AclFile* acl = files_->acl(peers_[slot].group);
     if (acl == nullptr) { return false; }
-    const mqtt::Text prefix = prefix_of(options_->listeners[peers_[client.connection.slot].group]);
+    const mqtt::Text prefix = prefix_of(options_->listeners[peers_[slot].group]);
     filter = mqtt::split_shared(filter).filter;
     if (prefix.size() + filter.size() > scratch_bytes) { return true; }
     char* whole = reinterpret_cast<char*>(scratch_.data());
     memcpy(whole, prefix.data(), prefix.size());
     memcpy(whole + prefix.size(), filter.data(), filter.size());
-    return acl->denies_filter(subject_of(client), mqtt::Text(whole, prefix.size() + filter.size()));
+    return acl->denies_filter(subject_of(slot, client.client_id),
+                              mqtt::Text(whole, prefix.size() + filter.size()));
   }
 
   static bool take(bool& asked) noexcept {
@@ -517,6 +529,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   }
 
   static constexpr uint32_t scratch_bytes = 2 * 65536;
+  static constexpr uint32_t no_slot = 0xFFFFFFFF;
 
   const Options* options_ = nullptr;
   const AccessFiles* files_ = nullptr;
@@ -526,6 +539,9 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   Authenticator authenticator_;
   AttemptLimit attempts_;
   ProgramCounts counts_;
+  uint32_t last_slot_ = no_slot;
+  uint8_t last_id_size_ = 0;
+  char last_id_[255];
   bool any_acl_ = false;  // of files_
   bool reload_asked_ = false;
   bool save_asked_ = false;
