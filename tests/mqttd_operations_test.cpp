@@ -248,6 +248,7 @@ TEST_CASE("lines reach the system's log as RFC 3164 has them") {
 
 TEST_CASE("addresses that guess wait longer and longer, and a right password forgets it") {
   AttemptLimit limit;
+  REQUIRE(limit.start());
   const uint64_t key = 0x7F00000100001;
   mqtt::Millis now = 1000;
   for (uint32_t i = 1; i != AttemptLimit::free_attempts; ++i) {
@@ -275,6 +276,7 @@ TEST_CASE("addresses that guess wait longer and longer, and a right password for
 
 TEST_CASE("what is not an internet address is never limited") {
   AttemptLimit limit;
+  REQUIRE(limit.start());
   mqtt::posix::SocketAddress address;
   address.any.sa_family = AF_UNIX;
   CHECK(AttemptLimit::key(address) == 0);

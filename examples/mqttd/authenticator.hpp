@@ -15,6 +15,12 @@ class AttemptLimit {
  public:
   static constexpr uint32_t free_attempts = 20;
 
+  bool start() {
+    if (!memory_.reserve(count * sizeof(Entry))) { return false; }
+    entries_ = reinterpret_cast<Entry*>(memory_.data());
+    return true;
+  }
+
   /// What stands for an address: all of IPv4, the network of 64 bits of IPv6; 0 is never limited.
   static uint64_t key(const mqtt::posix::SocketAddress& address) {
     uint64_t key = 0;
@@ -61,7 +67,8 @@ class AttemptLimit {
     return static_cast<uint32_t>(key * 0x9E3779B97F4A7C15 >> 32) % count;
   }
 
-  Entry entries_[count] = {};
+  mqtt::posix::Reservation memory_;
+  Entry* entries_ = nullptr;  // by key
 };
 
 /// Passwords being checked. A hash with iterations takes its time, and so does that of a user who

@@ -24,7 +24,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   bool start(uint32_t connections) {
     if (!memory_.reserve(uint64_t{connections} *
                          (sizeof(Peer) + sizeof(in6_addr) + sizeof(UserName))) ||
-        !scratch_.reserve(scratch_bytes) || !authenticator_.start()) {
+        !scratch_.reserve(scratch_bytes) || !authenticator_.start() || !attempts_.start()) {
       return false;
     }
     v6_addresses_ = reinterpret_cast<in6_addr*>(memory_.data());

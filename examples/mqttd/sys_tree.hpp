@@ -55,8 +55,9 @@ class SysTree {
     publish("$SYS/broker/version", text);
     const time_t today = time(nullptr);
     tm parts{};
-    if (localtime_r(&today, &parts) != nullptr &&
-        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S%z", &parts) != 0) {
+    if (gmtime_r(&today, &parts) != nullptr) {
+      snprintf(text, sizeof text, "%d-%02d-%02d %02d:%02d:%02d+0000", parts.tm_year + 1900,
+               parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
       publish("$SYS/broker/timestamp", text);
     }
     publish_uptime(now, publish);
@@ -129,7 +130,10 @@ class SysTree {
     char text[40];
     snprintf(topic, sizeof topic, "$SYS/broker/load/%s/%umin", loads[index / 3].topic,
              minutes(index));
-    snprintf(text, sizeof text, "%.2f", averages_[index].value());
+    // Written as a whole number of hundredths: printing floating point takes 40 KiB of the C
+    // library into memory.
+    const auto hundredths = static_cast<long long>(averages_[index].value() * 100.0 + 0.5);
+    snprintf(text, sizeof text, "%lld.%02lld", hundredths / 100, hundredths % 100);
     publish(topic, text);
   }
 
