@@ -3245,14 +3245,15 @@ class Texts {
 // Something to send, or sent and not yet acknowledged; also what else waits in a queue.
 enum class EntryKind : uint8_t {
   skip,     // nothing (any more): delivered, dropped or moved
-  turn,     // a PUBLISH that lies in the arena: `message` is a turn record
+  turn,     // a PUBLISH that lies in the arena: `message` is a turn record; at QoS 0 `packet_id`
+            // more that lie behind it are part of the entry
   stored,   // a PUBLISH in blocks: `message` is its first one
   encoded,  // a packet ready for the wire: `message` is a chain of `number` bytes
-  puback,   // `number` is the reason code
-  pubrec,
+  puback,   // as PacketType, and so on; `number` is the reason code and, times 256, how many
+  pubrec,   // more of them follow with the next ids
   pubrel,
   pubcomp,
-  pingresp
+  pingresp = 13
 };
 
 template <typename Index>
@@ -3280,6 +3281,10 @@ struct Entry {
   }
   constexpr bool settled() const noexcept {
     return kind == EntryKind::skip && state() == SendState::none;
+  }
+  // Whether a PUBLISH goes out at QoS 0 without RETAIN and identifiers.
+  constexpr bool is_plain() const noexcept {
+    return number == 0 && (qos | retain | many_ids | shared) == 0;
   }
 };
 
@@ -3342,10 +3347,33 @@ class Queues {
     const bool end = place.chunk == queue.last && place.at == queue.last_at;
     return end ? nullptr : slot(place.chunk, place.at);
   }
+  // Reads on from a place; nothing may be pushed or popped meanwhile.
+  struct Reader {
+    E* next = nullptr;
+    E* end = nullptr;  // of the chunk
+    Index chunk = none<Index>;
+  };
+  Reader from(const Queue<Index>& queue, Place place = Place()) noexcept {
+    Reader reader;
+    if (E* entry = at(queue, place)) {
+      reader = {entry, chunk_end(queue, place.chunk), place.chunk};
+    }
+    return reader;
+  }
+  // Null at the end.
+  E* next(const Queue<Index>& queue, Reader& reader) noexcept {
+    if (reader.next == reader.end) {
+      if (reader.chunk == none<Index> || reader.chunk == queue.last) { return nullptr; }
+      reader.chunk = pool_->next(reader.chunk);
+      reader.next = slot(reader.chunk, 0);
+      reader.end = chunk_end(queue, reader.chunk);
+    }
+    return reader.next++;
+  }
   // Calls f(entry) from the front to the back; f may not push or pop.
   template <typename F>
   void for_each(const Queue<Index>& queue, F f) noexcept {
-    for (Place place; E* entry = at(queue, place); place.step()) { f(*entry); }
+    for (Reader reader = from(queue); E* entry = next(queue, reader);) { f(*entry); }
   }
   E* back(const Queue<Index>& queue) noexcept {
     return slot(queue.last, static_cast<uint16_t>(queue.last_at - 1));
@@ -3381,6 +3409,9 @@ class Queues {
  private:
   E* slot(Index chunk, uint16_t at) noexcept {
     return reinterpret_cast<E*>(pool_->data(chunk)) + at;
+  }
+  E* chunk_end(const Queue<Index>& queue, Index chunk) noexcept {
+    return slot(chunk, chunk == queue.last ? queue.last_at : per_chunk_);
   }
 
   BlockPool<Index>* pool_ = nullptr;
@@ -3893,6 +3924,7 @@ struct ClientView {
   Text client_id;
   bool has_user_name = false;  ///< with Policy::keeps_user_names()
   Text user_name;
+  uint8_t tag = 0;  ///< of ConnectAnswer
   Version version = Version::v5;
 };
 
@@ -3904,6 +3936,7 @@ struct ConnectAnswer {
   Text client_id_prefix;       ///< of an assigned id, at most 11 characters; empty: as limits
   bool has_user_name = false;  ///< kept with the session if Policy::keeps_user_names()
   Text user_name;
+  uint8_t tag = 0;                      ///< kept with the session: a number of the policy's own
   Text topic_prefix;                    ///< put before topics of this client, hidden from it
   Text response_information;            ///< v5, when the client asked for it
   Text reason_string;                   ///< v5
@@ -3963,7 +3996,7 @@ struct AllowAll {
 struct JournalRecord {
   enum class Type : uint8_t {
     session,       ///< session, text = client id, number = expiry interval, packet_id = last one
-                   ///< used, bytes = user name, flags 1: there is one
+                   ///< used, bytes = user name, flags 1: there is one, message = tag
     detached,      ///< session, expires_at (wall clock, seconds)
     session_end,   ///< session
     subscribe,     ///< session, text = filter, number = identifier, flags = options
@@ -4413,7 +4446,7 @@ class BrokerEngine {
     output.hang_up = link->state == LinkState::closing && !full;
     if (output.size == 0) {
       commit(*link, 0);  // drops what needs no sending
-      run_retained(*link, false);
+      go_on_retained(*link);
     }
     return output;
   }
@@ -4427,7 +4460,7 @@ class BrokerEngine {
     if (size < plan_.size) { link->blocked = true; }
     commit(*link, size);
     wake_ = wake_ || paused_ != none;  // there may be room now
-    run_retained(*link, false);
+    go_on_retained(*link);
   }
 
   /// Whether fill() would give bytes.
@@ -4503,6 +4536,7 @@ class BrokerEngine {
   using Entry = detail::Entry<Index>;
   using EntryKind = detail::EntryKind;
   using Queue = detail::Queue<Index>;
+  using Reader = typename detail::Queues<Index>::Reader;
   using Chain = detail::Chain<Index>;
   using Cursor = detail::ChainCursor<Index>;
   using Filter = detail::Filter<Index>;
@@ -4639,6 +4673,7 @@ class BrokerEngine {
     Tick expires = detail::never;
     uint16_t inflight = 0;
     uint16_t packet_id = 0;  // the last one used
+    uint8_t tag = 0;
 
     Session() noexcept : SessionFlags() {}
   };
@@ -4651,6 +4686,7 @@ class BrokerEngine {
     Index stored = none;             // once it is in blocks
     bool with_properties = false;    // the packet has v5's form
     bool verbatim = false;           // the packet may go out as it came
+    bool follows = false;            // and so may the one before it, behind which it lies
   };
 
   // In front of a message in blocks: topic, properties and payload follow.
@@ -4690,6 +4726,7 @@ class BrokerEngine {
     bool stored = false;    // it must be in blocks at once
     bool reserved = false;  // it may have to be
     bool full = false;      // an online subscriber that makes progress has no room
+    bool follows = false;   // it is plain QoS 0 and lies behind another in the arena
   };
 
   enum class Route : uint8_t { delivered, unmatched, full };
@@ -4709,13 +4746,12 @@ class BrokerEngine {
   struct Walk {
     Link* link = nullptr;
     Session* session = nullptr;
-    Place answers;
-    Place messages;
+    Reader answers;
+    Reader messages;
     Entry* answer = nullptr;  // the next of each, once it has been looked at
     Entry* message = nullptr;
     uint32_t inflight = 0;
     uint32_t inflight_bytes = 0;
-    bool more_answers = false;
     bool more_messages = false;
     bool first = true;
     bool from_session = false;
@@ -4742,7 +4778,7 @@ class BrokerEngine {
   // What is compiled decides where it can, so that the rest is not there.
   static constexpr bool v5(Version version) noexcept {
     constexpr bool others = Features::v3_1 || Features::v3_1_1;
-    return Features::v5 && (!others || rules(version).properties);
+    return Features::v5 && (!others || detail::has_properties(version));
   }
   static constexpr Version known(Version version) noexcept {
     if constexpr (!Features::v5) {
@@ -4992,6 +5028,7 @@ class BrokerEngine {
   ClientView view(const Session& session) noexcept {
     ClientView client;
     client.client_id = texts_.view(session.id, texts_scratch_);
+    client.tag = session.tag;
     if constexpr (Policy::keeps_user_names()) {
       client.has_user_name = session.user != none;
       if (client.has_user_name) {
@@ -5194,12 +5231,48 @@ class BrokerEngine {
     queue_answer(link, entry);
   }
   void queue_answer(Link& link, Entry& entry) noexcept {
+    if (joins_run(link, entry)) { return; }
     entry.order = next_order(link);
     if (queues_.push(link.queue, entry, Claim::answer) == nullptr) {
       release_entry(entry);
       give_up(link);
     }
     mark_due(link);
+  }
+  // Whether the acknowledgement has become part of the last entry, being for the next id.
+  bool joins_run(Link& link, const Entry& entry) noexcept {
+    if (link.queue.empty() || entry.kind < EntryKind::puback || entry.number != 0) { return false; }
+    Entry& last = *queues_.back(link.queue);
+    const uint32_t run = run_of(last);
+    if (last.kind != entry.kind || entry.kind == EntryKind::pingresp || (last.number & 0xFF) != 0 ||
+        run == ack_run_max || entry.packet_id != last.packet_id + run ||
+        static_cast<Index>(last.order + 1) != link.order) {
+      return false;
+    }
+    last.number += 0x100;
+    last.order = next_order(link);
+    return true;
+  }
+  // Whether the packet of the arena has become part of the link's last entry, being the next one.
+  bool joins_run(Link& link, const Incoming& message) noexcept {
+    if (link.blocked || link.queue.empty() || !link.plain) { return false; }
+    Entry& last = *queues_.back(link.queue);
+    const TurnRecord& record = record_of(message.handle);
+    if (last.kind != EntryKind::turn || !last.is_plain() || last.packet_id == 65535 ||
+        message.handle != static_cast<Index>(last.message + last.packet_id + 1) ||
+        static_cast<Index>(last.order + 1) != link.order ||
+        record.with_properties != v5(link.version) ||
+        record.packet.size() > link.packet_bytes_max ||
+        record_of(last.message).packet.size() > link.packet_bytes_max) {
+      return false;
+    }
+    last.packet_id = static_cast<uint16_t>(last.packet_id + 1);
+    last.order = next_order(link);
+    return true;
+  }
+  // How many packets an acknowledgement, or a PUBLISH of the arena at QoS 0, stands for.
+  static uint32_t run_of(const Entry& entry) noexcept {
+    return 1 + (in_arena_kind(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
   }
   void push_ack(Link& link, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
     Entry entry;
@@ -5307,6 +5380,7 @@ class BrokerEngine {
   // Puts into blocks what the link's queues still refer to in the arena. QoS 0 that does not fit,
   // or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks promised.
   void promote(Link& link) noexcept {
+    if (has_turns && !link.queue.empty()) { split_runs(link); }
     const bool cut = link.head_offset != 0 && !link.head_session;
     queues_.for_each(link.queue, [&](Entry& entry) {
       if (entry.kind != EntryKind::turn) { return; }
@@ -5338,6 +5412,35 @@ class BrokerEngine {
     }
   }
 
+  // Gives every packet of the arena an entry of its own; those that have gone out go.
+  void split_runs(Link& link) noexcept {
+    Queue apart;
+    bool whole = true;
+    const bool cut = link.head_offset != 0 && !link.head_session;
+    for (bool first = cut; Entry* front = queues_.front(link.queue); first = false) {
+      Entry entry = *front;
+      queues_.pop(link.queue);
+      uint32_t more = in_arena_kind(entry) ? run_of(entry) - 1 : 0;
+      if (more != 0) { entry.packet_id = 0; }
+      for (; first && more != 0; --more) {
+        const uint32_t size = record_of(entry.message).packet.size();
+        if (link.head_offset < size) { break; }
+        link.head_offset -= size;
+        count_sent(entry);
+        entry.message = static_cast<Index>(entry.message + 1);
+      }
+      for (uint32_t i = 0; i <= more; ++i) {
+        if (queues_.push(apart, entry, Claim::answer) == nullptr) {
+          release_entry(entry);
+          whole = false;
+        }
+        entry.message = static_cast<Index>(entry.message + (more != 0 ? 1 : 0));
+      }
+    }
+    link.queue = apart;
+    if (!whole) { give_up(link); }
+  }
+
   // Ends a link that cannot go on, without a word: the port hangs up.
   void give_up(Link& link) noexcept {
     link.force = true;
@@ -5349,14 +5452,15 @@ class BrokerEngine {
   Walk begin_walk(Link& link) noexcept {
     Walk walk;
     walk.link = &link;
-    walk.more_answers = !link.queue.empty() && !link.connack_held;
+    if (link.connack_held) { return walk; }
+    walk.answers = queues_.from(link.queue);
     if (link.session != none && link.state == LinkState::open) {
       Session& session = session_of(link);
       walk.session = &session;
-      walk.messages = session.send;
       walk.inflight = session.inflight;
       walk.inflight_bytes = session.inflight_bytes;
-      walk.more_messages = !session.queue.empty() && !link.connack_held;
+      walk.more_messages = !session.queue.empty();
+      if (walk.more_messages) { walk.messages = queues_.from(session.queue, session.send); }
     }
     return walk;
   }
@@ -5367,15 +5471,10 @@ class BrokerEngine {
   // its own queue only [MQTT-3.3.4-10] [MQTT-4.9.0-3].
   Entry* next_entry(Walk& walk) noexcept {
     Link& link = *walk.link;
-    if (walk.answer == nullptr && walk.more_answers) {
-      walk.answer = queues_.at(link.queue, walk.answers);
-      walk.more_answers = walk.answer != nullptr;
-      walk.answers.step();
-    }
+    if (walk.answer == nullptr) { walk.answer = queues_.next(link.queue, walk.answers); }
     if (walk.message == nullptr && walk.more_messages) {
-      walk.message = queues_.at(walk.session->queue, walk.messages);
+      walk.message = queues_.next(walk.session->queue, walk.messages);
       walk.more_messages = walk.message != nullptr && may_send(walk, *walk.message);
-      walk.messages.step();
       if (!walk.more_messages) { walk.message = nullptr; }
     }
     walk.from_session = walk.message != nullptr &&
@@ -5418,31 +5517,45 @@ class BrokerEngine {
       case EntryKind::turn:
       case EntryKind::stored: return emit_publish(walk, entry, gather, skip);
       case EntryKind::encoded: return emit_encoded(entry, gather, skip);
-      case EntryKind::puback: return emit_ack(PacketType::puback, entry, gather, skip);
-      case EntryKind::pubrec: return emit_ack(PacketType::pubrec, entry, gather, skip);
-      case EntryKind::pubrel: return emit_ack(PacketType::pubrel, entry, gather, skip);
-      case EntryKind::pubcomp: return emit_ack(PacketType::pubcomp, entry, gather, skip);
+      case EntryKind::puback:
+      case EntryKind::pubrec:
+      case EntryKind::pubrel:
+      case EntryKind::pubcomp:
       case EntryKind::pingresp: break;
     }
-    const uint8_t packet[2] = {detail::first_byte(PacketType::pingresp), 0};
-    return emit_small(Bytes(packet), gather, skip);
+    return emit_ack(static_cast<PacketType>(entry.kind), entry, gather, skip);
   }
 
-  static bool emit_small(Bytes packet, Gather& gather, uint32_t skip) noexcept {
-    gather.flush();
-    if (!gather.has_room(packet.size())) { return false; }
-    memcpy(gather.target(), packet.data() + skip, packet.size() - skip);
-    gather.add_scratch(packet.size() - skip);
-    return true;
+  static constexpr uint32_t ack_run_max = 32;
+  static uint32_t ack_size(const Entry& entry) noexcept {
+    return (entry.number & 0xFF) != 0 ? 5 : 4 * run_of(entry);
   }
+  // An acknowledgement, several of them, or PINGRESP.
   static bool emit_ack(PacketType type, const Entry& entry, Gather& gather,
                        uint32_t skip) noexcept {
-    const uint8_t reason = static_cast<uint8_t>(entry.number);
-    const uint8_t packet[5] = {detail::first_byte(type, type == PacketType::pubrel ? 2 : 0),
-                               static_cast<uint8_t>(reason == 0 ? 2 : 3),
-                               static_cast<uint8_t>(entry.packet_id >> 8),
-                               static_cast<uint8_t>(entry.packet_id), reason};
-    return emit_small(Bytes(packet, reason == 0 ? 4 : 5), gather, skip);
+    gather.flush();
+    if (!gather.has_room(4 * ack_run_max)) { return false; }
+    uint8_t* target = gather.target();
+    uint32_t size = 2;
+    target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+    target[1] = 0;
+    if (type != PacketType::pingresp) {
+      size = ack_size(entry);
+      for (uint32_t i = 0; i < run_of(entry); ++i, target += 4) {
+        const uint32_t id = entry.packet_id + i;
+        target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+        target[1] = 2;
+        target[2] = static_cast<uint8_t>(id >> 8);
+        target[3] = static_cast<uint8_t>(id);
+      }
+      if (size == 5) {
+        gather.target()[1] = 3;
+        gather.target()[4] = static_cast<uint8_t>(entry.number);
+      }
+    }
+    gather.used += skip;
+    gather.add_scratch(size - skip);
+    return true;
   }
 
   bool emit_encoded(const Entry& entry, Gather& gather, uint32_t skip) noexcept {
@@ -5512,10 +5625,10 @@ class BrokerEngine {
 
   bool emit_publish(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     Link& link = *walk.link;
-    if (in_arena_kind(entry) && skip == 0) {
+    if (in_arena_kind(entry)) {
       const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record)) {
-        return emit_verbatim(walk, entry, record, gather);
+      if (goes_as_it_came(link, entry, record) && (skip == 0 || entry.is_plain())) {
+        return emit_verbatim(walk, entry, gather, skip);
       }
     }
     Source from = source(entry);
@@ -5582,16 +5695,17 @@ class BrokerEngine {
                         : entry.many_ids || entry.number != 0;
   }
 
-  bool emit_verbatim(Walk& walk, Entry& entry, const TurnRecord& record, Gather& gather) noexcept {
-    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
-    const Bytes packet = record.packet;
-    if (entry.qos == 0 && first == packet[0]) {
+  bool emit_verbatim(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
+    if (entry.is_plain()) {
       if (!gather.has_room(Gather::by_reference)) { return false; }
-      gather.add_packet(packet);
+      gather.add_packet(run_bytes(entry).skip(skip));
       return true;
     }
-    gather.flush();
+    const TurnRecord& record = record_of(entry.message);
+    const Bytes packet = record.packet;
     const Message& message = record.message;
+    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
+    gather.flush();
     const uint32_t head_size = packet.size() - message.payload.size();
     const bool by_reference = !goes_inline(head_size, message.payload.size(), gather);
     const uint32_t copied = by_reference ? head_size : packet.size();
@@ -5608,6 +5722,14 @@ class BrokerEngine {
     gather.add_scratch(copied);
     if (by_reference) { gather.add(message.payload); }
     return true;
+  }
+
+  // The packets of an entry that go as they came.
+  Bytes run_bytes(const Entry& entry) const noexcept {
+    const Bytes first = record_of(entry.message).packet;
+    if (entry.qos != 0 || entry.packet_id == 0) { return first; }
+    const Bytes last = record_of(static_cast<Index>(entry.message + entry.packet_id)).packet;
+    return Bytes(first.data(), static_cast<uint32_t>(last.end() - first.data()));
   }
 
   // Ids count up; one is taken when the message is first offered to the transport
@@ -5777,7 +5899,7 @@ class BrokerEngine {
       case EntryKind::puback:
       case EntryKind::pubrec:
       case EntryKind::pubrel:
-      case EntryKind::pubcomp: return entry.number == 0 ? 4 : 5;
+      case EntryKind::pubcomp: return ack_size(entry);
       case EntryKind::pingresp: return 2;
       case EntryKind::encoded: return entry.number;
       case EntryKind::turn:
@@ -5785,9 +5907,9 @@ class BrokerEngine {
     }
     Link& link = *walk.link;
     const bool frozen = walk.first && link.head_offset != 0;
-    if (in_arena_kind(entry) && !frozen) {
-      const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record)) { return record.packet.size(); }
+    if (in_arena_kind(entry) && goes_as_it_came(link, entry, record_of(entry.message)) &&
+        (!frozen || entry.is_plain())) {
+      return run_bytes(entry).size();
     }
     const Shape shape = shape_of(link, entry, source(entry), frozen);
     alias = shape.alias;
@@ -5847,15 +5969,24 @@ class BrokerEngine {
   // The first entry of the link's queue has gone out.
   void commit_answer(Link& link) noexcept {
     Entry& entry = *queues_.front(link.queue);
-    if (entry.kind != EntryKind::skip) { statistics_.packets_sent += 1; }
-    if (entry.is_message()) { count_sent(entry); }
-    count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
+    if (entry.is_message()) {
+      count_sent(entry);
+      count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
+    } else if (entry.kind != EntryKind::skip) {
+      statistics_.packets_sent += entry.kind >= EntryKind::puback ? run_of(entry) : 1;
+    }
     release_entry(entry);
     queues_.pop(link.queue);
   }
   void count_sent(const Entry& entry) noexcept {
-    statistics_.publish_sent += 1;
+    const uint32_t run = in_arena_kind(entry) ? run_of(entry) : 1;
+    statistics_.packets_sent += run;
+    statistics_.publish_sent += run;
     statistics_.publish_bytes_sent += payload_size(entry);
+    for (uint32_t i = 1; i < run; ++i) {
+      const TurnRecord& record = record_of(static_cast<Index>(entry.message + i));
+      statistics_.publish_bytes_sent += record.message.payload.size();
+    }
   }
 
   // So has the entry of the session's queue that is the next to send.
@@ -5868,7 +5999,7 @@ class BrokerEngine {
       count_sent(entry);
     }
     const SendState state = entry.state();
-    if (publish || state == SendState::pubcomp) { statistics_.packets_sent += 1; }
+    if (!publish && state == SendState::pubcomp) { statistics_.packets_sent += 1; }
     if (entry.qos != 0 && state != SendState::none) {
       session.inflight = static_cast<uint16_t>(session.inflight + 1);
       if (limits().inflight_bytes_max != 0) { session.inflight_bytes += payload_size(entry); }
@@ -5897,12 +6028,15 @@ class BrokerEngine {
   // Takes a settled entry before `send` out of the queue: those in front of it move up, so that
   // only what is under way lies there.
   void drop_settled(Session& session, Entry& entry) noexcept {
-    Entry moving = entry;
-    for (Place place; Entry* at = queues_.at(session.queue, place); place.step()) {
-      const Entry next = *at;
-      *at = moving;
-      moving = next;
-      if (at == &entry) { break; }
+    if (&entry != queues_.front(session.queue)) {
+      Entry moving = entry;
+      Reader reader = queues_.from(session.queue);
+      for (Entry* at = nullptr; at != &entry;) {
+        at = queues_.next(session.queue, reader);
+        const Entry next = *at;
+        *at = moving;
+        moving = next;
+      }
     }
     drop_done(session);
   }
@@ -6208,11 +6342,14 @@ class BrokerEngine {
   bool deliver(const Incoming& message, const SubscriptionSlot& slot) noexcept {
     Session& session = sessions_[slot.session];
     if (!wants(slot, message.publisher) || !may_have(session, message.topic)) { return false; }
-    const Entry entry = entry_for(message, slot);
     if (session.route == route_) {
-      merge(session, entry);
+      merge(session, entry_for(message, slot));
+    } else if (message.follows && slot.identifier() == 0 && online(session) &&
+               session.queued == 0 && joins_run(links_[session.link], message)) {
+      session.route = route_;
+      session.routed_link = true;
     } else {
-      push_routed(session, entry);
+      push_routed(session, entry_for(message, slot));
     }
     return true;
   }
@@ -6263,6 +6400,10 @@ class BrokerEngine {
   // Adds another subscription's share to the entry this route has just queued.
   void merge(Session& session, const Entry& entry) noexcept {
     Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
+    if (session.routed_link && in_arena_kind(*last) && last->packet_id != 0) {
+      last = leave_run(links_[session.link], *last);
+      if (last == nullptr) { return; }
+    }
     if (session.routed_link && entry.qos != 0) {
       Entry better = *last;  // moves to the queue of acknowledged messages
       better.qos = entry.qos;
@@ -6287,6 +6428,18 @@ class BrokerEngine {
       share.kind = last->kind;
       journal_queue(session, share, true);
     }
+  }
+
+  // The last packet of the last entry gets one of its own; null when there is no room.
+  Entry* leave_run(Link& link, Entry& last) noexcept {
+    Entry alone = last;
+    last.packet_id = static_cast<uint16_t>(last.packet_id - 1);
+    last.order = static_cast<Index>(last.order - 1);
+    alone.message = static_cast<Index>(last.message + run_of(last));
+    alone.packet_id = 0;
+    Entry* entry = queues_.push(link.queue, alone, Claim::answer);
+    statistics_.publish_dropped += entry == nullptr ? 1U : 0U;
+    return entry;
   }
 
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
@@ -6425,6 +6578,9 @@ class BrokerEngine {
     }
   }
 
+  void go_on_retained(Link& link) noexcept {
+    if (link.extra != none) { run_retained(link, false); }
+  }
   // Goes on with the retained deliveries of a link; `all`: as far as its session's queue takes
   // them, because the link ends.
   void run_retained(Link& link, bool all) noexcept {
@@ -6984,7 +7140,7 @@ class BrokerEngine {
       const uint32_t least = detail::smaller(large_publish_min, most / 2);
       if (head_size == 0 || head_size > frame.remaining || frame.size() < least) { return 0; }
       Publish packet;
-      Reader reader(frame.body.first(head_size));
+      mqtt::Reader reader(frame.body.first(head_size));
       const Error error = detail::take_publish_head(reader, frame.first,
                                                     {known(link.version), Side::broker}, packet);
       if (error != Error::none) {
@@ -7172,7 +7328,7 @@ class BrokerEngine {
     Connect connect;
     Error error = decode(frame, connect);
     link.version = connect.version;
-    Reader reader(frame.body);
+    mqtt::Reader reader(frame.body);
     reader.binary();
     reader.u8();
     if (reader.failed() && error != Error::none) {
@@ -7509,6 +7665,7 @@ class BrokerEngine {
     begin_sending(session);
     timers_.cancel(session_timer(session));
     link.received = 0;  // counts on this connection only (v5 §4.9)
+    session.tag = answer.tag;
     if (!name_user(session, answer.has_user_name, answer.user_name)) { return false; }
     journal_session(session);
     return keep_will(link, session, connect);
@@ -7728,7 +7885,12 @@ class BrokerEngine {
     message.payload = packet.payload;
     if (!packet.properties.empty()) { take_properties(packet.properties, message); }
     const bool untouched = message.topic.data() == packet.topic.data();
-    if (untouched && !once) { message.handle = record_packet(link, frame, packet, message); }
+    if (untouched && !once) {
+      message.handle = record_packet(link, frame, packet, message);
+      message.follows = message.handle != none && record_of(message.handle).follows &&
+                        packet.qos == Qos::at_most_once && !packet.retain &&
+                        !limits().upgrade_outgoing_qos;
+    }
     const bool in_blocks = message.handle == none;
     if (in_blocks) {
       message.handle = store(message, Claim::ordinary);
@@ -7759,6 +7921,10 @@ class BrokerEngine {
     record.stored = none;
     record.with_properties = v5(link.version);
     record.verbatim = message.properties.size() == packet.properties.size();
+    const TurnRecord* before = records_used_ == 0 ? nullptr : &record - 1;
+    record.follows = before != nullptr && before->verbatim && record.verbatim &&
+                     before->packet.end() == first && before->message.qos == Qos::at_most_once &&
+                     before->with_properties == record.with_properties;
     return static_cast<Index>(records_used_++ | top_bit);
   }
 
@@ -7914,7 +8080,7 @@ class BrokerEngine {
         release_entry(*entry);
         if (!ahead) { drop_settled(session, *entry); }  // else fill() passes it
         wake_ = wake_ || paused_ != none;
-        run_retained(link, false);
+        go_on_retained(link);
         mark_due(link);
         break;
       case DeliveryAction::ignore:
@@ -7953,7 +8119,7 @@ class BrokerEngine {
       if (count != 0) { *blocks_.next_bytes(codes, 1).data() = suback_code(version, reason); }
     }
     push_chain(link, answer);  // once the changes are in the journal [MQTT-3.10.4-4]
-    run_retained(link, false);
+    go_on_retained(link);
     return Step::proceed;
   }
   bool too_deep(SubscriptionList filters) const noexcept {
@@ -8311,6 +8477,7 @@ class BrokerEngine {
     record.text = client.client_id;
     record.bytes = client.user_name.bytes();
     record.flags = client.has_user_name ? 1 : 0;
+    record.message = session.tag;
     record.number = session.expiry_interval_s;
     return record;
   }
@@ -8488,9 +8655,9 @@ class BrokerEngine {
   }
   // Ids for all that the client may be sent now: they become safe together.
   void assign_ids(const Walk& walk) noexcept {
-    Place place = walk.messages;
-    for (uint32_t room = walk.link->send_limit - walk.inflight; room != 0; place.step()) {
-      Entry* entry = queues_.at(walk.session->queue, place);
+    Reader reader = queues_.from(walk.session->queue, walk.session->send);
+    for (uint32_t room = walk.link->send_limit - walk.session->inflight; room != 0;) {
+      Entry* entry = queues_.next(walk.session->queue, reader);
       if (entry == nullptr) { break; }
       if (!occupies(*entry)) { continue; }
       if (entry->kind != EntryKind::skip) { assign_id(walk, *entry); }
