@@ -606,26 +606,8 @@ constexpr bool allowed(ReasonCode reason, PacketType type, Side sender) noexcept
 // >> 4. wire — UTF-8, variable byte integers, Reader and Writer
 
 namespace detail {
-// The widest word the machine loads at once; strings are scanned a word at a time.
-template <bool wide>
-struct ScanWord {
-  using type = uint32_t;
-};
-template <>
-struct ScanWord<true> {
-  using type = uint64_t;
-};
-using Word = ScanWord<(sizeof(void*) >= 8)>::type;
 // Where code may be larger to be faster.
-inline constexpr bool large_machine = sizeof(Word) >= 8;
-inline constexpr Word ones = static_cast<Word>(~Word{0}) / 255;
-inline constexpr Word high_bits = ones * 0x80;
-
-inline Word load_word(const uint8_t* source) noexcept {
-  Word word;
-  memcpy(&word, source, sizeof word);
-  return word;
-}
+inline constexpr bool large_machine = sizeof(void*) >= 8;
 
 // What a string may hold. `text`: well-formed UTF-8 without U+0000. `plain`: also no control
 // characters and no noncharacters, which a receiver may refuse (v5 §1.5.4) and a broker here does,
@@ -639,10 +621,6 @@ constexpr bool is_topic(TextRule rule) noexcept {
   return (static_cast<uint8_t>(rule) & static_cast<uint8_t>(TextRule::topic_name)) != 0;
 }
 
-// High bits are set when a byte of the word needs a closer look: below `low`, 0x7F or not ASCII.
-// Exact as "any or none", since only such a byte can borrow from or carry into its neighbour.
-constexpr Word suspicious(Word word, Word low) noexcept { return (word + ones) | (word - low); }
-
 // The rule for strings that `receiver` is sent.
 constexpr TextRule text_rule(Side receiver) noexcept {
   return receiver == Side::broker ? TextRule::plain : TextRule::text;
@@ -651,40 +629,33 @@ constexpr TextRule topic_rule(Side receiver) noexcept {
   return receiver == Side::broker ? TextRule::plain_topic_name : TextRule::topic_name;
 }
 
-// Whether the well-formed character of `length` bytes at `s` is a control character or a
-// noncharacter: U+0001..001F, U+007F..009F, U+FDD0..FDEF, U+xxFFFE, U+xxFFFF.
-constexpr bool control_or_noncharacter(const uint8_t* s, uint32_t length) noexcept {
-  if (length == 1) { return s[0] < 0x20 || s[0] == 0x7F; }
-  if (length == 2) { return s[0] == 0xC2 && s[1] < 0xA0; }
-  const bool plane_end = s[length - 2] == 0xBF && s[length - 1] >= 0xBE;
-  if (length == 3) {
-    const bool arabic = s[0] == 0xEF && s[1] == 0xB7 && s[2] >= 0x90 && s[2] <= 0xAF;
-    return arabic || (s[0] == 0xEF && plane_end);
-  }
-  return plane_end && (s[1] & 0x0F) == 0x0F;
+// The code point of a well-formed character of `length` bytes.
+constexpr uint32_t code_point(const uint8_t* s, uint32_t length) noexcept {
+  uint32_t value = length == 1 ? s[0] : s[0] & (0x7FU >> length);
+  for (uint32_t i = 1; i < length; ++i) { value = (value << 6) | (s[i] & 0x3FU); }
+  return value;
 }
 
 // How many bytes a well-formed character takes at `s`, of which `size` are there; 0: ill-formed.
-// Refuses overlong forms, surrogates, what lies above U+10FFFF, and U+0000.
+// Refuses overlong forms, surrogates, what lies above U+10FFFF, and U+0000
+// [MQTT-1.5.4-1] [MQTT-1.5.3-1].
 constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
   const uint8_t lead = s[0];
   if (lead < 0x80) { return lead == 0 ? 0 : 1; }
   const uint32_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
   if (lead < 0xC2 || lead > 0xF4 || length > size) { return 0; }
-  uint8_t low = 0x80;
-  uint8_t high = 0xBF;
-  switch (lead) {
-    case 0xE0: low = 0xA0; break;   // overlong
-    case 0xED: high = 0x9F; break;  // surrogates [MQTT-1.5.4-1] [MQTT-1.5.3-1]
-    case 0xF0: low = 0x90; break;   // overlong
-    case 0xF4: high = 0x8F; break;  // above U+10FFFF
-    default: break;
-  }
-  if (s[1] < low || s[1] > high) { return 0; }
-  for (uint32_t i = 2; i < length; ++i) {
+  for (uint32_t i = 1; i < length; ++i) {
     if ((s[i] & 0xC0) != 0x80) { return 0; }
   }
-  return length;
+  const uint32_t value = code_point(s, length);
+  const bool overlong = value >> (5 * length - 4) == 0;
+  const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
+  return overlong || surrogate || value > 0x10FFFF ? 0 : length;
+}
+
+constexpr bool control_or_noncharacter(uint32_t value) noexcept {
+  return value < 0x20 || (value >= 0x7F && value < 0xA0) || (value >= 0xFDD0 && value <= 0xFDEF) ||
+         (value & 0xFFFE) == 0xFFFE;
 }
 
 // Not inlined, so that scan() stays a small leaf.
@@ -694,7 +665,7 @@ __attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, 
   while (at < size) {
     const uint32_t length = utf8_character(s + at, size - at);
     if (length == 0 || (is_topic(rule) && (s[at] == '+' || s[at] == '#')) ||
-        (is_plain(rule) && control_or_noncharacter(s + at, length))) {
+        (is_plain(rule) && control_or_noncharacter(code_point(s + at, length)))) {
       return false;
     }
     at += length;
@@ -702,78 +673,62 @@ __attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, 
   return true;
 }
 
-// A string shorter than a word as a word: bytes may come twice, a letter fills what is left.
-inline Word load_short(const uint8_t* s, uint32_t size) noexcept {
-  if (large_machine && size >= 4) {
-    uint32_t head;
-    uint32_t tail;
-    memcpy(&head, s, sizeof head);
-    memcpy(&tail, s + size - sizeof tail, sizeof tail);
-    return static_cast<Word>((uint64_t{head} << 32) | tail);
-  }
-  const uint32_t bytes = (uint32_t{s[0]} << 16) | (uint32_t{s[size / 2]} << 8) | s[size - 1];
-  return (ones * 'x' & ~Word{0xFFFFFF}) | bytes;
-}
-
-// The lowest plain character of a string, and the lowest in topic names that is above '#' and '+'.
-inline constexpr Word text_low = ones * ' ';
-inline constexpr Word topic_low = ones * ('+' + 1);
-
-// Whether every byte is plain ASCII from `low` (in every byte of it) on.
-inline bool plain_ascii(Text text, Word low) noexcept {
-  constexpr uint32_t step = sizeof(Word);
-  const uint8_t* s = text.bytes().data();
-  const uint32_t size = text.size();
-  if (size < step) { return size == 0 || (suspicious(load_short(s, size), low) & high_bits) == 0; }
-  const uint8_t* const last = s + (size - step);
-  Word bad = suspicious(load_word(last), low);  // overlaps what comes before
-  for (; s < last; s += step) { bad |= suspicious(load_word(s), low); }
-  return (bad & high_bits) == 0;
-}
-
 // Sixteen bytes that the machine may hold in one register.
 using Block = uint8_t __attribute__((vector_size(16)));
 using Words = uint64_t __attribute__((vector_size(16)));
 
-inline Block load_block(const uint8_t* source) noexcept {
-  Block block;
-  memcpy(&block, source, sizeof block);
-  return block;
+template <typename T>
+inline T load(const uint8_t* source) noexcept {
+  T value;
+  memcpy(&value, source, sizeof value);
+  return value;
 }
 
-// As plain_ascii(), for encode(): wide registers leave the others alone.
-inline bool plain_ascii_wide(Text text, uint8_t low) noexcept {
+// All bytes of a string shorter than a block; some come twice.
+inline Block load_short(const uint8_t* s, uint32_t size) noexcept {
+  Words words = {};
+  if (size >= 8) {
+    words = Words{load<uint64_t>(s), load<uint64_t>(s + size - 8)};
+  } else if (size >= 4) {
+    const uint64_t word = (uint64_t{load<uint32_t>(s)} << 32) | load<uint32_t>(s + size - 4);
+    words = Words{word, word};
+  } else {
+    const uint64_t ends = uint64_t{s[0]} | (uint64_t{s[size - 1]} << 8);
+    words = Words{ends * 0x0001000100010001, uint64_t{s[size / 2]} * 0x0101010101010101};
+  }
+  return reinterpret_cast<Block>(words);
+}
+
+// Whether every byte is plain ASCII from `low` on.
+inline bool plain_ascii(const uint8_t* s, uint32_t size, uint8_t low) noexcept {
   constexpr uint32_t step = sizeof(Block);
-  const uint8_t* const s = text.bytes().data();
-  const uint32_t size = text.size();
   Block highest;
   if (size >= step) {
-    const Block first = load_block(s) - low;
-    const Block last = load_block(s + size - step) - low;  // overlaps what comes before
+    const Block first = load<Block>(s) - low;
+    const Block last = load<Block>(s + size - step) - low;  // overlaps what comes before
     highest = first > last ? first : last;
     for (uint32_t at = step; at + step < size; at += step) {
-      const Block next = load_block(s + at) - low;
+      const Block next = load<Block>(s + at) - low;
       highest = next > highest ? next : highest;
     }
+  } else if (size != 0) {
+    highest = load_short(s, size) - low;
   } else {
-    Words words = {ones * 'x', ones * 'x'};
-    if (size >= 8) {
-      words = Words{load_word(s), load_word(s + size - 8)};
-    } else if (size != 0) {
-      words[0] = load_short(s, size);
-    }
-    highest = reinterpret_cast<Block>(words) - low;
+    return true;
   }
   const Block limit = Block{} + static_cast<uint8_t>(0x7E - low);
   const Words good = reinterpret_cast<Words>((highest > limit ? highest : limit) == limit);
   return (good[0] & good[1]) == ~uint64_t{0};
 }
 
-// Whether the string obeys the rule. The quick look accepts most strings; what it does not accept,
-// in topics also all of " !\"#$%&'()*+", is looked at byte by byte.
+// As scan() for most strings: in topics it also refuses all of " !\"#$%&'()*+".
+inline bool scan_quickly(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
+  return plain_ascii(s, size, is_topic(rule) ? '+' + 1 : ' ');
+}
+
+// Whether the string obeys the rule.
 inline bool scan(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
-  return plain_ascii(Text(Bytes(s, size)), is_topic(rule) ? topic_low : text_low) ||
-         scan_slowly(s, size, rule);
+  return (large_machine && scan_quickly(s, size, rule)) || scan_slowly(s, size, rule);
 }
 }  // namespace detail
 
@@ -800,13 +755,12 @@ struct VariableInteger {
 };
 constexpr VariableInteger read_variable(Bytes source) noexcept {
   uint32_t value = 0;
-  for (uint32_t at = 0; at < 4; ++at) {
-    if (at == source.size()) { return {0, 0}; }
+  for (uint32_t at = 0; at < 4 && at < source.size(); ++at) {
     const uint8_t byte = source[at];
     value |= static_cast<uint32_t>(byte & 0x7F) << (7 * at);
     if (byte < 0x80) { return {value, byte == 0 && at != 0 ? 5 : at + 1}; }
   }
-  return {0, 5};
+  return {0, source.size() < 4 ? 0U : 5U};
 }
 }  // namespace detail
 
@@ -1007,63 +961,61 @@ inline constexpr uint16_t in_setup = in_connect | in_connack;
 inline constexpr uint16_t in_answers = in_acks | in_releases | in_connack | in_suback |
                                        in_unsuback | in_disconnect | server_disconnect | in_auth;
 
+// What v5 table 2-4 says.
+struct PropertyRule {
+  PropertyId id;
+  uint16_t places;  // place_bit() of the packets that may carry it
+  PropertyForm form;
+};
+inline constexpr PropertyRule property_rules[] = {
+    {PropertyId::payload_format_indicator, in_message, PropertyForm::flag},
+    {PropertyId::message_expiry_interval, in_message, PropertyForm::u32},
+    {PropertyId::content_type, in_message, PropertyForm::text},
+    {PropertyId::response_topic, in_message, PropertyForm::topic},
+    {PropertyId::correlation_data, in_message, PropertyForm::binary},
+    {PropertyId::subscription_identifier, in_subscribe | from_server, PropertyForm::variable},
+    {PropertyId::session_expiry_interval, in_setup | in_disconnect, PropertyForm::u32},
+    {PropertyId::assigned_client_identifier, in_connack, PropertyForm::text},
+    {PropertyId::server_keep_alive, in_connack, PropertyForm::u16},
+    {PropertyId::authentication_method, in_setup | in_auth, PropertyForm::text},
+    {PropertyId::authentication_data, in_setup | in_auth, PropertyForm::binary},
+    {PropertyId::request_problem_information, in_connect, PropertyForm::flag},
+    {PropertyId::will_delay_interval, in_will, PropertyForm::u32},
+    {PropertyId::request_response_information, in_connect, PropertyForm::flag},
+    {PropertyId::response_information, in_connack, PropertyForm::text},
+    {PropertyId::server_reference, in_connack | server_disconnect, PropertyForm::text},
+    {PropertyId::reason_string, in_answers, PropertyForm::text},
+    {PropertyId::receive_maximum, in_setup, PropertyForm::u16_nonzero},
+    {PropertyId::topic_alias_maximum, in_setup, PropertyForm::u16},
+    {PropertyId::topic_alias, in_publish, PropertyForm::alias},
+    {PropertyId::maximum_qos, in_connack, PropertyForm::flag},
+    {PropertyId::retain_available, in_connack, PropertyForm::flag},
+    {PropertyId::user_property,
+     in_message | in_connect | in_subscribe | in_unsubscribe | in_answers, PropertyForm::pair},
+    {PropertyId::maximum_packet_size, in_setup, PropertyForm::u32_nonzero},
+    {PropertyId::wildcard_subscription_available, in_connack, PropertyForm::flag},
+    {PropertyId::subscription_identifier_available, in_connack, PropertyForm::flag},
+    {PropertyId::shared_subscription_available, in_connack, PropertyForm::flag},
+};
+
+// The rules by property id.
+inline constexpr uint8_t property_id_max = 0x2A;
 struct __attribute__((packed)) PropertyRow {
-  uint16_t places = 0;  // place_bit() of the packets that may carry it
+  uint16_t places = 0;
   PropertyForm form = PropertyForm::none;
 };
-
-// Indexed by property id (v5 table 2-4).
-inline constexpr PropertyRow property_table[] = {
-    {},
-    {in_message, PropertyForm::flag},  // 01 payload format
-    {in_message, PropertyForm::u32},   // 02 message expiry
-    {in_message, PropertyForm::text},  // 03 content type
-    {},
-    {},
-    {},
-    {},
-    {in_message, PropertyForm::topic},   // 08 response topic
-    {in_message, PropertyForm::binary},  // 09 correlation data
-    {},
-    {in_subscribe | from_server, PropertyForm::variable},  // 0B subscription id
-    {},
-    {},
-    {},
-    {},
-    {},
-    {in_setup | in_disconnect, PropertyForm::u32},  // 11 session expiry
-    {in_connack, PropertyForm::text},               // 12 assigned client id
-    {in_connack, PropertyForm::u16},                // 13 server keep alive
-    {},
-    {in_setup | in_auth, PropertyForm::text},    // 15 auth method
-    {in_setup | in_auth, PropertyForm::binary},  // 16 auth data
-    {in_connect, PropertyForm::flag},            // 17 request problem info
-    {in_will, PropertyForm::u32},                // 18 will delay
-    {in_connect, PropertyForm::flag},            // 19 request response info
-    {in_connack, PropertyForm::text},            // 1A response information
-    {},
-    {in_connack | server_disconnect, PropertyForm::text},  // 1C server reference
-    {},
-    {},
-    {in_answers, PropertyForm::text},  // 1F reason string
-    {},
-    {in_setup, PropertyForm::u16_nonzero},  // 21 receive maximum
-    {in_setup, PropertyForm::u16},          // 22 topic alias maximum
-    {in_publish, PropertyForm::alias},      // 23 topic alias
-    {in_connack, PropertyForm::flag},       // 24 maximum QoS
-    {in_connack, PropertyForm::flag},       // 25 retain available
-    {in_message | in_connect | in_subscribe | in_unsubscribe | in_answers, PropertyForm::pair},
-    {in_setup, PropertyForm::u32_nonzero},  // 27 maximum packet size
-    {in_connack, PropertyForm::flag},       // 28 wildcards available
-    {in_connack, PropertyForm::flag},       // 29 subscription ids
-    {in_connack, PropertyForm::flag},       // 2A shared subscriptions
+struct PropertyTable {
+  PropertyRow rows[property_id_max + 1];
+  constexpr PropertyTable() noexcept : rows() {
+    for (const PropertyRule& rule : property_rules) {
+      rows[static_cast<uint8_t>(rule.id)] = {rule.places, rule.form};
+    }
+  }
 };
-inline constexpr uint8_t property_id_max = 0x2A;
-static_assert(sizeof(property_table) / sizeof(property_table[0]) == property_id_max + 1,
-              "one row for every property id");
+inline constexpr PropertyTable property_table;
 
 constexpr PropertyForm form_of(uint8_t id) noexcept {
-  return id <= property_id_max ? property_table[id].form : PropertyForm::none;
+  return id <= property_id_max ? property_table.rows[id].form : PropertyForm::none;
 }
 // The value of a property that is a number.
 constexpr uint32_t read_number(Reader& reader, PropertyForm form) noexcept {
@@ -1238,14 +1190,15 @@ __attribute__((always_inline)) inline Error check_property_value(Reader& reader,
     const uint32_t value = read_number(reader, form);
     return reader.failed() ? Error::malformed_length : check_number(form, value);
   }
-  Bytes value = reader.binary();
-  if (form == PropertyForm::pair && scan(value.data(), value.size(), rule)) {
-    value = reader.binary();  // both halves obey the string rules [MQTT-1.5.7-1]
-  }
-  if (reader.failed()) { return Error::malformed_length; }
-  if (form == PropertyForm::binary) { return Error::none; }
-  if (!scan(value.data(), value.size(), rule)) {
-    return Error::malformed_utf8;  // [MQTT-3.3.2-13]
+  Bytes value;
+  for (uint32_t strings = form == PropertyForm::pair ? 2 : 1; strings != 0; --strings) {
+    value = reader.binary();
+    if (reader.failed()) { return Error::malformed_length; }
+    if (form == PropertyForm::binary) { return Error::none; }
+    // both halves of a pair obey the string rules [MQTT-1.5.7-1]
+    if (!scan(value.data(), value.size(), rule)) {
+      return Error::malformed_utf8;  // [MQTT-3.3.2-13]
+    }
   }
   if (form == PropertyForm::topic &&
       (value.empty() || !scan(value.data(), value.size(), TextRule::topic_name))) {
@@ -1275,10 +1228,10 @@ inline Error check_properties(Bytes wire, Reception reception, Properties& prope
     const uint8_t id = list.u8();
     const PropertyForm form = form_of(id);
     if (form == PropertyForm::none) { return Error::malformed_property; }
-    if ((property_table[id].places & place) == 0) {
+    if ((property_table.rows[id].places & place) == 0) {
       const uint16_t opposite = place_bit(reception.type, reception.receiver);
-      return (property_table[id].places & opposite) != 0 ? Error::protocol_direction
-                                                         : Error::malformed_property;
+      return (property_table.rows[id].places & opposite) != 0 ? Error::protocol_direction
+                                                              : Error::malformed_property;
     }
     if ((seen & property_bit(id)) != 0 && form != PropertyForm::pair &&
         (form != PropertyForm::variable || reception.receiver == Side::broker)) {
@@ -2093,20 +2046,17 @@ class PacketWriter {
     u16(static_cast<uint16_t>(source.size()));
     list(source);
   }
-  bool text(Text source) noexcept {
-    const bool good =
-        writing() || (large_machine && pass_ == Pass::quick ? plain_ascii_wide(source, ' ')
-                                                            : valid_text(source));
-    binary(source.bytes());
-    return require(good);
+  bool text(Text source, TextRule rule = TextRule::text,
+            Error error = Error::invalid_packet) noexcept {
+    const Bytes bytes = source.bytes();
+    binary(bytes);
+    return writing() || require(pass_ == Pass::quick && large_machine
+                                    ? scan_quickly(bytes.data(), bytes.size(), rule)
+                                    : scan(bytes.data(), bytes.size(), rule),
+                                error);
   }
   bool topic(Text source) noexcept {
-    const Bytes bytes = source.bytes();
-    const bool good = writing() || (large_machine && pass_ == Pass::quick
-                                        ? plain_ascii_wide(source, '+' + 1)
-                                        : scan(bytes.data(), bytes.size(), TextRule::topic_name));
-    binary(bytes);
-    return require(good, Error::invalid_topic);
+    return text(source, TextRule::topic_name, Error::invalid_topic);
   }
   constexpr bool packet_id(uint16_t id) noexcept {
     u16(id);
