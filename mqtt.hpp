@@ -769,68 +769,60 @@ constexpr VariableInteger read_variable(Bytes source) noexcept {
 /// into the span.
 class Reader {
  public:
-  constexpr explicit Reader(Bytes source) noexcept : cursor_(source.data()), end_(source.end()) {}
+  constexpr explicit Reader(Bytes source) noexcept : cursor_(source.data()), left_(source.size()) {}
 
-  constexpr uint32_t left() const noexcept { return static_cast<uint32_t>(end_ - cursor_); }
+  constexpr uint32_t left() const noexcept { return left_; }
   constexpr bool failed() const noexcept { return failed_; }
   constexpr const uint8_t* cursor() const noexcept { return cursor_; }
   constexpr void fail() noexcept {
     failed_ = true;
-    cursor_ = end_;
+    left_ = 0;
   }
 
-  constexpr uint8_t u8() noexcept {
-    if (cursor_ == end_) {
-      fail();
-      return 0;
-    }
-    return *cursor_++;
-  }
+  constexpr uint8_t u8() noexcept { return has(1) ? *take(1) : uint8_t{0}; }
   constexpr uint16_t u16() noexcept {
-    if (left() < 2) {
-      fail();
-      return 0;
-    }
-    const uint16_t value = static_cast<uint16_t>((cursor_[0] << 8) | cursor_[1]);
-    cursor_ += 2;
-    return value;
+    if (!has(2)) { return 0; }
+    const uint8_t* const s = take(2);
+    return static_cast<uint16_t>((s[0] << 8) | s[1]);
   }
   constexpr uint32_t u32() noexcept {
-    if (left() < 4) {
-      fail();
-      return 0;
-    }
-    const uint32_t high = u16();
-    return (high << 16) | u16();
+    if (!has(4)) { return 0; }
+    const uint8_t* const s = take(4);
+    return (uint32_t{s[0]} << 24) | (uint32_t{s[1]} << 16) | (uint32_t{s[2]} << 8) | s[3];
   }
   /// A variable byte integer in its shortest form.
   constexpr uint32_t variable() noexcept {
-    const detail::VariableInteger integer = detail::read_variable(Bytes(cursor_, left()));
+    const detail::VariableInteger integer = detail::read_variable(Bytes(cursor_, left_));
     if (integer.size == 0 || integer.size > 4) {
       fail();
       return 0;
     }
-    cursor_ += integer.size;
+    take(integer.size);
     return integer.value;
   }
   constexpr Bytes bytes(uint32_t size) noexcept {
-    if (left() < size) {
-      fail();
-      return Bytes();
-    }
-    const Bytes view(cursor_, size);
-    cursor_ += size;
-    return view;
+    return has(size) ? Bytes(take(size), size) : Bytes();
   }
   /// Bytes behind a two-byte length; not checked for UTF-8.
   constexpr Bytes binary() noexcept { return bytes(u16()); }
   /// As binary(), as text: the caller checks it by valid_text().
   Text text() noexcept { return Text(binary()); }
-  constexpr Bytes rest() noexcept { return bytes(left()); }
+  constexpr Bytes rest() noexcept { return bytes(left_); }
 
  private:
+  constexpr bool has(uint32_t size) noexcept {
+    if (left_ >= size) { return true; }
+    fail();
+    return false;
+  }
+  constexpr const uint8_t* take(uint32_t size) noexcept {
+    cursor_ += size;
+    left_ -= size;
+    return cursor_ - size;
+  }
+
   const uint8_t* cursor_;
-  const uint8_t* end_;
+  uint32_t left_;
   bool failed_ = false;
 };
 
@@ -998,25 +990,34 @@ inline constexpr PropertyRule property_rules[] = {
     {PropertyId::shared_subscription_available, in_connack, PropertyForm::flag},
 };
 
-// The rules by property id.
+// The rules by property id. `bit` is one of the rules' own, so that sets of properties fit 32 bits.
 inline constexpr uint8_t property_id_max = 0x2A;
-struct __attribute__((packed)) PropertyRow {
+struct PropertyRow {
   uint16_t places = 0;
   PropertyForm form = PropertyForm::none;
+  uint8_t bit = 0;
 };
 struct PropertyTable {
   PropertyRow rows[property_id_max + 1];
   constexpr PropertyTable() noexcept : rows() {
+    uint8_t bit = 0;
     for (const PropertyRule& rule : property_rules) {
-      rows[static_cast<uint8_t>(rule.id)] = {rule.places, rule.form};
+      rows[static_cast<uint8_t>(rule.id)] = {rule.places, rule.form, bit++};
     }
   }
 };
 inline constexpr PropertyTable property_table;
 
-constexpr PropertyForm form_of(uint8_t id) noexcept {
-  return id <= property_id_max ? property_table.rows[id].form : PropertyForm::none;
+constexpr PropertyRow property_row(uint8_t id) noexcept {
+  return id <= property_id_max ? property_table.rows[id] : PropertyRow();
 }
+constexpr PropertyForm form_of(PropertyId id) noexcept {
+  return property_row(static_cast<uint8_t>(id)).form;
+}
+constexpr uint32_t property_bit(PropertyId id) noexcept {
+  return uint32_t{1} << property_row(static_cast<uint8_t>(id)).bit;
+}
+
 // The value of a property that is a number.
 constexpr uint32_t read_number(Reader& reader, PropertyForm form) noexcept {
   if (form == PropertyForm::flag) { return reader.u8(); }
@@ -1030,11 +1031,6 @@ constexpr Error check_number(PropertyForm form, uint32_t value) noexcept {
   if (value != 0 || form == PropertyForm::u16 || form == PropertyForm::u32) { return Error::none; }
   return form == PropertyForm::alias ? Error::topic_alias_invalid : Error::protocol_value;
 }
-
-constexpr uint64_t property_bit(PropertyId id) noexcept {
-  return uint64_t{1} << static_cast<uint8_t>(id);
-}
-constexpr uint64_t property_bit(uint8_t id) noexcept { return uint64_t{1} << id; }
 }  // namespace detail
 
 /// One property. `number` holds flags and integers; `bytes` binary data; `text` strings and the
@@ -1055,25 +1051,26 @@ struct Property {
 class Properties {
  public:
   constexpr Properties() noexcept = default;
-  constexpr explicit Properties(Bytes wire, uint64_t seen = ~uint64_t{0}) noexcept
-      : wire_(wire), seen_(seen) {}
+  constexpr explicit Properties(Bytes wire, uint32_t seen = ~uint32_t{0}) noexcept
+      : data_(wire.data()), size_(wire.size()), seen_(seen) {}
 
-  constexpr Bytes wire() const noexcept { return wire_; }
-  constexpr uint32_t size() const noexcept { return wire_.size(); }
-  constexpr bool empty() const noexcept { return wire_.empty(); }
+  constexpr Bytes wire() const noexcept { return Bytes(data_, size_); }
+  constexpr uint32_t size() const noexcept { return size_; }
+  constexpr bool empty() const noexcept { return size_ == 0; }
   /// May say yes for a list that was not decoded; find() knows.
   constexpr bool has(PropertyId id) const noexcept {
-    return !wire_.empty() && (seen_ & detail::property_bit(id)) != 0;
+    return size_ != 0 && (seen_ & detail::property_bit(id)) != 0;
   }
 
   /// Takes the first property off the view; false at the end.
   bool next(Property& property) noexcept {
-    if (wire_.empty()) { return false; }
-    Reader reader(wire_);
+    if (size_ == 0) { return false; }
+    Reader reader(wire());
     property = Property();
     property.id = static_cast<PropertyId>(reader.u8());
     take_value(reader, property);
-    wire_ = reader.failed() ? Bytes() : Bytes(reader.cursor(), reader.left());
+    data_ = reader.cursor();
+    size_ = reader.left();
     return !reader.failed();
   }
 
@@ -1099,7 +1096,7 @@ class Properties {
  private:
   static void take_value(Reader& reader, Property& property) noexcept {
     using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(static_cast<uint8_t>(property.id));
+    const PropertyForm form = detail::form_of(property.id);
     if (form == PropertyForm::none) {
       reader.fail();
     } else if (form < PropertyForm::binary) {
@@ -1112,8 +1109,9 @@ class Properties {
     }
   }
 
-  Bytes wire_;
-  uint64_t seen_ = 0;
+  const uint8_t* data_ = nullptr;
+  uint32_t size_ = 0;
+  uint32_t seen_ = 0;
 };
 
 /// Builds a property list in a buffer. Sticky: when the buffer is full or a call does not fit the
@@ -1125,7 +1123,7 @@ class PropertyWriter {
   /// A flag or an integer, in the range of the property.
   PropertyWriter& number(PropertyId id, uint32_t value) noexcept {
     using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(static_cast<uint8_t>(id));
+    const PropertyForm form = detail::form_of(id);
     misused_ = misused_ || form == PropertyForm::none || form >= PropertyForm::binary ||
                detail::check_number(form, value) != Error::none;
     writer_.u8(static_cast<uint8_t>(id));
@@ -1144,14 +1142,13 @@ class PropertyWriter {
   }
   PropertyWriter& text(PropertyId id, Text value) noexcept {
     using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(static_cast<uint8_t>(id));
+    const PropertyForm form = detail::form_of(id);
     misused_ = misused_ || (form != PropertyForm::text && form != PropertyForm::topic) ||
                !valid_text(value);
     return binary_value(id, value.bytes());
   }
   PropertyWriter& binary(PropertyId id, Bytes value) noexcept {
-    misused_ =
-        misused_ || detail::form_of(static_cast<uint8_t>(id)) != detail::PropertyForm::binary;
+    misused_ = misused_ || detail::form_of(id) != detail::PropertyForm::binary;
     return binary_value(id, value);
   }
   PropertyWriter& user_property(Text name, Text value) noexcept {
@@ -1223,22 +1220,21 @@ inline Error check_properties(Bytes wire, Reception reception, Properties& prope
   const uint16_t place = place_bit(reception.type, other(reception.receiver));
   const TextRule rule = text_rule(reception.receiver);
   Reader list(wire);
-  uint64_t seen = 0;
+  uint32_t seen = 0;
   while (list.left() != 0) {
     const uint8_t id = list.u8();
-    const PropertyForm form = form_of(id);
-    if (form == PropertyForm::none) { return Error::malformed_property; }
-    if ((property_table.rows[id].places & place) == 0) {
+    const PropertyRow row = property_row(id);
+    if ((row.places & place) == 0) {
       const uint16_t opposite = place_bit(reception.type, reception.receiver);
-      return (property_table.rows[id].places & opposite) != 0 ? Error::protocol_direction
-                                                              : Error::malformed_property;
+      return (row.places & opposite) != 0 ? Error::protocol_direction : Error::malformed_property;
     }
-    if ((seen & property_bit(id)) != 0 && form != PropertyForm::pair &&
-        (form != PropertyForm::variable || reception.receiver == Side::broker)) {
+    const uint32_t bit = uint32_t{1} << row.bit;
+    if ((seen & bit) != 0 && row.form != PropertyForm::pair &&
+        (row.form != PropertyForm::variable || reception.receiver == Side::broker)) {
       return Error::protocol_repeated;
     }
-    seen |= property_bit(id);
-    const Error error = check_property_value(list, form, rule);
+    seen |= bit;
+    const Error error = check_property_value(list, row.form, rule);
     if (error != Error::none) { return error; }
   }
   properties = Properties(wire, seen);
@@ -1271,14 +1267,14 @@ struct Will {
 struct Connect {
   static constexpr PacketType type = PacketType::connect;
   Version version = Version::v5;  ///< set by decode(); encode() takes its argument
-  Text client_id;                 ///< empty: the server assigns one
-  uint16_t keep_alive_s = 60;     ///< 0: no keep alive
   bool clean_start = true;        ///< 3.x: clean session
   bool has_will = false;
-  Will will;
   bool has_user_name = false;
-  Text user_name;
   bool has_password = false;
+  uint16_t keep_alive_s = 60;  ///< 0: no keep alive
+  Text client_id;              ///< empty: the server assigns one
+  Will will;
+  Text user_name;
   Bytes password;
   Properties properties;
 };
@@ -1576,7 +1572,8 @@ inline uint32_t publish_head_size(uint8_t first, Bytes body, Version version) no
   return reader.failed() ? 0 : static_cast<uint32_t>(reader.cursor() - body.data());
 }
 
-inline Error take_will(Reader& reader, Version version, uint8_t flags, Will& will) noexcept {
+__attribute__((always_inline)) inline Error take_will(Reader& reader, Version version,
+                                                      uint8_t flags, Will& will) noexcept {
   will.qos = static_cast<Qos>((flags >> 3) & 0x03);
   will.retain = (flags & 0x20) != 0;
   const Error error = take_properties(reader, {version, Side::broker}, will.properties);
@@ -1590,7 +1587,8 @@ inline Error take_will(Reader& reader, Version version, uint8_t flags, Will& wil
 }
 
 // v5 §3.1.2.1-2: the name tells the family, the level the version.
-inline Error take_version(Reader& reader, Version& version) noexcept {
+__attribute__((always_inline)) inline Error take_version(Reader& reader,
+                                                         Version& version) noexcept {
   const Text name = reader.text();
   const uint8_t level = reader.u8();
   if (reader.failed()) { return Error::malformed_length; }
@@ -1627,7 +1625,8 @@ constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) no
   return Error::none;
 }
 
-inline Error take_credentials(Reader& reader, uint8_t flags, Connect& connect) noexcept {
+__attribute__((always_inline)) inline Error take_credentials(Reader& reader, uint8_t flags,
+                                                             Connect& connect) noexcept {
   connect.has_user_name = (flags & 0x80) != 0;
   connect.has_password = (flags & 0x40) != 0;
   if (connect.has_user_name && reader.left() == 0 && rules(connect.version).lone_user_flag) {
