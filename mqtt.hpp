@@ -1522,7 +1522,8 @@ inline Error finish(const Reader& reader) noexcept {
   return reader.failed() || reader.left() != 0 ? Error::malformed_length : Error::none;
 }
 
-inline Error take_text(Reader& reader, Side receiver, Text& target) noexcept {
+__attribute__((always_inline)) inline Error take_text(Reader& reader, Side receiver,
+                                                      Text& target) noexcept {
   target = reader.text();
   if (reader.failed()) { return Error::malformed_length; }
   return scan(target.bytes().data(), target.size(), text_rule(receiver)) ? Error::none
@@ -1610,11 +1611,9 @@ __attribute__((always_inline)) inline Error take_version(Reader& reader,
 
 constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) noexcept {
   const bool will = (flags & 0x04) != 0;
-  if ((flags & 0x01) != 0 && !rules.unused_will_bits) {
-    return Error::malformed_flags;  // [MQTT-3.1.2-3]
-  }
-  if (!will && (flags & 0x38) != 0 && !rules.unused_will_bits) {
-    return Error::malformed_flags;  // [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  // [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  if ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) {
+    return Error::malformed_flags;
   }
   if (will && (flags & 0x18) == 0x18) {
     return Error::malformed_flags;  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
@@ -1627,22 +1626,16 @@ constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) no
 
 __attribute__((always_inline)) inline Error take_credentials(Reader& reader, uint8_t flags,
                                                              Connect& connect) noexcept {
-  connect.has_user_name = (flags & 0x80) != 0;
-  connect.has_password = (flags & 0x40) != 0;
-  if (connect.has_user_name && reader.left() == 0 && rules(connect.version).lone_user_flag) {
-    connect.has_user_name = false;  // 3.1 §3.1: the strings may be missing
-    connect.has_password = false;
-    return Error::none;
-  }
-  if (connect.has_user_name) {
+  const VersionRules& rules = mqtt::rules(connect.version);
+  if ((flags & 0x80) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
+    connect.has_user_name = true;
     const Error error = take_text(reader, Side::broker, connect.user_name);  // [MQTT-3.1.3-12]
     if (error != Error::none) { return error; }
   }
-  if (connect.has_password && reader.left() == 0 && rules(connect.version).lone_user_flag) {
-    connect.has_password = false;
-    return Error::none;
+  if ((flags & 0x40) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
+    connect.has_password = true;
+    connect.password = reader.binary();
   }
-  if (connect.has_password) { connect.password = reader.binary(); }
   return Error::none;
 }
 }  // namespace detail
@@ -1655,24 +1648,27 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   Reader reader(frame.body);
   Error error = detail::take_version(reader, connect.version);
   if (error != Error::none) { return error; }
-  const VersionRules& rules = mqtt::rules(connect.version);
+  const Version version = connect.version;
+  const VersionRules& rules = mqtt::rules(version);
+  if (reader.left() < 3) { return Error::malformed_length; }
   const uint8_t flags = reader.u8();
   connect.keep_alive_s = reader.u16();
   connect.clean_start = (flags & 0x02) != 0;
   connect.has_will = (flags & 0x04) != 0;
   error = detail::check_connect_flags(flags, rules);
-  if (error == Error::none) {
-    error = detail::take_properties(reader, {connect.version, Side::broker, PacketType::connect},
-                                    connect.properties);
+  if (error != Error::none) { return error; }
+  error = detail::take_properties(reader, {version, Side::broker, PacketType::connect},
+                                  connect.properties);
+  if (error != Error::none) { return error; }
+  error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
+  if (error != Error::none) { return error; }
+  if (connect.has_will) {
+    error = detail::take_will(reader, version, flags, connect.will);
+    if (error != Error::none) { return error; }
   }
-  if (error == Error::none) {
-    error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
-  }
-  if (error == Error::none && connect.has_will) {
-    error = detail::take_will(reader, connect.version, flags, connect.will);
-  }
-  if (error == Error::none) { error = detail::take_credentials(reader, flags, connect); }
-  if (error == Error::none) { error = detail::finish(reader); }
+  error = detail::take_credentials(reader, flags, connect);
+  if (error != Error::none) { return error; }
+  error = detail::finish(reader);
   if (error != Error::none) { return error; }
   const Properties& properties = connect.properties;
   if (properties.has(PropertyId::authentication_data) &&
