@@ -1486,15 +1486,15 @@ constexpr bool wildcards_placed(Text filter) noexcept {
   return true;
 }
 
-inline constexpr char share_prefix[] = "$share/";
-inline constexpr uint32_t share_prefix_size = sizeof(share_prefix) - 1;
+inline constexpr uint32_t share_prefix_size = 7;  // "$share/"
 
+// "$share/…", and "$share" alone, which is no filter either.
 constexpr bool begins_share(Text filter) noexcept {
-  if (filter.size() < share_prefix_size) {
-    return filter.size() == share_prefix_size - 1 &&
-           __builtin_memcmp(filter.data(), share_prefix, share_prefix_size - 1) == 0;
+  for (uint32_t at = 0; at < share_prefix_size; ++at) {
+    if (at == filter.size()) { return at == share_prefix_size - 1; }
+    if (filter[at] != "$share/"[at]) { return false; }
   }
-  return __builtin_memcmp(filter.data(), share_prefix, share_prefix_size) == 0;
+  return true;
 }
 
 // Bytes of the ShareName; 0 when the filter is "$share…" but not $share/ShareName/filter
@@ -1587,14 +1587,21 @@ __attribute__((always_inline)) inline Error take_will(Reader& reader, Version ve
   return valid && !topic.empty() ? Error::none : Error::malformed_topic;
 }
 
+// Four letters as one number, which is compared at once.
+constexpr uint32_t letters(const char* s) noexcept {
+  const auto byte = [s](uint32_t i) noexcept { return uint32_t{static_cast<uint8_t>(s[i])}; };
+  return (byte(0) << 24) | (byte(1) << 16) | (byte(2) << 8) | byte(3);
+}
+
 // v5 §3.1.2.1-2: the name tells the family, the level the version.
 __attribute__((always_inline)) inline Error take_version(Reader& reader,
                                                          Version& version) noexcept {
   const Text name = reader.text();
   const uint8_t level = reader.u8();
   if (reader.failed()) { return Error::malformed_length; }
-  const bool old_name = name.size() == 6 && __builtin_memcmp(name.data(), "MQIsdp", 6) == 0;
-  const bool new_name = name.size() == 4 && __builtin_memcmp(name.data(), "MQTT", 4) == 0;
+  const bool new_name = name.size() == 4 && letters(name.data()) == letters("MQTT");
+  const bool old_name = name.size() == 6 && letters(name.data()) == letters("MQIs") &&
+                        name[4] == 'd' && name[5] == 'p';
   if (!old_name && !new_name) {
     return Error::unsupported_protocol;  // [MQTT-3.1.2-1]
   }
@@ -1875,9 +1882,13 @@ inline constexpr uint16_t from_client_only = packet_bits(
 // Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
 template <typename Packet, typename Handler, typename... How>
 Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
-  Packet packet;
-  const Error error = decode(frame, how..., packet);
-  if (error == Error::none) { handler(packet); }
+  union Room {
+    constexpr Room() noexcept : none(0) {}
+    uint8_t none;
+    Packet packet;  // not made twice: decode() begins by that
+  } room;
+  const Error error = decode(frame, how..., room.packet);
+  if (error == Error::none) { handler(static_cast<const Packet&>(room.packet)); }
   return error;
 }
 template <typename Packet, typename Handler>
@@ -2008,7 +2019,7 @@ class PacketWriter {
     }
   }
   constexpr void variable(uint32_t value) noexcept {
-    if (!writing()) {
+    if (large_machine && !writing()) {
       size_ += variable_size(value);
       return;
     }
@@ -2255,7 +2266,7 @@ inline Result<uint32_t> count_carefully(PacketWriter& writer, const AnyPacket& a
 
 __attribute__((noinline)) inline Result<uint32_t> encode_carefully(Version version,
                                                                    const AnyPacket& any,
-                                                                   Buffer target) noexcept {
+                                                                   const Buffer& target) noexcept {
   PacketWriter writer(version, Pass::careful);
   const Result<uint32_t> size = count_carefully(writer, any);
   if (!size) { return size; }
@@ -2266,8 +2277,7 @@ __attribute__((noinline)) inline Result<uint32_t> encode_carefully(Version versi
 }
 
 template <typename Packet>
-__attribute__((noinline)) Result<uint32_t> encode_small(Version version, const Packet& packet,
-                                                        Buffer target) noexcept {
+Result<uint32_t> encode_small(Version version, const Packet& packet, Buffer target) noexcept {
   return encode_carefully(version, any(packet), target);
 }
 }  // namespace detail
@@ -2292,7 +2302,7 @@ __attribute__((noinline, flatten)) Result<uint32_t> encode(Version version, cons
       return {size, Error::none};
     }
   }
-  return detail::encode_small(version, packet, target);
+  return detail::encode_carefully(version, detail::any(packet), target);
 }
 
 // >> 8. topics — validation, matching, shared subscriptions
