@@ -152,9 +152,7 @@ namespace mqtt {
 
 namespace detail {
 template <typename T>
-constexpr T* as_pointer(T* pointer) noexcept {
-  return pointer;
-}
+using Pointer = T*;
 }  // namespace detail
 
 /// A view of `size` objects at `data`; owns nothing. 32-bit sizes, so that a packet of 256 MB has
@@ -167,7 +165,7 @@ class Span {
   template <size_t N>
   constexpr Span(T (&array)[N]) noexcept : data_(array), size_(static_cast<uint32_t>(N)) {}
   /// A view of mutable objects is also a view of constant ones.
-  template <typename U, typename = decltype(detail::as_pointer<T>(static_cast<U*>(nullptr)))>
+  template <typename U, typename = decltype(detail::Pointer<T>{static_cast<U*>(nullptr)})>
   constexpr Span(Span<U> other) noexcept : data_(other.data()), size_(other.size()) {}
 
   constexpr T* data() const noexcept { return data_; }
@@ -189,10 +187,6 @@ class Span {
 using Bytes = Span<const uint8_t>;
 using Buffer = Span<uint8_t>;
 
-namespace detail {
-constexpr const char* text_data(const char* data) noexcept { return data; }
-}  // namespace detail
-
 /// A view of characters; owns nothing and need not end in a zero. Converts from a zero-terminated
 /// string and from anything with data() and size(), such as std::string and std::string_view.
 class Text {
@@ -201,8 +195,8 @@ class Text {
   constexpr Text(const char* data, uint32_t size) noexcept : data_(data), size_(size) {}
   constexpr Text(const char* zero_terminated) noexcept
       : data_(zero_terminated), size_(static_cast<uint32_t>(__builtin_strlen(zero_terminated))) {}
-  template <typename S,
-            typename = decltype(detail::text_data(static_cast<const S*>(nullptr)->data()))>
+  template <typename S, typename = decltype(detail::Pointer<const char>{
+                            static_cast<const S*>(nullptr)->data()})>
   constexpr Text(const S& string) noexcept
       : data_(string.data()), size_(static_cast<uint32_t>(string.size())) {}
   explicit Text(Bytes bytes) noexcept
@@ -321,16 +315,14 @@ inline constexpr uint8_t error_count = static_cast<uint8_t>(Error::count_);
 struct ErrorCodes {
   ErrorKind kinds[error_count] = {};
   uint8_t codes[error_count] = {};
-};
-constexpr ErrorCodes without_text() noexcept {
-  ErrorCodes taken;
-  for (uint8_t i = 0; i < error_count; ++i) {
-    taken.kinds[i] = error_table[i].kind;
-    taken.codes[i] = error_table[i].reason_code;
+  constexpr ErrorCodes() noexcept {
+    for (uint8_t i = 0; i < error_count; ++i) {
+      kinds[i] = error_table[i].kind;
+      codes[i] = error_table[i].reason_code;
+    }
   }
-  return taken;
-}
-inline constexpr ErrorCodes error_codes = without_text();
+};
+inline constexpr ErrorCodes error_codes;
 }  // namespace detail
 
 constexpr ErrorKind kind(Error error) noexcept {
@@ -2064,6 +2056,11 @@ class PacketWriter {
   bool topic(Text source) noexcept {
     return text(source, TextRule::topic_name, Error::invalid_topic);
   }
+  bool filter(Text source) noexcept {
+    binary(source.bytes());
+    return writing() ||
+           require(check_filter(source, TextRule::text) == Error::none, Error::invalid_filter);
+  }
   constexpr bool packet_id(uint16_t id) noexcept {
     u16(id);
     return require(id != 0);
@@ -2176,55 +2173,46 @@ inline bool put(PacketWriter& writer, const Ack& ack) noexcept {
          writer.packet_id(ack.packet_id) && writer.reason(ack.reason_code, ack.properties);
 }
 
-inline bool put_filter(PacketWriter& writer, Text filter) noexcept {
-  writer.binary(filter.bytes());
-  return writer.writing() ||
-         writer.require(check_filter(filter, TextRule::text) == Error::none, Error::invalid_filter);
+constexpr uint8_t option_bits(const Subscription& entry, Version version) noexcept {
+  if (!has_properties(version)) { return level(entry.qos); }
+  return static_cast<uint8_t>(level(entry.qos) | (entry.no_local ? 0x04 : 0) |
+                              (entry.retain_as_published ? 0x08 : 0) |
+                              (static_cast<uint8_t>(entry.retain_handling) << 4));
 }
 
-inline bool put(PacketWriter& writer, const Subscribe& subscribe) noexcept {
-  bool good = writer.require(!subscribe.filters.empty()) && writer.packet_id(subscribe.packet_id) &&
-              writer.properties(subscribe.properties);
+inline bool put_filters(PacketWriter& writer, const FilterRequest& request, bool options) noexcept {
+  bool good = writer.require(!request.filters.empty()) && writer.packet_id(request.packet_id) &&
+              writer.properties(request.properties);
   Subscription entry;
-  for (SubscriptionList list = subscribe.filters; good && list.next(entry);) {
-    good = put_filter(writer, entry.filter) &&
-           writer.require(!entry.no_local || !begins_share(entry.filter), Error::protocol_no_local);
-    uint8_t options = level(entry.qos);
-    if (has_properties(writer.version())) {
-      options = static_cast<uint8_t>(options | (entry.no_local ? 0x04 : 0) |
-                                     (entry.retain_as_published ? 0x08 : 0) |
-                                     (static_cast<uint8_t>(entry.retain_handling) << 4));
+  for (SubscriptionList list = request.filters; good && list.next(entry);) {
+    good = writer.filter(entry.filter);
+    if (options) {
+      writer.u8(option_bits(entry, writer.version()));
+      good = good && writer.require(!entry.no_local || !begins_share(entry.filter),
+                                    Error::protocol_no_local);
     }
-    writer.u8(options);
   }
   return good;
 }
-
+inline bool put(PacketWriter& writer, const Subscribe& subscribe) noexcept {
+  return put_filters(writer, subscribe, true);
+}
 inline bool put(PacketWriter& writer, const Unsubscribe& unsubscribe) noexcept {
-  bool good = writer.require(!unsubscribe.filters.empty()) &&
-              writer.packet_id(unsubscribe.packet_id) && writer.properties(unsubscribe.properties);
-  Subscription entry;
-  for (SubscriptionList list = unsubscribe.filters; good && list.next(entry);) {
-    good = put_filter(writer, entry.filter);
-  }
-  return good;
+  return put_filters(writer, unsubscribe, false);
 }
 
 inline bool put(PacketWriter& writer, const Suback& suback) noexcept {
-  const bool good = writer.require(!suback.reason_codes.empty()) &&
-                    writer.packet_id(suback.packet_id) && writer.properties(suback.properties);
+  const bool good = writer.packet_id(suback.packet_id) && writer.properties(suback.properties);
   for (const uint8_t reason : suback.reason_codes) {
     writer.u8(suback_code(writer.version(), reason));
   }
-  return good;
+  return good && writer.require(!suback.reason_codes.empty());
 }
-
 inline bool put(PacketWriter& writer, const Unsuback& unsuback) noexcept {
-  const bool coded = has_properties(writer.version());
-  const bool good = writer.require(!unsuback.reason_codes.empty() || !coded) &&
-                    writer.packet_id(unsuback.packet_id) && writer.properties(unsuback.properties);
-  if (coded) { writer.list(unsuback.reason_codes); }
-  return good;
+  const bool good = writer.packet_id(unsuback.packet_id) && writer.properties(unsuback.properties);
+  if (!has_properties(writer.version())) { return good; }
+  writer.list(unsuback.reason_codes);
+  return good && writer.require(!unsuback.reason_codes.empty());
 }
 
 inline bool put(PacketWriter&, const Pingreq&) noexcept { return true; }
@@ -2274,11 +2262,6 @@ __attribute__((noinline)) inline Result<uint32_t> encode_carefully(Version versi
   writer.begin(any.first, target.data());
   any.put(writer, any.packet);
   return size;
-}
-
-template <typename Packet>
-Result<uint32_t> encode_small(Version version, const Packet& packet, Buffer target) noexcept {
-  return encode_carefully(version, any(packet), target);
 }
 }  // namespace detail
 
