@@ -153,6 +153,30 @@ namespace mqtt {
 namespace detail {
 template <typename T>
 using Pointer = T*;
+
+struct Place {};
+
+template <typename T, typename U>
+struct Same {
+  static constexpr bool value = false;
+};
+template <typename T>
+struct Same<T, T> {
+  static constexpr bool value = true;
+};
+
+template <typename T>
+constexpr T smaller(T a, T b) noexcept {
+  return a < b ? a : b;
+}
+template <typename T>
+constexpr T larger(T a, T b) noexcept {
+  return a < b ? b : a;
+}
+
+inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
+  if (size != 0) { memcpy(target, source, size); }
+}
 }  // namespace detail
 
 /// A view of `size` objects at `data`; owns nothing. 32-bit sizes, so that a packet of 256 MB has
@@ -342,32 +366,6 @@ struct [[nodiscard]] Result {
   constexpr explicit operator bool() const noexcept { return error == Error::none; }
 };
 
-namespace detail {
-struct Place {};
-
-template <typename T, typename U>
-struct Same {
-  static constexpr bool value = false;
-};
-template <typename T>
-struct Same<T, T> {
-  static constexpr bool value = true;
-};
-
-template <typename T>
-constexpr T smaller(T a, T b) noexcept {
-  return a < b ? a : b;
-}
-template <typename T>
-constexpr T larger(T a, T b) noexcept {
-  return a < b ? b : a;
-}
-
-inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
-  if (size != 0) { memcpy(target, source, size); }
-}
-}  // namespace detail
-
 // >> 3. protocol — versions, packet types, reason codes and what differs between versions
 
 enum class Version : uint8_t { v3_1 = 3, v3_1_1 = 4, v5 = 5 };
@@ -499,48 +497,13 @@ inline constexpr ReturnCodeRow return_code_table[] = {
     {5, ReasonCode::banned},
     {5, ReasonCode::bad_authentication_method},
 };
-}  // namespace detail
 
-constexpr const VersionRules& rules(Version version) noexcept {
-  return detail::version_rules[static_cast<uint8_t>(version) - 3];
-}
-
-namespace detail {
-// rules(version).properties without the table: every packet asks.
+// VersionRules::properties without the table: every packet asks.
 constexpr bool has_properties(Version version) noexcept { return version >= Version::v5; }
-static_assert(has_properties(Version::v3_1) == rules(Version::v3_1).properties &&
-                  has_properties(Version::v3_1_1) == rules(Version::v3_1_1).properties &&
-                  has_properties(Version::v5) == rules(Version::v5).properties,
+static_assert(!version_rules[0].properties && !version_rules[1].properties &&
+                  version_rules[2].properties,
               "the table decides");
-}  // namespace detail
 
-/// CONNACK's byte for a reason code; 0xFF where 3.x lists no fitting code: then the link is
-/// closed without CONNACK [MQTT-3.2.2-6].
-constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
-  if (rules(version).properties) { return code(reason); }
-  for (const detail::ReturnCodeRow& row : detail::return_code_table) {
-    if (row.reason == reason) { return row.return_code; }
-  }
-  return 0xFF;
-}
-
-/// The reason code for a byte of CONNACK; false when the version does not list the byte.
-constexpr bool connack_reason(Version version, uint8_t byte, ReasonCode& reason) noexcept {
-  if (rules(version).properties) {
-    reason = static_cast<ReasonCode>(byte);
-    return true;
-  }
-  reason = byte <= 5 ? detail::return_code_table[byte].reason : ReasonCode::unspecified_error;
-  return byte <= 5;
-}
-
-/// SUBACK's byte: 3.1.1 knows only 0x80, 3.1 no failure at all (the filter counts as granted).
-constexpr uint8_t suback_code(Version version, uint8_t reason) noexcept {
-  if (rules(version).properties || reason < 0x80) { return reason; }
-  return rules(version).suback_failure ? 0x80 : 0x00;
-}
-
-namespace detail {
 constexpr uint16_t packet_bit(PacketType type) noexcept {
   return static_cast<uint16_t>(1U << static_cast<uint8_t>(type));
 }
@@ -580,6 +543,36 @@ inline constexpr ReasonRow reason_table[] = {
     {0, in_auth, "\x00\x18\xFF"},
 };
 }  // namespace detail
+
+constexpr const VersionRules& rules(Version version) noexcept {
+  return detail::version_rules[static_cast<uint8_t>(version) - 3];
+}
+
+/// CONNACK's byte for a reason code; 0xFF where 3.x lists no fitting code: then the link is
+/// closed without CONNACK [MQTT-3.2.2-6].
+constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
+  if (rules(version).properties) { return code(reason); }
+  for (const detail::ReturnCodeRow& row : detail::return_code_table) {
+    if (row.reason == reason) { return row.return_code; }
+  }
+  return 0xFF;
+}
+
+/// The reason code for a byte of CONNACK; false when the version does not list the byte.
+constexpr bool connack_reason(Version version, uint8_t byte, ReasonCode& reason) noexcept {
+  if (rules(version).properties) {
+    reason = static_cast<ReasonCode>(byte);
+    return true;
+  }
+  reason = byte <= 5 ? detail::return_code_table[byte].reason : ReasonCode::unspecified_error;
+  return byte <= 5;
+}
+
+/// SUBACK's byte: 3.1.1 knows only 0x80, 3.1 no failure at all (the filter counts as granted).
+constexpr uint8_t suback_code(Version version, uint8_t reason) noexcept {
+  if (rules(version).properties || reason < 0x80) { return reason; }
+  return rules(version).suback_failure ? 0x80 : 0x00;
+}
 
 /// Whether `sender` may put the code in a packet of this type [MQTT-3.2.2-8] [MQTT-3.4.2-1]
 /// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]
@@ -722,23 +715,7 @@ inline bool scan_quickly(const uint8_t* s, uint32_t size, TextRule rule) noexcep
 inline bool scan(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
   return (large_machine && scan_quickly(s, size, rule)) || scan_slowly(s, size, rule);
 }
-}  // namespace detail
 
-/// Well-formed UTF-8 without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.3-1] [MQTT-1.5.3-2].
-/// U+FEFF is a character like any other [MQTT-1.5.4-3].
-inline bool valid_text(Text text) noexcept {
-  return detail::scan(text.bytes().data(), text.size(), detail::TextRule::text);
-}
-
-/// Bytes a variable byte integer takes, 1 to 4; the value must not exceed 268,435,455.
-constexpr uint32_t variable_size(uint32_t value) noexcept {
-  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : 4;
-}
-
-inline constexpr uint32_t remaining_length_max = 268435455;
-inline constexpr uint32_t string_bytes_max = 65535;
-
-namespace detail {
 // A variable byte integer and the bytes it takes: 0 when it is cut off, more than 4 when it is too
 // long or not in its shortest form [MQTT-1.5.5-1].
 struct VariableInteger {
@@ -755,6 +732,20 @@ constexpr VariableInteger read_variable(Bytes source) noexcept {
   return {0, source.size() < 4 ? 0U : 5U};
 }
 }  // namespace detail
+
+/// Well-formed UTF-8 without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.3-1] [MQTT-1.5.3-2].
+/// U+FEFF is a character like any other [MQTT-1.5.4-3].
+inline bool valid_text(Text text) noexcept {
+  return detail::scan(text.bytes().data(), text.size(), detail::TextRule::text);
+}
+
+/// Bytes a variable byte integer takes, 1 to 4; the value must not exceed 268,435,455.
+constexpr uint32_t variable_size(uint32_t value) noexcept {
+  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : 4;
+}
+
+inline constexpr uint32_t remaining_length_max = 268435455;
+inline constexpr uint32_t string_bytes_max = 65535;
 
 /// Reads the wire forms of v5 §1.5 from a span. Sticky: after a read that does not fit, every
 /// value is zero and failed() stays true, so one check at the end decides. Views it returns point
@@ -830,12 +821,11 @@ class Writer {
   constexpr bool failed() const noexcept { return failed_; }
   constexpr Bytes written() const noexcept { return Bytes(begin_, size()); }
 
+  constexpr void fail() noexcept { failed_ = true; }
+
   constexpr void u8(uint8_t value) noexcept {
-    if (cursor_ == end_) {
-      failed_ = true;
-      return;
-    }
-    *cursor_++ = value;
+    failed_ = failed_ || cursor_ == end_;
+    if (!failed_) { *cursor_++ = value; }
   }
   constexpr void u16(uint16_t value) noexcept {
     u8(static_cast<uint8_t>(value >> 8));
@@ -846,18 +836,12 @@ class Writer {
     u16(static_cast<uint16_t>(value));
   }
   constexpr void variable(uint32_t value) noexcept {
-    while (value >= 0x80) {
-      u8(static_cast<uint8_t>(value | 0x80));
-      value >>= 7;
-    }
+    for (; value >= 0x80; value >>= 7) { u8(static_cast<uint8_t>(value | 0x80)); }
     u8(static_cast<uint8_t>(value));
   }
   void bytes(Bytes source) noexcept {
-    if (left() < source.size()) {
-      failed_ = true;
-      end_ = cursor_;
-      return;
-    }
+    failed_ = failed_ || left() < source.size();
+    if (failed_) { return; }
     detail::copy(cursor_, source.data(), source.size());
     cursor_ += source.size();
   }
@@ -1017,11 +1001,25 @@ constexpr uint32_t read_number(Reader& reader, PropertyForm form) noexcept {
   return form == PropertyForm::variable ? reader.variable() : reader.u32();
 }
 
+constexpr void write_number(Writer& writer, PropertyForm form, uint32_t value) noexcept {
+  if (form == PropertyForm::flag) { return writer.u8(static_cast<uint8_t>(value)); }
+  if (form <= PropertyForm::alias) { return writer.u16(static_cast<uint16_t>(value)); }
+  return form == PropertyForm::variable ? writer.variable(value) : writer.u32(value);
+}
+
 // Whether a property of this form may have the value.
 constexpr Error check_number(PropertyForm form, uint32_t value) noexcept {
   if (form == PropertyForm::flag) { return value > 1 ? Error::protocol_value : Error::none; }
   if (value != 0 || form == PropertyForm::u16 || form == PropertyForm::u32) { return Error::none; }
   return form == PropertyForm::alias ? Error::topic_alias_invalid : Error::protocol_value;
+}
+
+// Whether the wire form holds the value.
+constexpr bool holds_number(PropertyForm form, uint32_t value) noexcept {
+  return form == PropertyForm::none || form >= PropertyForm::binary ? false
+         : form <= PropertyForm::alias                              ? value <= 0xFFFF
+         : form == PropertyForm::variable                           ? value <= remaining_length_max
+                                                                    : true;
 }
 }  // namespace detail
 
@@ -1060,7 +1058,17 @@ class Properties {
     Reader reader(wire());
     property = Property();
     property.id = static_cast<PropertyId>(reader.u8());
-    take_value(reader, property);
+    const detail::PropertyForm form = detail::form_of(property.id);
+    if (form == detail::PropertyForm::none) {
+      reader.fail();
+    } else if (form < detail::PropertyForm::binary) {
+      property.number = detail::read_number(reader, form);
+    } else if (form == detail::PropertyForm::binary) {
+      property.bytes = reader.binary();
+    } else {
+      property.text = reader.text();
+      if (form == detail::PropertyForm::pair) { property.value = reader.text(); }
+    }
     data_ = reader.cursor();
     size_ = reader.left();
     return !reader.failed();
@@ -1086,21 +1094,6 @@ class Properties {
   }
 
  private:
-  static void take_value(Reader& reader, Property& property) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(property.id);
-    if (form == PropertyForm::none) {
-      reader.fail();
-    } else if (form < PropertyForm::binary) {
-      property.number = detail::read_number(reader, form);
-    } else if (form == PropertyForm::binary) {
-      property.bytes = reader.binary();
-    } else {
-      property.text = reader.text();
-      if (form == PropertyForm::pair) { property.value = reader.text(); }
-    }
-  }
-
   const uint8_t* data_ = nullptr;
   uint32_t size_ = 0;
   uint32_t seen_ = 0;
@@ -1114,38 +1107,25 @@ class PropertyWriter {
 
   /// A flag or an integer, in the range of the property.
   PropertyWriter& number(PropertyId id, uint32_t value) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(id);
-    misused_ = misused_ || form == PropertyForm::none || form >= PropertyForm::binary ||
-               detail::check_number(form, value) != Error::none;
+    const detail::PropertyForm form = detail::form_of(id);
+    require(detail::holds_number(form, value) && detail::check_number(form, value) == Error::none);
     writer_.u8(static_cast<uint8_t>(id));
-    if (form == PropertyForm::flag) {
-      writer_.u8(static_cast<uint8_t>(value));
-    } else if (form <= PropertyForm::alias) {
-      misused_ = misused_ || value > 0xFFFF;
-      writer_.u16(static_cast<uint16_t>(value));
-    } else if (form == PropertyForm::variable) {
-      misused_ = misused_ || value > remaining_length_max;
-      writer_.variable(value);
-    } else {
-      writer_.u32(value);
-    }
+    detail::write_number(writer_, form, value);
     return *this;
   }
   PropertyWriter& text(PropertyId id, Text value) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(id);
-    misused_ = misused_ || (form != PropertyForm::text && form != PropertyForm::topic) ||
-               !valid_text(value);
-    return binary_value(id, value.bytes());
+    const detail::PropertyForm form = detail::form_of(id);
+    require(form == detail::PropertyForm::text || form == detail::PropertyForm::topic);
+    require(valid_text(value));
+    return value_of(id, value.bytes());
   }
   PropertyWriter& binary(PropertyId id, Bytes value) noexcept {
-    misused_ = misused_ || detail::form_of(id) != detail::PropertyForm::binary;
-    return binary_value(id, value);
+    require(detail::form_of(id) == detail::PropertyForm::binary);
+    return value_of(id, value);
   }
   PropertyWriter& user_property(Text name, Text value) noexcept {
-    misused_ = misused_ || !valid_text(name) || !valid_text(value);
-    binary_value(PropertyId::user_property, name.bytes());
+    require(valid_text(name) && valid_text(value));
+    value_of(PropertyId::user_property, name.bytes());
     writer_.text(value);
     return *this;
   }
@@ -1155,20 +1135,22 @@ class PropertyWriter {
     return *this;
   }
 
-  bool failed() const noexcept { return misused_ || writer_.failed(); }
+  bool failed() const noexcept { return writer_.failed(); }
   Properties properties() const noexcept {
     return failed() ? Properties() : Properties(writer_.written());
   }
 
  private:
-  PropertyWriter& binary_value(PropertyId id, Bytes value) noexcept {
+  void require(bool holds) noexcept {
+    if (!holds) { writer_.fail(); }
+  }
+  PropertyWriter& value_of(PropertyId id, Bytes value) noexcept {
     writer_.u8(static_cast<uint8_t>(id));
     writer_.binary(value);
     return *this;
   }
 
   Writer writer_;
-  bool misused_ = false;
 };
 
 namespace detail {
@@ -1356,18 +1338,20 @@ class SubscriptionList {
   bool options_ = false;
 };
 
+/// A packet of one type says it at compile time.
+template <PacketType T>
+struct Typed {
+  static constexpr PacketType type = T;
+};
+
 /// The fields of SUBSCRIBE and UNSUBSCRIBE.
 struct FilterRequest {
   uint16_t packet_id = 0;
   SubscriptionList filters;
   Properties properties;
 };
-struct Subscribe : FilterRequest {
-  static constexpr PacketType type = PacketType::subscribe;
-};
-struct Unsubscribe : FilterRequest {
-  static constexpr PacketType type = PacketType::unsubscribe;
-};
+struct Subscribe : FilterRequest, Typed<PacketType::subscribe> {};
+struct Unsubscribe : FilterRequest, Typed<PacketType::unsubscribe> {};
 
 /// The fields of SUBACK and UNSUBACK; one byte a filter, a ReasonCode. encode() translates SUBACK's
 /// for 3.x, where UNSUBACK has none.
@@ -1376,19 +1360,11 @@ struct FilterAnswer {
   Bytes reason_codes;
   Properties properties;
 };
-struct Suback : FilterAnswer {
-  static constexpr PacketType type = PacketType::suback;
-};
-struct Unsuback : FilterAnswer {
-  static constexpr PacketType type = PacketType::unsuback;
-};
+struct Suback : FilterAnswer, Typed<PacketType::suback> {};
+struct Unsuback : FilterAnswer, Typed<PacketType::unsuback> {};
 
-struct Pingreq {
-  static constexpr PacketType type = PacketType::pingreq;
-};
-struct Pingresp {
-  static constexpr PacketType type = PacketType::pingresp;
-};
+struct Pingreq : Typed<PacketType::pingreq> {};
+struct Pingresp : Typed<PacketType::pingresp> {};
 
 /// Clients of all versions, servers of 5.0; before 5.0 only the type is on the wire.
 struct Disconnect {
@@ -1439,7 +1415,6 @@ constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
   const uint8_t ignored = rules(version).dup_on_requests ? 0x08 : 0x00;
   return (first & 0x0F & ~ignored) == 0x02;
 }
-
 }  // namespace detail
 
 /// Finds the first packet in `input`. Checks type, reserved flags, length form and size as soon as
@@ -1637,6 +1612,86 @@ __attribute__((always_inline)) inline Error take_credentials(Reader& reader, uin
   }
   return Error::none;
 }
+
+// The end of acks, DISCONNECT and AUTH of 5.0: a reason code and properties, each of which may be
+// missing with all behind it.
+inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason,
+                         Properties& properties) noexcept {
+  if (reader.left() == 0) {
+    return Error::none;  // v5 §3.4.2.1, §3.14.2.1: success
+  }
+  reason = static_cast<ReasonCode>(reader.u8());
+  if (!allowed(reason, reception.type, other(reception.receiver))) {
+    return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
+  }                                 // [MQTT-3.14.2-1] [MQTT-3.15.2-1]
+  if (reader.left() == 0) { return Error::none; }
+  const Error error = take_properties(reader, reception, properties);
+  return error != Error::none ? error : finish(reader);
+}
+
+constexpr Error check_options(uint8_t options, Text filter, Version version) noexcept {
+  if (!has_properties(version)) {
+    return options > 2 ? Error::malformed_flags : Error::none;  // [MQTT-3.8.3-4]
+  }
+  if ((options & 0xC0) != 0) {
+    return Error::malformed_flags;  // [MQTT-3.8.3-5]
+  }
+  if ((options & 0x03) == 3 || (options & 0x30) == 0x30) {
+    return Error::protocol_value;  // v5 §3.8.3.1
+  }
+  if ((options & 0x04) != 0 && begins_share(filter)) {
+    return Error::protocol_no_local;  // [MQTT-3.8.3-4]
+  }
+  return Error::none;
+}
+
+// Packet id, properties and filters of SUBSCRIBE (with options) and UNSUBSCRIBE.
+inline Error take_filters(const Frame& frame, Version version, FilterRequest& request) noexcept {
+  const bool options = frame.type() == PacketType::subscribe;
+  Reader reader(frame.body);
+  request.packet_id = reader.u16();
+  if (request.packet_id == 0) {
+    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
+  }
+  Error error = take_properties(reader, {version, Side::broker, frame.type()}, request.properties);
+  if (error != Error::none) { return error; }
+  const Bytes wire(reader.cursor(), reader.left());
+  uint32_t count = 0;
+  while (reader.left() != 0) {
+    const Text filter = reader.text();
+    const uint8_t option_bits = options ? reader.u8() : 0;
+    if (reader.failed()) { return Error::malformed_length; }
+    error = check_filter(filter, TextRule::plain);
+    if (error == Error::none) { error = check_options(option_bits, filter, version); }
+    if (error != Error::none) { return error; }
+    count += 1;
+  }
+  request.filters = SubscriptionList(wire, count, options);
+  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+}
+
+// Packet id, properties and reason codes of SUBACK and UNSUBACK.
+inline Error take_codes(const Frame& frame, Version version, FilterAnswer& answer) noexcept {
+  Reader reader(frame.body);
+  answer.packet_id = reader.u16();
+  if (answer.packet_id == 0) {
+    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
+  }
+  const Error error =
+      take_properties(reader, {version, Side::client, frame.type()}, answer.properties);
+  if (error != Error::none) { return error; }
+  if (frame.type() == PacketType::unsuback && !has_properties(version)) { return finish(reader); }
+  answer.reason_codes = reader.rest();
+  for (const uint8_t byte : answer.reason_codes) {
+    const bool known = has_properties(version)
+                           ? allowed(static_cast<ReasonCode>(byte), frame.type(), Side::broker)
+                           : byte <= 2 || (byte == 0x80 && rules(version).suback_failure);
+    if (!known) {
+      return Error::protocol_reason;  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
+    }
+  }
+  return answer.reason_codes.empty() ? Error::malformed_length : Error::none;
+}
 }  // namespace detail
 
 /// Reads a CONNECT of any version and sets `connect.version`, also when it then fails (so that an
@@ -1712,24 +1767,6 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Publish&
   return error;
 }
 
-namespace detail {
-// The end of acks, DISCONNECT and AUTH of 5.0: a reason code and properties, each of which may be
-// missing with all behind it.
-inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason,
-                         Properties& properties) noexcept {
-  if (reader.left() == 0) {
-    return Error::none;  // v5 §3.4.2.1, §3.14.2.1: success
-  }
-  reason = static_cast<ReasonCode>(reader.u8());
-  if (!allowed(reason, reception.type, other(reception.receiver))) {
-    return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
-  }                                 // [MQTT-3.14.2-1] [MQTT-3.15.2-1]
-  if (reader.left() == 0) { return Error::none; }
-  const Error error = take_properties(reader, reception, properties);
-  return error != Error::none ? error : finish(reader);
-}
-}  // namespace detail
-
 inline Error decode(const Frame& frame, Version version, Side receiver, Ack& ack) noexcept {
   ack = Ack();
   ack.type = frame.type();
@@ -1744,49 +1781,6 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Ack& ack
                              ack.properties);
 }
 
-namespace detail {
-constexpr Error check_options(uint8_t options, Text filter, Version version) noexcept {
-  if (!has_properties(version)) {
-    return options > 2 ? Error::malformed_flags : Error::none;  // [MQTT-3.8.3-4]
-  }
-  if ((options & 0xC0) != 0) {
-    return Error::malformed_flags;  // [MQTT-3.8.3-5]
-  }
-  if ((options & 0x03) == 3 || (options & 0x30) == 0x30) {
-    return Error::protocol_value;  // v5 §3.8.3.1
-  }
-  if ((options & 0x04) != 0 && begins_share(filter)) {
-    return Error::protocol_no_local;  // [MQTT-3.8.3-4]
-  }
-  return Error::none;
-}
-
-// Packet id, properties and filters of SUBSCRIBE (with options) and UNSUBSCRIBE.
-inline Error take_filters(const Frame& frame, Version version, FilterRequest& request) noexcept {
-  const bool options = frame.type() == PacketType::subscribe;
-  Reader reader(frame.body);
-  request.packet_id = reader.u16();
-  if (request.packet_id == 0) {
-    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
-  }
-  Error error = take_properties(reader, {version, Side::broker, frame.type()}, request.properties);
-  if (error != Error::none) { return error; }
-  const Bytes wire(reader.cursor(), reader.left());
-  uint32_t count = 0;
-  while (reader.left() != 0) {
-    const Text filter = reader.text();
-    const uint8_t option_bits = options ? reader.u8() : 0;
-    if (reader.failed()) { return Error::malformed_length; }
-    error = check_filter(filter, TextRule::plain);
-    if (error == Error::none) { error = check_options(option_bits, filter, version); }
-    if (error != Error::none) { return error; }
-    count += 1;
-  }
-  request.filters = SubscriptionList(wire, count, options);
-  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
-}
-}  // namespace detail
-
 inline Error decode(const Frame& frame, Version version, Subscribe& subscribe) noexcept {
   subscribe = Subscribe();
   return detail::take_filters(frame, version, subscribe);
@@ -1796,31 +1790,6 @@ inline Error decode(const Frame& frame, Version version, Unsubscribe& unsubscrib
   unsubscribe = Unsubscribe();
   return detail::take_filters(frame, version, unsubscribe);
 }
-
-namespace detail {
-// Packet id, properties and reason codes of SUBACK and UNSUBACK.
-inline Error take_codes(const Frame& frame, Version version, FilterAnswer& answer) noexcept {
-  Reader reader(frame.body);
-  answer.packet_id = reader.u16();
-  if (answer.packet_id == 0) {
-    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
-  }
-  const Error error =
-      take_properties(reader, {version, Side::client, frame.type()}, answer.properties);
-  if (error != Error::none) { return error; }
-  if (frame.type() == PacketType::unsuback && !has_properties(version)) { return finish(reader); }
-  answer.reason_codes = reader.rest();
-  for (const uint8_t byte : answer.reason_codes) {
-    const bool known = has_properties(version)
-                           ? allowed(static_cast<ReasonCode>(byte), frame.type(), Side::broker)
-                           : byte <= 2 || (byte == 0x80 && rules(version).suback_failure);
-    if (!known) {
-      return Error::protocol_reason;  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
-    }
-  }
-  return answer.reason_codes.empty() ? Error::malformed_length : Error::none;
-}
-}  // namespace detail
 
 inline Error decode(const Frame& frame, Version version, Suback& suback) noexcept {
   suback = Suback();
@@ -1862,9 +1831,8 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Auth& au
 
 namespace detail {
 // PINGREQ and PINGRESP have no body.
-inline Error check_empty(const Frame& frame) noexcept {
-  return frame.remaining == 0 ? Error::none : Error::malformed_length;
-}
+inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
+inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
 
 inline constexpr uint16_t from_server_only = packet_bits(
     PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
@@ -1881,12 +1849,6 @@ Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
   } room;
   const Error error = decode(frame, how..., room.packet);
   if (error == Error::none) { handler(static_cast<const Packet&>(room.packet)); }
-  return error;
-}
-template <typename Packet, typename Handler>
-Error empty_to(Handler& handler, const Frame& frame) noexcept {
-  const Error error = check_empty(frame);
-  if (error == Error::none) { handler(Packet()); }
   return error;
 }
 }  // namespace detail
@@ -1916,8 +1878,8 @@ Error decode(const Frame& frame, Version version, Side receiver, Handler&& handl
     case PacketType::suback: return decode_to<Suback>(handler, frame, version);
     case PacketType::unsubscribe: return decode_to<Unsubscribe>(handler, frame, version);
     case PacketType::unsuback: return decode_to<Unsuback>(handler, frame, version);
-    case PacketType::pingreq: return detail::empty_to<Pingreq>(handler, frame);
-    case PacketType::pingresp: return detail::empty_to<Pingresp>(handler, frame);
+    case PacketType::pingreq: return decode_to<Pingreq>(handler, frame);
+    case PacketType::pingresp: return decode_to<Pingresp>(handler, frame);
     case PacketType::disconnect: return decode_to<Disconnect>(handler, frame, version, receiver);
     case PacketType::auth: return decode_to<Auth>(handler, frame, version, receiver);
   }
