@@ -1380,12 +1380,6 @@ struct Auth {
   Properties properties;
 };
 
-namespace detail {
-// What decode() resets a packet to: copied, where making one anew would first clear a temporary.
-template <typename Packet>
-inline constexpr Packet blank{};
-}  // namespace detail
-
 // >> 7. codec — next_frame, decode, encode, encoded_size
 
 /// One packet as it lies in a stream.
@@ -1698,7 +1692,7 @@ inline Error take_codes(const Frame& frame, Version version, FilterAnswer& answe
 /// answer can be chosen), but for unsupported_protocol and a name that is cut off.
 /// Error::identifier_rejected leaves everything filled [MQTT-3.1.3-8].
 inline Error decode(const Frame& frame, Connect& connect) noexcept {
-  connect = detail::blank<Connect>;
+  connect = Connect();
   Reader reader(frame.body);
   Error error = detail::take_version(reader, connect.version);
   if (error != Error::none) { return error; }
@@ -1760,7 +1754,7 @@ inline Error decode(const Frame& frame, Version version, Connack& connack) noexc
 
 /// `receiver` is the end that reads: a broker refuses what only brokers send.
 inline Error decode(const Frame& frame, Version version, Side receiver, Publish& publish) noexcept {
-  publish = detail::blank<Publish>;
+  publish = Publish();
   Reader reader(frame.body);
   const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
   publish.payload = reader.rest();
@@ -1947,7 +1941,6 @@ class PacketWriter {
     cursor_ = target;
     u8(first);
     variable(remaining);
-    asm volatile("" : : : "memory");  // registers are too few to keep what the first pass has read
     return static_cast<uint32_t>(cursor_ - target) + remaining;
   }
 
