@@ -1048,7 +1048,7 @@ class Properties {
   constexpr uint32_t size() const noexcept { return size_; }
   constexpr bool empty() const noexcept { return size_ == 0; }
   /// May say yes for a list that was not decoded; find() knows.
-  constexpr bool has(PropertyId id) const noexcept {
+  __attribute__((always_inline)) constexpr bool has(PropertyId id) const noexcept {
     return size_ != 0 && (seen_ & detail::property_bit(id)) != 0;
   }
 
@@ -1215,12 +1215,16 @@ inline Error check_properties(Bytes wire, Reception reception, Properties& prope
   return Error::none;
 }
 
+inline Error read_properties(Reader& reader, Reception reception, Properties& properties) noexcept {
+  const Bytes wire = reader.bytes(reader.variable());
+  if (!wire.empty()) { return check_properties(wire, reception, properties); }
+  return reader.failed() ? Error::malformed_length : Error::none;
+}
+
 // Reads a length and the list behind it; before 5.0 there is none.
-inline Error take_properties(Reader& reader, Reception reception, Properties& properties) noexcept {
-  if (has_properties(reception.version)) {
-    const Bytes wire = reader.bytes(reader.variable());
-    if (!wire.empty()) { return check_properties(wire, reception, properties); }
-  }
+__attribute__((always_inline)) inline Error take_properties(Reader& reader, Reception reception,
+                                                            Properties& properties) noexcept {
+  if (has_properties(reception.version)) { return read_properties(reader, reception, properties); }
   return reader.failed() ? Error::malformed_length : Error::none;
 }
 }  // namespace detail
@@ -1493,8 +1497,9 @@ __attribute__((always_inline)) inline Error take_text(Reader& reader, Side recei
 
 // The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
 // than the packet: then incomplete tells that the head is not whole.
-inline Error take_publish_head(Reader& reader, uint8_t first, Reception reception,
-                               Publish& publish) noexcept {
+__attribute__((always_inline)) inline Error take_publish_head(Reader& reader, uint8_t first,
+                                                              Reception reception,
+                                                              Publish& publish) noexcept {
   publish.qos = static_cast<Qos>((first >> 1) & 0x03);
   publish.dup = (first & 0x08) != 0;
   publish.retain = (first & 0x01) != 0;
@@ -1665,7 +1670,8 @@ inline Error take_filters(const Frame& frame, Version version, FilterRequest& re
 }
 
 // Packet id, properties and reason codes of SUBACK and UNSUBACK.
-inline Error take_codes(const Frame& frame, Version version, FilterAnswer& answer) noexcept {
+__attribute__((always_inline)) inline Error take_codes(const Frame& frame, Version version,
+                                                       FilterAnswer& answer) noexcept {
   Reader reader(frame.body);
   answer.packet_id = reader.u16();
   if (answer.packet_id == 0) {
@@ -1730,7 +1736,8 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   return Error::none;
 }
 
-inline Error decode(const Frame& frame, Version version, Connack& connack) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Connack& connack) noexcept {
   connack = Connack();
   Reader reader(frame.body);
   const uint8_t flags = reader.u8();
@@ -1753,7 +1760,8 @@ inline Error decode(const Frame& frame, Version version, Connack& connack) noexc
 }
 
 /// `receiver` is the end that reads: a broker refuses what only brokers send.
-inline Error decode(const Frame& frame, Version version, Side receiver, Publish& publish) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Publish& publish) noexcept {
   publish = Publish();
   Reader reader(frame.body);
   const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
@@ -1761,7 +1769,8 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Publish&
   return error;
 }
 
-inline Error decode(const Frame& frame, Version version, Side receiver, Ack& ack) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Ack& ack) noexcept {
   ack = Ack();
   ack.type = frame.type();
   Reader reader(frame.body);
@@ -1775,28 +1784,32 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Ack& ack
                              ack.properties);
 }
 
-inline Error decode(const Frame& frame, Version version, Subscribe& subscribe) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Subscribe& subscribe) noexcept {
   subscribe = Subscribe();
   return detail::take_filters(frame, version, subscribe);
 }
 
-inline Error decode(const Frame& frame, Version version, Unsubscribe& unsubscribe) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Unsubscribe& unsubscribe) noexcept {
   unsubscribe = Unsubscribe();
   return detail::take_filters(frame, version, unsubscribe);
 }
 
-inline Error decode(const Frame& frame, Version version, Suback& suback) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Suback& suback) noexcept {
   suback = Suback();
   return detail::take_codes(frame, version, suback);
 }
 
-inline Error decode(const Frame& frame, Version version, Unsuback& unsuback) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Unsuback& unsuback) noexcept {
   unsuback = Unsuback();
   return detail::take_codes(frame, version, unsuback);
 }
 
-inline Error decode(const Frame& frame, Version version, Side receiver,
-                    Disconnect& disconnect) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Disconnect& disconnect) noexcept {
   disconnect = Disconnect();
   Reader reader(frame.body);
   if (!detail::has_properties(version)) {
@@ -1859,21 +1872,24 @@ constexpr bool may_receive(Side receiver, PacketType type) noexcept {
 template <typename Handler>
 Error decode(const Frame& frame, Version version, Side receiver, Handler&& handler) noexcept {
   using detail::decode_to;
-  if (!may_receive(receiver, frame.type())) { return Error::protocol_direction; }
+  const bool broker = receiver == Side::broker;
+  constexpr Error wrong = Error::protocol_direction;
   switch (frame.type()) {
-    case PacketType::connect: return decode_to<Connect>(handler, frame);
-    case PacketType::connack: return decode_to<Connack>(handler, frame, version);
+    case PacketType::connect: return broker ? decode_to<Connect>(handler, frame) : wrong;
+    case PacketType::connack: return broker ? wrong : decode_to<Connack>(handler, frame, version);
     case PacketType::publish: return decode_to<Publish>(handler, frame, version, receiver);
     case PacketType::puback:
     case PacketType::pubrec:
     case PacketType::pubrel:
     case PacketType::pubcomp: return decode_to<Ack>(handler, frame, version, receiver);
-    case PacketType::subscribe: return decode_to<Subscribe>(handler, frame, version);
-    case PacketType::suback: return decode_to<Suback>(handler, frame, version);
-    case PacketType::unsubscribe: return decode_to<Unsubscribe>(handler, frame, version);
-    case PacketType::unsuback: return decode_to<Unsuback>(handler, frame, version);
-    case PacketType::pingreq: return decode_to<Pingreq>(handler, frame);
-    case PacketType::pingresp: return decode_to<Pingresp>(handler, frame);
+    case PacketType::subscribe:
+      return broker ? decode_to<Subscribe>(handler, frame, version) : wrong;
+    case PacketType::suback: return broker ? wrong : decode_to<Suback>(handler, frame, version);
+    case PacketType::unsubscribe:
+      return broker ? decode_to<Unsubscribe>(handler, frame, version) : wrong;
+    case PacketType::unsuback: return broker ? wrong : decode_to<Unsuback>(handler, frame, version);
+    case PacketType::pingreq: return broker ? decode_to<Pingreq>(handler, frame) : wrong;
+    case PacketType::pingresp: return broker ? wrong : decode_to<Pingresp>(handler, frame);
     case PacketType::disconnect: return decode_to<Disconnect>(handler, frame, version, receiver);
     case PacketType::auth: return decode_to<Auth>(handler, frame, version, receiver);
   }
