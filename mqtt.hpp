@@ -643,7 +643,7 @@ constexpr bool control_or_noncharacter(uint32_t value) noexcept {
          (value & 0xFFFE) == 0xFFFE;
 }
 
-// Not inlined, so that scan() stays a small leaf.
+// Not inlined, so that scan() stays small and saves no registers.
 __attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, uint32_t size,
                                                               TextRule rule) noexcept {
   uint32_t at = 0;
@@ -932,38 +932,38 @@ inline constexpr uint16_t in_answers = in_acks | in_releases | in_connack | in_s
 // What v5 table 2-4 says.
 struct PropertyRule {
   PropertyId id;
-  uint16_t places;  // place_bit() of the packets that may carry it
   PropertyForm form;
+  uint16_t places;  // place_bit() of the packets that may carry it
 };
 inline constexpr PropertyRule property_rules[] = {
-    {PropertyId::payload_format_indicator, in_message, PropertyForm::flag},
-    {PropertyId::message_expiry_interval, in_message, PropertyForm::u32},
-    {PropertyId::content_type, in_message, PropertyForm::text},
-    {PropertyId::response_topic, in_message, PropertyForm::topic},
-    {PropertyId::correlation_data, in_message, PropertyForm::binary},
-    {PropertyId::subscription_identifier, in_subscribe | from_server, PropertyForm::variable},
-    {PropertyId::session_expiry_interval, in_setup | in_disconnect, PropertyForm::u32},
-    {PropertyId::assigned_client_identifier, in_connack, PropertyForm::text},
-    {PropertyId::server_keep_alive, in_connack, PropertyForm::u16},
-    {PropertyId::authentication_method, in_setup | in_auth, PropertyForm::text},
-    {PropertyId::authentication_data, in_setup | in_auth, PropertyForm::binary},
-    {PropertyId::request_problem_information, in_connect, PropertyForm::flag},
-    {PropertyId::will_delay_interval, in_will, PropertyForm::u32},
-    {PropertyId::request_response_information, in_connect, PropertyForm::flag},
-    {PropertyId::response_information, in_connack, PropertyForm::text},
-    {PropertyId::server_reference, in_connack | server_disconnect, PropertyForm::text},
-    {PropertyId::reason_string, in_answers, PropertyForm::text},
-    {PropertyId::receive_maximum, in_setup, PropertyForm::u16_nonzero},
-    {PropertyId::topic_alias_maximum, in_setup, PropertyForm::u16},
-    {PropertyId::topic_alias, in_publish, PropertyForm::alias},
-    {PropertyId::maximum_qos, in_connack, PropertyForm::flag},
-    {PropertyId::retain_available, in_connack, PropertyForm::flag},
-    {PropertyId::user_property,
-     in_message | in_connect | in_subscribe | in_unsubscribe | in_answers, PropertyForm::pair},
-    {PropertyId::maximum_packet_size, in_setup, PropertyForm::u32_nonzero},
-    {PropertyId::wildcard_subscription_available, in_connack, PropertyForm::flag},
-    {PropertyId::subscription_identifier_available, in_connack, PropertyForm::flag},
-    {PropertyId::shared_subscription_available, in_connack, PropertyForm::flag},
+    {PropertyId::payload_format_indicator, PropertyForm::flag, in_message},
+    {PropertyId::message_expiry_interval, PropertyForm::u32, in_message},
+    {PropertyId::content_type, PropertyForm::text, in_message},
+    {PropertyId::response_topic, PropertyForm::topic, in_message},
+    {PropertyId::correlation_data, PropertyForm::binary, in_message},
+    {PropertyId::subscription_identifier, PropertyForm::variable, in_subscribe | from_server},
+    {PropertyId::session_expiry_interval, PropertyForm::u32, in_setup | in_disconnect},
+    {PropertyId::assigned_client_identifier, PropertyForm::text, in_connack},
+    {PropertyId::server_keep_alive, PropertyForm::u16, in_connack},
+    {PropertyId::authentication_method, PropertyForm::text, in_setup | in_auth},
+    {PropertyId::authentication_data, PropertyForm::binary, in_setup | in_auth},
+    {PropertyId::request_problem_information, PropertyForm::flag, in_connect},
+    {PropertyId::will_delay_interval, PropertyForm::u32, in_will},
+    {PropertyId::request_response_information, PropertyForm::flag, in_connect},
+    {PropertyId::response_information, PropertyForm::text, in_connack},
+    {PropertyId::server_reference, PropertyForm::text, in_connack | server_disconnect},
+    {PropertyId::reason_string, PropertyForm::text, in_answers},
+    {PropertyId::receive_maximum, PropertyForm::u16_nonzero, in_setup},
+    {PropertyId::topic_alias_maximum, PropertyForm::u16, in_setup},
+    {PropertyId::topic_alias, PropertyForm::alias, in_publish},
+    {PropertyId::maximum_qos, PropertyForm::flag, in_connack},
+    {PropertyId::retain_available, PropertyForm::flag, in_connack},
+    {PropertyId::user_property, PropertyForm::pair,
+     in_message | in_connect | in_subscribe | in_unsubscribe | in_answers},
+    {PropertyId::maximum_packet_size, PropertyForm::u32_nonzero, in_setup},
+    {PropertyId::wildcard_subscription_available, PropertyForm::flag, in_connack},
+    {PropertyId::subscription_identifier_available, PropertyForm::flag, in_connack},
+    {PropertyId::shared_subscription_available, PropertyForm::flag, in_connack},
 };
 
 // The rules by property id. `bit` is one of the rules' own, so that sets of properties fit 32 bits.
@@ -1933,11 +1933,12 @@ inline void copy_string(uint8_t* target, const uint8_t* source, uint32_t size) n
   }
 }
 
-// How encode() goes over a packet: first it checks the fields and counts the bytes, with all care or
-// by a quick look that doubts what is unusual; then it writes and checks nothing.
+// How encode() goes over a packet: first it checks the fields and counts the bytes, with all care
+// or by a quick look that doubts what is unusual; then it writes and checks nothing.
 enum class Pass : uint8_t { quick, careful, writing };
 
-// What put() hands the fields of a packet to, once a pass. Says false where a field may not be sent.
+// What put() hands the fields of a packet to, once in each of two passes. False: a field may not be
+// sent.
 class PacketWriter {
  public:
   constexpr PacketWriter(Version version, Pass pass) noexcept : version_(version), pass_(pass) {}
@@ -2075,13 +2076,11 @@ constexpr uint8_t first_byte(const Publish& publish) noexcept {
 // [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19]: a flag for each
 // field that follows.
 constexpr uint8_t connect_flags(const Connect& connect) noexcept {
-  uint8_t flags = connect.clean_start ? 0x02 : 0;
-  if (connect.has_will) {
-    flags = static_cast<uint8_t>(flags | 0x04 | (level(connect.will.qos) << 3) |
-                                 (connect.will.retain ? 0x20 : 0));
-  }
-  return static_cast<uint8_t>(flags | (connect.has_user_name ? 0x80 : 0) |
-                              (connect.has_password ? 0x40 : 0));
+  const Will& will = connect.will;
+  const int will_flags = 0x04 | (level(will.qos) << 3) | (will.retain ? 0x20 : 0);
+  return static_cast<uint8_t>(
+      (connect.clean_start ? 0x02 : 0) | (connect.has_will ? will_flags : 0) |
+      (connect.has_password ? 0x40 : 0) | (connect.has_user_name ? 0x80 : 0));
 }
 
 inline bool put(PacketWriter& writer, const Will& will) noexcept {
@@ -2200,7 +2199,7 @@ inline bool put(PacketWriter& writer, const Auth& auth) noexcept {
          writer.reason(auth.reason_code, auth.properties);
 }
 
-// A packet of any type, so that what is common to all is compiled once.
+// A packet of any type: what is common to all is compiled once.
 struct AnyPacket {
   const void* packet;
   bool (*put)(PacketWriter& writer, const void* packet);
