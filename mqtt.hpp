@@ -2171,18 +2171,19 @@ inline bool put(PacketWriter& writer, const Unsubscribe& unsubscribe) noexcept {
   return put_filters(writer, unsubscribe, false);
 }
 
-inline bool put(PacketWriter& writer, const Suback& suback) noexcept {
-  const bool good = writer.packet_id(suback.packet_id) && writer.properties(suback.properties);
-  for (const uint8_t reason : suback.reason_codes) {
+inline bool put_codes(PacketWriter& writer, const FilterAnswer& answer, bool coded) noexcept {
+  const bool good = writer.packet_id(answer.packet_id) && writer.properties(answer.properties);
+  if (!coded) { return good; }
+  for (const uint8_t reason : answer.reason_codes) {
     writer.u8(suback_code(writer.version(), reason));
   }
-  return good && writer.require(!suback.reason_codes.empty());
+  return good && writer.require(!answer.reason_codes.empty());
+}
+inline bool put(PacketWriter& writer, const Suback& suback) noexcept {
+  return put_codes(writer, suback, true);
 }
 inline bool put(PacketWriter& writer, const Unsuback& unsuback) noexcept {
-  const bool good = writer.packet_id(unsuback.packet_id) && writer.properties(unsuback.properties);
-  if (!has_properties(writer.version())) { return good; }
-  writer.list(unsuback.reason_codes);
-  return good && writer.require(!unsuback.reason_codes.empty());
+  return put_codes(writer, unsuback, has_properties(writer.version()));
 }
 
 inline bool put(PacketWriter&, const Pingreq&) noexcept { return true; }
@@ -2216,8 +2217,8 @@ constexpr AnyPacket any(const Packet& packet) noexcept {
 }
 
 inline Result<uint32_t> count_carefully(PacketWriter& writer, const AnyPacket& any) noexcept {
-  if (!any.put(writer, any.packet)) { return {0, writer.error()}; }
-  if (!writer.sizes_fit()) { return {0, Error::string_too_long}; }
+  const bool good = any.put(writer, any.packet);
+  if (!good || !writer.sizes_fit()) { return {0, good ? Error::string_too_long : writer.error()}; }
   const uint32_t remaining = static_cast<uint32_t>(writer.size());
   return {1 + variable_size(remaining) + remaining, Error::none};
 }
