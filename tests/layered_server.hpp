@@ -78,6 +78,12 @@ class Client {
   Descriptor socket_;
 };
 
+struct Setup {
+  int send_buffer = 0;
+  uint16_t connect_timeout_s = 30;
+  uint32_t read_bytes = 256 << 10;
+};
+
 template <typename Tls = NoTls>
 struct Server {
   using LayersType = Layers<Watcher, Tls>;
@@ -93,17 +99,18 @@ struct Server {
   Loop loop{engine, watcher};
   SocketAddress address;
 
-  explicit Server(const LayerOptions<Tls>& options, int send_buffer = 0,
-                  uint16_t connect_timeout_s = 30) {
-    limits.connections = 32;
-    limits.connect_timeout_s = connect_timeout_s;
+  explicit Server(const LayerOptions<Tls>& options, const Setup& setup = {}) {
+    limits.connections = 64;
+    limits.connect_timeout_s = setup.connect_timeout_s;
     REQUIRE(memory.reserve(mqtt::broker_bytes(limits)));
     REQUIRE(engine.start(limits, {memory.data(), memory.size()}, 1, MonotonicClock{}.now_ms()) ==
             mqtt::Error::none);
     LoopOptions loop_options;
     loop_options.connections = limits.connections;
+    loop_options.read_bytes = setup.read_bytes;
+    loop_options.arena_bytes = 4 * setup.read_bytes;
     REQUIRE(loop.start(loop_options) == 0);
-    address = add(0, options, send_buffer);
+    address = add(0, options, setup.send_buffer);
   }
   SocketAddress add(uint32_t group, const LayerOptions<Tls>& options, int send_buffer = 0) {
     ListenOptions listen;
@@ -154,7 +161,7 @@ struct Server {
     CHECK(link_ended);
     return received;
   }
-  bool link_ended = false;
+  bool link_ended = false;  // after an exchange
 };
 
 inline std::string connect_packet(const std::string& id) {

@@ -77,6 +77,8 @@ struct Frames {
 };
 
 using WebServer = Server<>;
+const Setup small_buffer = {4096, 30, 256 << 10};
+const Setup one_second = {0, 1, 256 << 10};
 
 // A client over WebSocket that has logged in.
 void log_in(WebServer& server, Client& client, const std::string& id) {
@@ -144,7 +146,7 @@ TEST_CASE("layers: an upgrade may come byte by byte and with frames behind it") 
 }
 
 TEST_CASE("layers: a slow reader over WebSocket gets whole frames, every byte in order") {
-  WebServer server(websocket_options(), 4096);
+  WebServer server(websocket_options(), small_buffer);
   Client publisher(server.address);
   Client subscriber(server.address);
   log_in(server, publisher, "p");
@@ -263,7 +265,7 @@ TEST_CASE("layers: plain connections of a loop with layers are as ever") {
 }
 
 TEST_CASE("layers: nobody stays who says nothing") {
-  WebServer server(websocket_options(), 0, 1);
+  WebServer server(websocket_options(), one_second);
   LayerOptions<> both = websocket_options();
   both.proxy = ProxyHeader::any;
   const SocketAddress proxied = server.add(1, both);
@@ -360,7 +362,7 @@ TEST_CASE("layers: files are served on a listener for WebSocket") {
 
 TEST_CASE("layers: a large file passes a small socket buffer") {
   const Folder folder;
-  WebServer server(websocket_options(folder.path.c_str()), 4096);
+  WebServer server(websocket_options(folder.path.c_str()), small_buffer);
   CHECK((body_of(ask(server, "GET /sub/large.bin")) == folder.large));
 }
 
