@@ -4,6 +4,8 @@
 #include <ports/tls/openssl.hpp>
 #include <ports/websocket/transport.hpp>
 
+#include <list>
+
 #include "layered_server.hpp"
 
 using namespace layered;
@@ -33,9 +35,9 @@ const std::string& certificates() {
 
 // A file of that folder, for options that hold pointers.
 const char* file(const std::string& name) {
-  static std::vector<std::string*> names;
-  names.push_back(new std::string(certificates() + "/" + name));
-  return names.back()->c_str();
+  static std::list<std::string> names;
+  names.push_back(certificates() + "/" + name);
+  return names.back().c_str();
 }
 
 ServerOptions server_options(const std::string& name = "server") {

@@ -430,6 +430,9 @@ struct Pipe {
   size_t give_max = 1 << 20;
   bool gone = false;
   bool hung_up = false;
+  int32_t dialed = 0;
+
+  int32_t dial(uint32_t) { return dialed; }
 
   int32_t receive(uint8_t* target, size_t size) {
     if (to_client.empty()) { return gone ? -1 : 0; }
@@ -591,6 +594,28 @@ TEST_CASE("websocket: a client says goodbye") {
   CHECK(pair.pipe.hung_up);
   pair.serve();
   CHECK(pair.server.close_code() == CloseCode::normal);
+}
+
+TEST_CASE("websocket: a client dials until the upgrade is done, and again") {
+  Pair pair;
+  pair.transport.hang_up();
+  CHECK(pair.transport.dial(0) == 0);  // the inner transport is on its way
+  pair.pipe.dialed = 1;
+  for (uint32_t round = 0; round != 2; ++round) {
+    pair.pipe.to_server.clear();
+    CHECK(pair.transport.dial(round) == 0);
+    pair.pipe.to_client = pair.answer_of_server();
+    CHECK(pair.transport.dial(round) == 1);
+    CHECK(pair.transmit("x") == 1);
+    pair.transport.hang_up();
+    pair.transport.hang_up();
+  }
+  pair.pipe.to_server.clear();
+  CHECK(pair.transport.dial(2) == 0);
+  pair.pipe.to_client = "HTTP/1.1 404 Not Found\r\n\r\n";
+  CHECK(pair.transport.dial(2) == -1);
+  pair.pipe.dialed = -1;
+  CHECK(pair.transport.dial(3) == -1);
 }
 
 TEST_CASE("websocket: a client refuses a wrong answer and says why") {

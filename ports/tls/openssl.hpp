@@ -764,8 +764,25 @@ class TlsTransport {
     SSL_SESSION_free(session_);
   }
 
-  /// Begins over `inner`, which is open or opening. `host`: a name, or an address in numbers, that
-  /// the certificate must be for. False: failure() says why.
+  /// What dial() uses; both must last. `host`: a name, or an address in numbers, that the
+  /// certificate must be for.
+  void set_server(const ClientContext& context, const char* host) noexcept {
+    context_ = &context;
+    host_ = host;
+  }
+
+  /// > 0: open, 0: on its way, call again, < 0: failed. Dials the inner transport first.
+  int32_t dial(uint32_t attempt) noexcept {
+    if (state_ == State::gone) {
+      const int32_t dialed = inner_.dial(attempt);
+      if (dialed <= 0) { return dialed; }
+      if (!start(*context_, host_)) { return -1; }
+    }
+    return make_open() ? 1 : state_ == State::gone ? -1 : 0;
+  }
+
+  /// Without dial(): begins over an inner transport that is open or opening. False: error() says
+  /// why.
   bool start(const ClientContext& context, const char* host) noexcept {
     release();
     failure_.clear();
@@ -870,6 +887,8 @@ class TlsTransport {
   }
 
   Inner& inner_;
+  const ClientContext* context_ = nullptr;
+  const char* host_ = "";
   Link link_;
   SSL_SESSION* session_ = nullptr;
   State state_ = State::gone;

@@ -21,8 +21,21 @@ class WebSocketTransport {
  public:
   WebSocketTransport(Inner& inner, Random& random) noexcept : inner_(inner), random_(random) {}
 
-  /// Begins a connection over `inner`, which is open or opening. False: the request does not fit
-  /// into the buffer, or a field of it holds what it may not. The texts are used until open().
+  /// What dial() asks for; the texts must last.
+  void set_request(const ClientRequest& request) noexcept { request_ = request; }
+
+  /// > 0: open, 0: on its way, call again, < 0: failed. Dials the inner transport first.
+  int32_t dial(uint32_t attempt) noexcept {
+    if (state_ == State::gone) {
+      const int32_t dialed = inner_.dial(attempt);
+      if (dialed <= 0) { return dialed; }
+      if (!start(request_)) { return fail("the request is too long, or holds what it may not"); }
+    }
+    return make_open() ? 1 : state_ == State::gone ? -1 : 0;
+  }
+
+  /// Without dial(): begins over an inner transport that is open or opening. False: the request
+  /// does not fit into the buffer, or a field of it holds what it may not. Its texts must last.
   bool start(const ClientRequest& request) noexcept {
     if (!is_line(request.host) || !is_line(request.path) || request.path.empty() ||
         request.path[0] != '/') {
@@ -32,6 +45,8 @@ class WebSocketTransport {
     reader_ = FrameReader(Side::client);
     error_ = nullptr;
     sent_ = 0;
+    left_from_ = 0;
+    left_to_ = 0;
     state_ = State::asking;
     uint8_t bytes[16];
     random_.fill(bytes, sizeof bytes);
