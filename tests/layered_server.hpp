@@ -84,11 +84,11 @@ struct Setup {
   uint32_t read_bytes = 256 << 10;
 };
 
-template <typename Tls = NoTls>
+template <typename Tls = NoTls, typename Poller = DefaultPoller>
 struct Server {
   using LayersType = Layers<Watcher, Tls>;
   using Engine = mqtt::BrokerEngine<>;
-  using Loop = BrokerLoop<Engine, Watcher, DefaultPoller, LayersType>;
+  using Loop = BrokerLoop<Engine, Watcher, Poller, LayersType>;
 
   mqtt::BrokerLimits limits;
   Reservation memory;
@@ -109,6 +109,7 @@ struct Server {
     loop_options.connections = limits.connections;
     loop_options.read_bytes = setup.read_bytes;
     loop_options.arena_bytes = 4 * setup.read_bytes;
+    loop.layers().set(0, options);
     REQUIRE(loop.start(loop_options) == 0);
     address = add(0, options, setup.send_buffer);
   }

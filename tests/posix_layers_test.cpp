@@ -264,6 +264,26 @@ TEST_CASE("layers: plain connections of a loop with layers are as ever") {
   CHECK((receive(server, subscriber, "", packet.size()).stream == packet));
 }
 
+TEST_CASE("layers: the same with poll instead of epoll") {
+  Server<NoTls, PollPoller> server(websocket_options(), small_buffer);
+  Client client(server.address);
+  server.exchange(client, upgrade_request, 129);
+  const std::string packet = publish_packet(300000);
+  const std::string stream = binary(connect_packet("c")) + binary(subscribe_t) + binary(packet);
+  const std::string all = server.exchange_until(client, stream, [&](const std::string& text) {
+    return Frames(text).stream.size() >= 9 + packet.size();
+  });
+  CHECK((Frames(all).stream == connack + suback_t + packet));
+  CHECK(Frames(server.last_words(client, frame(0x81, "x"))).close_code == 1003);
+  CHECK(server.loop.connection_count() == 0);
+}
+
+TEST_CASE("layers: a loop without layers reserves nothing for them") {
+  Server<> server{LayerOptions<>()};
+  Client client(server.address);
+  CHECK(server.exchange(client, connect_packet("c"), 4) == connack);
+}
+
 TEST_CASE("layers: nobody stays who says nothing") {
   WebServer server(websocket_options(), one_second);
   LayerOptions<> both = websocket_options();

@@ -445,6 +445,30 @@ TEST_CASE("tls: pre-shared keys") {
   }
 }
 
+TEST_CASE("tls: a resumed session keeps the identity of its pre-shared key") {
+  ServerOptions options;
+  options.psk_file = file("psk");
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    TlsServer server(options);
+    ClientOptions asking;
+    asking.psk_identity = "sensor";
+    asking.psk = "00112233445566778899aabbccddeeff";
+    TlsClient first(server.server.address, asking);
+    SSL_set_max_proto_version(first.transport.link().get(), version);
+    REQUIRE(connect_to(server, first).server == "ok");
+    SSL_SESSION* session = SSL_get1_session(first.transport.link().get());
+    TlsClient second(server.server.address, asking);
+    SSL_set_max_proto_version(second.transport.link().get(), version);
+    REQUIRE(SSL_set_session(second.transport.link().get(), session) == 1);
+    SSL_SESSION_free(session);
+    REQUIRE(connect_to(server, second).server == "ok");
+    CHECK(second.transport.link().is_resumed());
+    const uint32_t slot = server.server.watcher.accepted[1].slot;
+    CHECK(server.server.loop.layers().tls(slot).is_resumed());
+    CHECK(text_of(server.server.loop.layers().tls(slot).psk_identity()) == "sensor");
+  }
+}
+
 TEST_CASE("tls: options that cannot be are refused with a sentence") {
   const auto refusal = [](const ServerOptions& options) {
     ServerContext context;

@@ -351,6 +351,37 @@ TEST_CASE("websocket: what RFC 6455 forbids ends with 1002") {
                 "frame length above 63 bits");
 }
 
+TEST_CASE("websocket: changed streams mean the same however they are cut") {
+  uint32_t random = 12345;
+  const auto next = [&random](uint32_t below) {
+    random = random * 1664525 + 1013904223;
+    return (random >> 8) % below;
+  };
+  const std::string good = frame(0x02, pattern(40)) + frame(0x89, "ping") + frame(0x00, "") +
+                           frame(0x80, pattern(130)) + frame(0x82, "x") +
+                           frame(0x88, "\x03\xE8 bye");
+  uint32_t failures = 0;
+  for (int round = 0; round != 3000; ++round) {
+    std::string stream = good;
+    for (uint32_t change = next(3) + 1; change != 0; --change) {
+      const uint32_t at = next(static_cast<uint32_t>(stream.size()));
+      switch (next(3)) {
+        case 0: stream[at] = static_cast<char>(next(256)); break;
+        case 1: stream.erase(at, next(4) + 1); break;
+        default: stream.insert(at, 1, static_cast<char>(next(256))); break;
+      }
+    }
+    const Outcome whole = decode(stream, stream.size());
+    const Outcome cut = decode(stream, next(20) + 1);
+    REQUIRE((whole.payload == cut.payload));
+    REQUIRE(whole.code == cut.code);
+    REQUIRE(whole.error == cut.error);
+    failures += whole.error.empty() ? 0U : 1U;
+  }
+  CHECK(failures > 500);
+  CHECK(failures < 2900);
+}
+
 TEST_CASE("websocket: a frame of the largest size is streamed") {
   const std::string begin = hex("82 ff 7f ff ff ff ff ff ff ff 00 00 00 00") + pattern(100000);
   const Outcome outcome = decode_both(begin);

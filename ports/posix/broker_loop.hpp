@@ -57,7 +57,7 @@ constexpr uint32_t sockets_max = 128;   ///< listening sockets
 /// PROXY headers: layers().set() says which. A connection of the others takes the same path as
 /// without.
 ///
-/// Set-up: start(), layers().set(), add_listener(). Then turn() for ever, or run() until
+/// Set-up: layers().set(), start(), add_listener(). Then turn() for ever, or run() until
 /// notify(stop_notice). A turn waits, reads once from every ready connection into one arena,
 /// accepts, lets the engine tick, and writes what is due.
 template <typename Engine, typename Observer = NoObserver, typename Poller = DefaultPoller,

@@ -113,8 +113,9 @@ class Layers {
   Layers(const Layers&) = delete;
   Layers& operator=(const Layers&) = delete;
 
-  /// Reserves the tables; false when the system refuses.
+  /// Reserves the tables, if a group has layers; false when the system refuses.
   bool start(uint32_t connections) noexcept {
+    if (groups_ == 0) { return true; }
     const uint64_t slots = (uint64_t{connections} * sizeof(Slot) + 4095) / 4096 * 4096;
     const uint64_t buffers = uint64_t{connections} * buffer_bytes;
     if (!memory_.reserve(slots + buffers + gather_bytes)) { return false; }
@@ -124,7 +125,8 @@ class Layers {
     return true;
   }
 
-  /// Gives a group its layers, for the connections that are accepted from now on.
+  /// Gives a group its layers: before start(), and again for what is accepted from then on; but a
+  /// group that had none keeps none.
   void set(uint32_t group, const Options& options) noexcept {
     options_[group] = options;
     const bool any =
@@ -473,6 +475,7 @@ class Layers {
       case Handshake::done: break;
     }
     slot.stage = above_tls(slot);
+    slot.more = true;  // what came with the last bytes of the handshake
     result.secured = true;
   }
 

@@ -388,6 +388,8 @@ inline bool set_ciphers(SSL_CTX* context, const char* ciphers, const char* ciphe
 
 inline bool set_certificate(SSL_CTX* context, const char* certificate_file, const char* key_file,
                             Failure& failure) noexcept {
+  // A key with a password would be asked for on the terminal, if there is one, and hold us.
+  SSL_CTX_set_default_passwd_cb(context, [](char*, int, int, void*) { return -1; });
   if (SSL_CTX_use_certificate_chain_file(context, certificate_file) != 1) {
     failure.set_from_library("the certificate cannot be loaded");
   } else if (key_file == nullptr ||

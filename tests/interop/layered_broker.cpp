@@ -32,6 +32,7 @@ struct Listener {
   ServerContext context;
 };
 Listener listeners[listeners_most];
+Descriptor sockets[listeners_most];
 uint32_t listener_count = 0;
 Loop* the_loop = nullptr;
 
@@ -122,7 +123,16 @@ bool add_listener(Loop& loop, const char* folder, const char* text) {
     return false;
   }
   loop.layers().set(listener_count, layers);
-  return loop.add_listener(socket, listener_count++, 0xFFFFFFFF) == 0;
+  sockets[listener_count].reset(socket.release());
+  ++listener_count;
+  return true;
+}
+
+bool give_sockets(Loop& loop) {
+  for (uint32_t i = 0; i != listener_count; ++i) {
+    if (loop.add_listener(sockets[i], i, 0xFFFFFFFF) != 0) { return false; }
+  }
+  return true;
 }
 
 void on_signal(int signal) {
@@ -150,8 +160,7 @@ int main(int argc, char** argv) {
   if (argc < 3 || argc - 2 > static_cast<int>(listeners_most) ||
       !memory.reserve(mqtt::broker_bytes(limits)) ||
       engine.start(limits, {memory.data(), memory.size()}, 1, MonotonicClock{}.now_ms()) !=
-          mqtt::Error::none ||
-      loop.start(options) != 0) {
+          mqtt::Error::none) {
     return 1;
   }
   for (int i = 2; i < argc; ++i) {
@@ -160,7 +169,7 @@ int main(int argc, char** argv) {
       return 1;
     }
   }
-  if (!reload()) { return 1; }
+  if (loop.start(options) != 0 || !give_sockets(loop) || !reload()) { return 1; }
   signal(SIGTERM, on_signal);
   signal(SIGHUP, on_signal);
   return loop.run();
