@@ -179,22 +179,28 @@ class BrokerLoop {
   static constexpr uint32_t notice_tag = 0xFFFFFFFF;
   static constexpr uint32_t accepts_max = 256;  // of one listening socket in a turn
   static constexpr Millis accept_pause_ms = 100;
-  static constexpr uint32_t descriptor_max = (1U << 23) - 2;
+  static constexpr uint32_t descriptor_max = (1U << 22) - 2;
   static constexpr uint32_t rx_pieces_max = 64;
   static constexpr uint32_t tx_pieces_max = 256;
 
   // What the loop knows of a connection. All zero: free.
   struct Entry {
     uint32_t generation;
-    uint32_t bits;  // descriptor + 1: 23 bits, group: 6, blocked, wait_write, wait_read
+    uint32_t bits;  // descriptor + 1: 22 bits, group: 6, layered, blocked, wait_write, wait_read
 
     static constexpr uint32_t blocked_bit = 4;
-    int descriptor() const noexcept { return static_cast<int>(bits >> 9) - 1; }
-    uint32_t group() const noexcept { return bits >> 3 & 63; }
+    static constexpr uint32_t layered_bit = 8;
+    void open(int descriptor, uint32_t group) noexcept {
+      bits = (static_cast<uint32_t>(descriptor) + 1) << 10 | group << 4 | wait_read;
+    }
+    int descriptor() const noexcept { return static_cast<int>(bits >> 10) - 1; }
+    uint32_t group() const noexcept { return bits >> 4 & 63; }
     uint8_t interest() const noexcept { return static_cast<uint8_t>(bits & 3); }
     bool blocked() const noexcept { return (bits & blocked_bit) != 0; }
+    bool layered() const noexcept { return (bits & layered_bit) != 0; }
     void set_interest(uint8_t interest) noexcept { bits = (bits & ~3U) | interest; }
     void set_blocked(bool on) noexcept { bits = (bits & ~blocked_bit) | (on ? blocked_bit : 0); }
+    void set_layered(bool on) noexcept { bits = (bits & ~layered_bit) | (on ? layered_bit : 0); }
   };
   static_assert(sizeof(Entry) == 8, "8 bytes a connection");
 
@@ -288,10 +294,14 @@ class BrokerLoop {
     const auto size = static_cast<uint32_t>(got);
     const uint32_t committed = size < placed ? size : placed;
     if (committed != 0) { engine_.rx_commit(id, committed, now_); }
-    if (size > committed) {
-      arena_used_ += size - committed;
-      engine_.receive(id, Buffer(target, size - committed), now_);
-    }
+    if (size > committed) { hand_on(id, size - committed); }
+  }
+
+  // Gives the engine what was read into the arena.
+  void hand_on(ConnectionId id, uint32_t size) noexcept {
+    const Buffer bytes(arena_ + arena_used_, size);
+    arena_used_ += size;
+    engine_.receive(id, bytes, now_);
   }
 
   static int socket_error(int descriptor) noexcept {
@@ -434,12 +444,12 @@ class BrokerLoop {
       observer_.on_refused(group, peer, Refusal::descriptors);
       return;
     }
-    const auto descriptor = static_cast<uint32_t>(accepted.release());
     entries_[id.slot].generation = id.generation;
-    entries_[id.slot].bits = (descriptor + 1) << 9 | group << 3 | wait_read;
+    entries_[id.slot].open(accepted.release(), group);
     ++groups_[group].connections;
     ++connection_count_;
     if (layers_.has_any(group)) {
+      entries_[id.slot].set_layered(true);
       layers_.open(id, entries_[id.slot].descriptor(), group);
       if (!layers_.has_address(id.slot)) { return; }
       (void)layers_.introduce(id.slot);
@@ -451,7 +461,7 @@ class BrokerLoop {
 
   // Of a connection that is open.
   bool is_layered(ConnectionId id) const noexcept {
-    return layers_.has_any(entries_[id.slot].group()) && !layers_.is_bare(id.slot);
+    return Layers::exist && entries_[id.slot].layered();
   }
   // Whether the layers have taken bytes that the socket has not.
   bool is_held(ConnectionId id) const noexcept {
@@ -466,12 +476,9 @@ class BrokerLoop {
   }
 
   void read_layered(ConnectionId id) noexcept {
-    uint8_t* target = arena_ + arena_used_;
-    const LayerResult result = layers_.receive(id.slot, Buffer(target, options_.read_bytes));
-    if (result.size != 0) {
-      arena_used_ += result.size;
-      engine_.receive(id, Buffer(target, result.size), now_);
-    }
+    const Buffer target(arena_ + arena_used_, options_.read_bytes);
+    const LayerResult result = layers_.receive(id.slot, target);
+    if (result.size != 0) { hand_on(id, result.size); }
     (void)settle(id, result);
   }
 
@@ -500,6 +507,7 @@ class BrokerLoop {
       return false;
     }
     if (is_held(id)) { entries_[id.slot].set_blocked(true); }
+    entries_[id.slot].set_layered(!layers_.is_bare(id.slot));
     update_interest(id);
     return is_open(id);
   }

@@ -70,6 +70,7 @@ struct LayerResult {
 
 /// The layers of a loop whose listeners have none: constants, so that nothing is left of them.
 struct NoLayers {
+  static constexpr bool exist = false;
   template <typename Observer>
   explicit NoLayers(Observer&) noexcept {}
 
@@ -106,6 +107,7 @@ struct NoLayers {
 template <typename Observer, typename Tls = NoTls>
 class Layers {
  public:
+  static constexpr bool exist = true;
   using Options = LayerOptions<Tls>;
   using Link = typename Tls::Link;
 

@@ -85,9 +85,7 @@ class Method {
 
 // A non-blocking socket, whose number is the data itself.
 struct SocketEndpoint {
-  static void* data(int descriptor) noexcept {
-    return reinterpret_cast<void*>(static_cast<intptr_t>(descriptor));
-  }
+  static void* data(int descriptor) noexcept { return static_cast<uint8_t*>(nullptr) + descriptor; }
   static int descriptor(void* data) noexcept {
     return static_cast<int>(reinterpret_cast<intptr_t>(data));
   }

@@ -21,8 +21,9 @@ constexpr uint32_t rotated(uint32_t word, uint32_t count) noexcept {
 inline void sha1_block(uint32_t (&state)[5], const uint8_t* block) noexcept {
   uint32_t words[80];
   for (uint32_t i = 0; i != 16; ++i) {
-    words[i] = uint32_t{block[4 * i]} << 24 | uint32_t{block[4 * i + 1]} << 16 |
-               uint32_t{block[4 * i + 2]} << 8 | block[4 * i + 3];
+    const uint8_t* bytes = block + size_t{4} * i;
+    words[i] = uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 |
+               uint32_t{bytes[3]};
   }
   for (uint32_t i = 16; i != 80; ++i) {
     words[i] = rotated(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
