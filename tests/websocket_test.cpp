@@ -210,6 +210,23 @@ TEST_CASE("websocket: an upgrade that is not one in every point is refused [MQTT
   }
 }
 
+TEST_CASE("websocket: browsers may be let in from one origin alone") {
+  const std::string good = std::string("GET / HTTP/1.1\r\n") + upgrade_lines;
+  const auto status = [&](const std::string& fields, Text origin) {
+    const std::string head = good + fields + "\r\n";
+    http::Request request;
+    REQUIRE(http::read_request(bytes_of(head), request) == http::Status::none);
+    Upgrade upgrade;
+    return read_upgrade(request, upgrade, origin);
+  };
+  const Text here = "https://example.org";
+  CHECK(status("Origin: https://example.org\r\n", here) == http::Status::switching_protocols);
+  CHECK(status("Origin: https://example.org\r\n", Text()) == http::Status::switching_protocols);
+  CHECK(status("Origin: https://example.org.evil\r\n", here) == http::Status::forbidden);
+  CHECK(status("Origin: null\r\n", here) == http::Status::forbidden);
+  CHECK(status("", here) == http::Status::forbidden);
+}
+
 TEST_CASE("http: a head whose syntax is broken is refused") {
   using http::Status;
   const char* const broken[] = {

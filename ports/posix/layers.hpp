@@ -50,6 +50,7 @@ struct LayerOptions {
   ProxyHeader proxy = ProxyHeader::none;
   typename Tls::Context* tls = nullptr;  ///< must outlive the loop
   bool websocket = false;                ///< HTTP/1.1 that can be upgraded, and nothing else
+  const char* origin = nullptr;          ///< from where browsers may upgrade; nullptr: anywhere
   const char* http_folder = nullptr;     ///< files served where no upgrade is asked for
 };
 
@@ -557,7 +558,10 @@ class Layers {
     http::Request request;
     http::Status status = http::read_request(head, request);
     websocket::Upgrade upgrade;
-    if (status == http::Status::none) { status = websocket::read_upgrade(request, upgrade); }
+    const char* const origin = options_[slot.group].origin;
+    if (status == http::Status::none) {
+      status = websocket::read_upgrade(request, upgrade, origin == nullptr ? Text() : Text(origin));
+    }
     if (status == http::Status::switching_protocols) {
       const uint32_t size = websocket::write_accept(upgrade, Buffer(gather_, gather_bytes));
       empty_buffer(slot);

@@ -17,6 +17,7 @@ enum class Status : uint16_t {
   switching_protocols = 101,
   ok = 200,
   bad_request = 400,
+  forbidden = 403,
   not_found = 404,
   method_not_allowed = 405,
   uri_too_long = 414,
@@ -32,6 +33,7 @@ constexpr Text phrase(Status status) noexcept {
     case Status::switching_protocols: return "Switching Protocols";
     case Status::ok: return "OK";
     case Status::bad_request: return "Bad Request";
+    case Status::forbidden: return "Forbidden";
     case Status::not_found: return "Not Found";
     case Status::method_not_allowed: return "Method Not Allowed";
     case Status::uri_too_long: return "URI Too Long";

@@ -50,7 +50,7 @@ class WebSocketTransport {
     state_ = State::asking;
     uint8_t bytes[16];
     random_.fill(bytes, sizeof bytes);
-    detail::base64(bytes, sizeof bytes, key_);
+    crypto::to_base64(Bytes(bytes), key_);
     used_ = write_request(request, Text(key_, key_size), Buffer(buffer_));
     return used_ != 0;
   }

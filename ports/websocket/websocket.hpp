@@ -22,18 +22,6 @@ struct Upgrade {
 };
 
 namespace detail {
-// 16 bytes in base64: 22 digits, the last with two bits only, and "==".
-constexpr bool is_key(Text key) noexcept {
-  if (key.size() != key_size || key[22] != '=' || key[23] != '=') { return false; }
-  uint32_t digit = 0;
-  for (uint32_t i = 0; i < 22; ++i) {
-    digit = 0;
-    while (digit < 64 && base64_digits[digit] != key[i]) { ++digit; }
-    if (digit == 64) { return false; }
-  }
-  return digit % 16 == 0;
-}
-
 // The first that the client names and we speak; it says what it prefers.
 constexpr Text choose_subprotocol(Text fields) noexcept {
   http::Field field;
@@ -52,8 +40,10 @@ constexpr Text choose_subprotocol(Text fields) noexcept {
 
 /// Whether a request asks for MQTT over WebSocket (RFC 6455 §4.2.1). Status::none: it asks for
 /// something else; switching_protocols: answer with write_accept(); otherwise what refuses it.
-/// A client that offers no subprotocol of MQTT is refused [MQTT-6.0.0-3]. Any path will do.
-inline http::Status read_upgrade(const http::Request& request, Upgrade& upgrade) noexcept {
+/// A client that offers no subprotocol of MQTT is refused [MQTT-6.0.0-3]. Any path will do. With an
+/// `origin` browsers may come from there only; what is no browser can say what it likes.
+inline http::Status read_upgrade(const http::Request& request, Upgrade& upgrade,
+                                 Text origin = Text()) noexcept {
   uint32_t count = 0;
   uint32_t keys = 0;
   (void)http::field_value(request.fields, "Upgrade", count);
@@ -66,8 +56,10 @@ inline http::Status read_upgrade(const http::Request& request, Upgrade& upgrade)
   }
   const Text version = http::field_value(request.fields, "Sec-WebSocket-Version", count);
   if (count != 1 || version != Text("13")) { return http::Status::upgrade_required; }
+  const Text from = http::field_value(request.fields, "Origin", count);
+  if (!origin.empty() && (count != 1 || from != origin)) { return http::Status::forbidden; }
   upgrade.subprotocol = detail::choose_subprotocol(request.fields);
-  return keys == 1 && detail::is_key(upgrade.key) && !upgrade.subprotocol.empty()
+  return keys == 1 && is_key(upgrade.key) && !upgrade.subprotocol.empty()
              ? http::Status::switching_protocols
              : http::Status::bad_request;
 }

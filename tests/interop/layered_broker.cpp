@@ -3,9 +3,9 @@
 //   layered_broker FOLDER LISTENER...
 //
 // LISTENER: tcp:PORT, tls:PORT, ws:PORT, wss:PORT, proxy:PORT, mutual:PORT (TLS with client
-// certificates and crl.pem), psk:PORT; inflight:NUMBER sets the Receive Maximum. FOLDER: certificates as certificates.sh makes them, and
-// www/, which ws and wss serve. SIGHUP reads the certificates again; SIGTERM ends it. Events go to
-// standard output, a line each.
+// certificates and crl.pem), psk:PORT; inflight:NUMBER sets the Receive Maximum. FOLDER:
+// certificates as certificates.sh makes them, and www/, which ws and wss serve. SIGHUP reads the
+// certificates again; SIGTERM ends it. Events go to standard output, a line each.
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
