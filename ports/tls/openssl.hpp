@@ -85,9 +85,15 @@ class Method {
 
 // A non-blocking socket, whose number is the data itself.
 struct SocketEndpoint {
-  static void* data(int descriptor) noexcept { return static_cast<uint8_t*>(nullptr) + descriptor; }
+  static void* data(int descriptor) noexcept {
+    void* data = nullptr;
+    memcpy(&data, &descriptor, sizeof descriptor);
+    return data;
+  }
   static int descriptor(void* data) noexcept {
-    return static_cast<int>(reinterpret_cast<intptr_t>(data));
+    int descriptor = 0;
+    memcpy(&descriptor, &data, sizeof descriptor);
+    return descriptor;
   }
   static int receive(void* data, char* target, int size) noexcept {
     const ssize_t got = recv(descriptor(data), target, static_cast<size_t>(size), 0);
