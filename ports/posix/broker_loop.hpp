@@ -128,8 +128,9 @@ class BrokerLoop {
     now_ = clock_.now_ms();
     if (count < 0 && errno != EINTR) { return errno; }
     layers_.begin_turn();
+    const uint32_t listed = layers_.take_list();  // before others are listed in this turn
     for (int i = 0; i < count; ++i) { on_ready(poller_.ready(static_cast<uint32_t>(i))); }
-    read_listed();
+    read_listed(listed);
     // After the connections, so that no event of this wait meets a slot that was given anew.
     resume_accepting();
     for (uint32_t i = 0; i != socket_count_; ++i) {
@@ -483,8 +484,7 @@ class BrokerLoop {
   }
 
   // Those whose bytes TLS has already: no wait tells of them.
-  void read_listed() noexcept {
-    uint32_t list = layers_.take_list();
+  void read_listed(uint32_t list) noexcept {
     ConnectionId id{};
     while (layers_.next_listed(list, id)) {
       make_room();

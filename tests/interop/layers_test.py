@@ -125,6 +125,44 @@ def node_over(server, kind):
         raise Failure(done.stderr.decode()[-500:])
 
 
+# --- paho -----------------------------------------------------------------------------------------
+
+def paho_over(server, kind):
+    """Packets of many sizes there and back, through paho's own WebSocket and Python's TLS."""
+    try:
+        import paho.mqtt.client as paho  # pylint: disable=import-outside-toplevel
+    except ImportError:
+        raise Skipped("no paho (Debian: python3-paho-mqtt)") from None
+    for version in (paho.MQTTv311, paho.MQTTv5):
+        arguments = {"protocol": version, "transport": "websockets"}
+        if hasattr(paho, "CallbackAPIVersion"):
+            arguments["callback_api_version"] = paho.CallbackAPIVersion.VERSION2
+        client = paho.Client(**arguments)
+        if kind == "wss":
+            client.tls_set(server.path("ca.pem"))
+        got = []
+        ready = threading.Event()
+        client.on_connect = lambda *_: client.subscribe("paho", 2)
+        client.on_subscribe = lambda *_: ready.set()
+        client.on_message = lambda _, __, message: got.append(message.payload)
+        client.connect("localhost", server.ports[kind])
+        client.loop_start()
+        try:
+            if not ready.wait(8):
+                raise Failure("no SUBACK")
+            sent = [random.Random(size).randbytes(size) for size in (0, 1, 120, 130, 70000, 500000)]
+            for payload in sent:
+                client.publish("paho", payload, 2).wait_for_publish(8)
+            deadline = time.monotonic() + 8
+            while len(got) < len(sent) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if got != sent:
+                raise Failure("%d of %d messages, or they differ" % (len(got), len(sent)))
+        finally:
+            client.disconnect()
+            client.loop_stop()
+
+
 # --- a browser ------------------------------------------------------------------------------------
 
 class Reports(http.server.ThreadingHTTPServer):
@@ -346,6 +384,8 @@ def main():
              ("TLS versions", tls_versions),
              ("a renewed certificate after SIGHUP", tls_reload),
              ("silent strangers", silent_strangers)]
+    for kind in ("ws", "wss"):
+        tests.append(("paho over " + kind, lambda server, kind=kind: paho_over(server, kind)))
     for kind in ("ws", "wss", "tls"):
         tests.append(("mqtt.js over " + kind, lambda server, kind=kind: node_over(server, kind)))
     for scheme in ("http", "https"):
