@@ -34,7 +34,10 @@ struct Watcher : NoObserver {
     accepted.push_back(id);
     addresses.push_back(std::string(host) + " " + std::to_string(address.port()));
   }
-  void on_secured(ConnectionId) { ++secured; }
+  template <typename Link>
+  void on_secured(ConnectionId, const Link&) {
+    ++secured;
+  }
   void on_layer_failed(ConnectionId, Layer layer, const char* reason) {
     const char* const names[] = {"proxy: ", "tls: ", "http: ", "websocket: "};
     failures.push_back(names[static_cast<uint8_t>(layer)] + std::string(reason));

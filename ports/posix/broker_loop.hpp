@@ -34,8 +34,9 @@ struct NoObserver {
   /// The transport ended by itself: `error` is its errno, 0 when the peer closed it in order.
   /// Comes before the engine's on_disconnected.
   void on_broken(ConnectionId, int /*error*/) noexcept {}
-  /// The TLS handshake is done: see Layers::tls().
-  void on_secured(ConnectionId) noexcept {}
+  /// The TLS handshake is done; the link knows its version, and the peer's certificate or key.
+  template <typename Link>
+  void on_secured(ConnectionId, const Link&) noexcept {}
   /// A layer below MQTT refuses what the peer sends; the connection ends. The reason is a sentence
   /// without a full stop, valid until this returns.
   void on_layer_failed(ConnectionId, Layer, const char* /*reason*/) noexcept {}
@@ -495,7 +496,7 @@ class BrokerLoop {
   // Tells what the layers found; false: they have ended the connection and it is closed.
   bool settle(ConnectionId id, const LayerResult& result) noexcept {
     if (result.has_address || result.is_over()) { introduce(id); }
-    if (result.secured) { observer_.on_secured(id); }
+    if (result.secured) { observer_.on_secured(id, layers_.tls(id.slot)); }
     if (result.failure != nullptr) { observer_.on_layer_failed(id, result.layer, result.failure); }
     if (result.gone) {
       lose(id, result.error);

@@ -90,6 +90,7 @@ struct NoLayers {
   static constexpr bool is_blocked(uint32_t) noexcept { return false; }
   static constexpr bool wants_read(uint32_t, bool engine_wants) noexcept { return engine_wants; }
   static SocketAddress address() noexcept { return {}; }
+  static NoTls::Link tls(uint32_t) noexcept { return {}; }
   static constexpr void list_if_more(uint32_t) noexcept {}
   static constexpr bool has_listed() noexcept { return false; }
   static constexpr uint32_t take_list() noexcept { return 0; }

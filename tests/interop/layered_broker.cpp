@@ -56,8 +56,7 @@ struct Watcher : NoObserver {
     address.write_host(host);
     printf("accepted %u on %u from %s\n", id.slot, group, host);
   }
-  void on_secured(ConnectionId id) noexcept {
-    const auto& link = the_loop->layers().tls(id.slot);
+  void on_secured(ConnectionId id, const OpenSsl::Link& link) noexcept {
     char name[256];
     char subject[256];
     const mqtt::Text common = link.common_name(mqtt::Span<char>(name));
