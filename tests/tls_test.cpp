@@ -342,6 +342,10 @@ TEST_CASE("tls: a renewed certificate is served while old connections stay") {
   ServerOptions wrong = server_options("renewed");
   wrong.key_file = file("server.key");
   CHECK(!server.context.load(wrong));
+  ServerContext other;
+  REQUIRE(other.load(server_options("renewed")));
+  server.context.adopt(other);
+  CHECK(other.get() == nullptr);
   TlsClient still(server.server.address, client_options());
   REQUIRE(connect_to(server, still).server == "ok");
   CHECK(name_of(still) == "localhost renewed");

@@ -476,6 +476,13 @@ class ServerContext {
     context_ = fresh;
     return true;
   }
+  /// Serves by what another context has loaded, which is empty then: for several contexts that
+  /// change together or not at all.
+  void adopt(ServerContext& loaded) noexcept {
+    SSL_CTX_free(context_);
+    context_ = loaded.context_;
+    loaded.context_ = nullptr;
+  }
   const char* failure() const noexcept { return failure_.text(); }
   SSL_CTX* get() const noexcept { return context_; }
 
