@@ -104,8 +104,10 @@ class Log {
   void end_turn(Engine& engine) noexcept {
     collect(engine);
     end_unit();
-    hand_over();
-    if (used() == 0 && (lost_ || is_due())) { begin_segment(lost_); }
+    if (lost_ || is_due()) {
+      hand_over();
+      if (used() == 0) { begin_segment(lost_); }
+    }
     if (snapshotting_) { take_slices(engine); }
     hand_over();
   }
