@@ -375,6 +375,44 @@ TEST_CASE("segments never hold more than twice what is alive and one segment") {
   CHECK(most <= 2 * live + (live + live / 2));  // the new segment: all alive, what came meanwhile
 }
 
+TEST_CASE("a log of messages that have ended is compacted although it was all alive once") {
+  Disk disk;
+  LogOptions options;
+  options.segment_bytes = 5000;
+  Bench bench(disk, options);
+  bench.settle();
+  JournalRecord message;
+  message.type = Type::message;
+  const std::string topic(100, 't');
+  message.text = Text(topic);
+  const auto queue_and_end = [&](bool ends) {
+    for (uint64_t i = 0; i < 100; ++i) {
+      message.type = ends ? Type::message_end : Type::message;
+      message.message = i + 1;
+      message.number = ends ? message.text.size() : 0;
+      bench.log->append(message);
+      bench.turn();
+      bench.work();
+      bench.log->collect(bench.owner);
+    }
+  };
+  const std::string all(100, 'q');
+  bench.owner.alive.assign(100, all);
+  bench.log->compact();
+  bench.settle();
+  CHECK(bench.log->live_bytes() > 10000);
+  queue_and_end(false);
+  CHECK(bench.log->live_bytes() > 20000);
+  bench.owner.alive.clear();
+  queue_and_end(true);
+  bench.settle();
+  CHECK(bench.log->live_bytes() < 12000);
+  bench.log->compact();
+  bench.settle();
+  CHECK(bench.log->live_bytes() < 100);
+  CHECK(disk.size() < 200);
+}
+
 TEST_CASE("a compaction that stops half way leaves the old segments and what came since") {
   Disk disk;
   LogOptions options;

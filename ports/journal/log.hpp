@@ -36,7 +36,7 @@ struct ChainEnd {
 /// more, begins a segment that stands alone and fills it with a snapshot of the engine; once that
 /// is safe everything is. Meanwhile holds_back() is true.
 ///
-/// Hook: append, wall_clock_s, holds_back. Owner: start; then collect() and end_turn().
+/// Hook: append, wall_clock_s, is_on, holds_back. Owner: start; then collect() and end_turn().
 template <typename Worker>
 class Log {
  public:
@@ -64,7 +64,9 @@ class Log {
   // --- hook ---
 
   uint64_t append(const JournalRecord& record) noexcept {
+    if (!is_on()) { return 0; }
     sequence_ += 1;
+    count_alive(record);
     if (record.bytes.size() > payload_piece_max && record.type == JournalRecord::Type::payload) {
       put_pieces(record);
     } else {
@@ -73,10 +75,12 @@ class Log {
     return sequence_;
   }
   uint32_t wall_clock_s() noexcept { return worker_.wall_clock_s(); }
+  /// Between start() and the end; else nothing is kept and nothing has to wait.
+  bool is_on() const noexcept { return base_ != nullptr; }
   /// True while QoS > 0 should not be taken from publishers: the disk is full or fails, or is so
   /// slow that half of the memory waits for it.
   bool holds_back() const noexcept {
-    return lost_ || stands_alone_ || worker_.failing() || used() > half_ / 2;
+    return is_on() && (lost_ || stands_alone_ || worker_.failing() || used() > half_ / 2);
   }
 
   // --- owner ---
@@ -102,6 +106,7 @@ class Log {
   /// Ends the unit. Call it after the engine's end_turn(), before the loop waits.
   template <typename Engine>
   void end_turn(Engine& engine) noexcept {
+    if (!is_on()) { return; }
     collect(engine);
     end_unit();
     if (lost_ || is_due()) {
@@ -123,12 +128,27 @@ class Log {
   bool is_settled() const noexcept { return used() == 0 && worker_.idle() && !snapshotting_; }
   uint64_t sequence() const noexcept { return sequence_; }
   uint64_t segment_bytes() const noexcept { return segment_size_ + used(); }
-  uint64_t live_bytes() const noexcept { return live_; }
+  /// About what a snapshot would need now.
+  uint64_t live_bytes() const noexcept {
+    const int64_t bytes = snapshot_size_ + (sizes_known_ ? grown_ : 0);
+    return bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
+  }
   uint32_t segment() const noexcept { return segment_; }
   uint64_t losses() const noexcept { return losses_; }
 
  private:
   uint32_t used() const noexcept { return static_cast<uint32_t>(at_ - base_); }
+
+  // Messages come with their bytes and end with as many.
+  void count_alive(const JournalRecord& record) noexcept {
+    using Type = JournalRecord::Type;
+    if (record.type == Type::message_end) {
+      sizes_known_ = sizes_known_ || record.number != 0;
+      grown_ -= record.number;
+    } else if (record.type == Type::message || record.type == Type::payload) {
+      grown_ += int64_t{record.text.size()} + record.bytes.size();
+    }
+  }
 
   // --- units ---
 
@@ -207,7 +227,7 @@ class Log {
 
   bool is_due() const noexcept {
     if (snapshotting_ || stands_alone_) { return false; }
-    const uint64_t doubled = 2 * live_;
+    const uint64_t doubled = 2 * live_bytes();
     return requested_ ||
            segment_size_ >= (doubled > options_.segment_bytes ? doubled : options_.segment_bytes);
   }
@@ -232,6 +252,7 @@ class Log {
     unit_ = at_;
     segment_size_ = 0;
     slices_size_ = 0;
+    grown_ = 0;
     creates_ = true;
     completes_ = false;
     requested_ = false;
@@ -292,13 +313,13 @@ class Log {
     if (lost_) { return; }
     snapshotting_ = false;
     completes_ = true;
-    live_ = slices_size_ + used() - start;
+    snapshot_size_ = static_cast<int64_t>(slices_size_ + used() - start);
   }
 
   Worker worker_;
   LogOptions options_;
   uint32_t half_ = 0;        // bytes of each half
-  uint8_t* base_ = nullptr;  // of the half being filled
+  uint8_t* base_ = nullptr;  // of the half being filled; null: off
   uint8_t* other_ = nullptr;
   uint8_t* at_ = nullptr;
   uint8_t* unit_ = nullptr;   // where the unit begins
@@ -317,7 +338,8 @@ class Log {
   uint64_t previous_end_ = 0;
   uint64_t segment_size_ = 0;  // given to the worker
   uint64_t slices_size_ = 0;   // of its snapshot
-  uint64_t live_ = 0;          // what the last snapshot needed
+  int64_t snapshot_size_ = 0;  // the last one's
+  int64_t grown_ = 0;          // bytes of messages since, less those that ended
   uint64_t losses_ = 0;
   uint32_t abandoned_ = 0;
   bool creates_ = false;
@@ -326,6 +348,7 @@ class Log {
   bool stands_alone_ = false;  // the segment counts only once it is complete
   bool snapshotting_ = false;
   bool requested_ = false;
+  bool sizes_known_ = false;  // the engine says how large a message was that ends
   bool snapshot_begun_ = false;
   alignas(8) uint8_t cursor_[64] = {};  // the engine's Snapshot
 };

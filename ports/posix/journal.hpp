@@ -51,7 +51,7 @@ class JournalFiles {
  public:
   JournalFiles() noexcept = default;
 
-  /// Opens the directory and takes the lock: EWOULDBLOCK when another process has it.
+  /// Opens the directory.
   int open_chain(const char* path) noexcept {
     const char* slash = strrchr(path, '/');
     const char* name = slash == nullptr ? path : slash + 1;
@@ -66,7 +66,10 @@ class JournalFiles {
     }
     strcpy(name_, name);
     directory_.reset(::open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!directory_) { return errno; }
+    return directory_ ? 0 : errno;
+  }
+  /// EWOULDBLOCK when another process has the lock.
+  int lock() noexcept {
     lock_.reset(::openat(directory_.get(), with(".lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!lock_ || flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) { return errno; }
     return 0;
@@ -434,7 +437,8 @@ class FileJournal : public journal::Log<SyncThread> {
       return EINVAL;
     }
     if (!memory_.reserve(options.buffer_bytes)) { return ENOMEM; }
-    return files_.open_chain(options.path);
+    const int error = files_.open_chain(options.path);
+    return error != 0 ? error : files_.lock();
   }
 
   /// Restores a freshly started engine. Changes no file but PATH.bad. Do not start() after

@@ -25,6 +25,7 @@ mqtt::BrokerLimits limits() {
   limits.connections = 4096;
   limits.sessions = 8192;
   limits.blocks = 1 << 22;
+  limits.large_blocks = 1 << 16;
   limits.queued_max = 2000000;
   limits.receive_maximum = 1000;
   limits.inflight_max = 1000;
@@ -38,7 +39,20 @@ struct Observer : mqtt::posix::NoObserver {
   void on_notice(uint8_t notice) noexcept {
     if (notice == journal_notice) { journal.collect(engine); }
   }
-  void on_turn() noexcept { journal.end_turn(engine); }
+  void on_turn() noexcept {
+    const double before = cpu_ms();
+    journal.end_turn(engine);
+    const double spent = cpu_ms() - before;
+    longest_ms = spent > longest_ms ? spent : longest_ms;
+  }
+  double longest_ms = 0;  // of this thread, in the journal in one turn
+
+ private:
+  static double cpu_ms() noexcept {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) * 1000 + static_cast<double>(now.tv_nsec) / 1000000;
+  }
 };
 
 template <typename Loop>
@@ -131,10 +145,10 @@ int run(uint16_t port, const mqtt::posix::JournalOptions& options) {
   fflush(stdout);
   const int error = loop.run();
   const bool settled = journal.stop(engine, 10000);
-  printf("stopped settled=%d bytes=%llu syncs=%llu records=%llu\n", settled ? 1 : 0,
+  printf("stopped settled=%d bytes=%llu syncs=%llu records=%llu segments=%u turn_max_ms=%.3f\n", settled ? 1 : 0,
          static_cast<unsigned long long>(journal.worker().bytes_written()),
          static_cast<unsigned long long>(journal.worker().syncs()),
-         static_cast<unsigned long long>(journal.sequence()));
+         static_cast<unsigned long long>(journal.sequence()), journal.segment(), observer.longest_ms);
   return error;
 }
 
