@@ -93,7 +93,9 @@ inline void print_record(FILE* out, const JournalRecord& record) noexcept {
     fprintf(out, " message=%llu", static_cast<unsigned long long>(record.message));
   }
   if (record.packet_id != 0) { fprintf(out, " packet_id=%u", record.packet_id); }
-  if (record.number != 0) { fprintf(out, " %s=%u", detail::number_name(record.type), record.number); }
+  if (record.number != 0) {
+    fprintf(out, " %s=%u", detail::number_name(record.type), record.number);
+  }
   if (record.flags != 0) { fprintf(out, " flags=0x%02x", record.flags); }
   if (record.expires_at != 0) { fprintf(out, " expires_at=%u", record.expires_at); }
   if (!record.text.empty()) {

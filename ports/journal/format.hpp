@@ -143,9 +143,9 @@ inline uint32_t record_size_max(const JournalRecord& record) noexcept {
   return record_fields_max + 10 + record.text.size() + record.bytes.size();
 }
 
-/// Writes a record, every field that is not 0; record_size_max() bytes must be there. Returns
-/// behind its last byte.
-inline uint8_t* put_record(uint8_t* target, const JournalRecord& record) noexcept {
+/// Writes every field of a record that is not 0, of `bytes` the size only. Returns behind the last
+/// byte; record_fields_max + 10 bytes and the text must have room.
+inline uint8_t* put_record_head(uint8_t* target, const JournalRecord& record) noexcept {
   uint8_t* fields = target + 1;
   uint8_t has = 0;
   *target = static_cast<uint8_t>(record.type);
@@ -182,10 +182,16 @@ inline uint8_t* put_record(uint8_t* target, const JournalRecord& record) noexcep
   }
   if (!record.bytes.empty()) {
     has |= detail::has_bytes;
-    target = detail::put_span(target, record.bytes);
+    target = put_number(target, record.bytes.size());
   }
   *fields = has;
   return target;
+}
+/// Writes a record; record_size_max() bytes must be there. Returns behind its last byte.
+inline uint8_t* put_record(uint8_t* target, const JournalRecord& record) noexcept {
+  target = put_record_head(target, record);
+  if (!record.bytes.empty()) { memcpy(target, record.bytes.data(), record.bytes.size()); }
+  return target + record.bytes.size();
 }
 
 /// Reads the records of a frame's body one after the other; their views point into it.
@@ -195,6 +201,13 @@ class RecordReader {
 
   /// False at the end, and when what follows is no record: then failed().
   bool next(JournalRecord& record) noexcept {
+    uint64_t size = 0;
+    if (!next_head(record, size)) { return false; }
+    record.bytes = span(size);
+    return !failed_;
+  }
+  /// All of the next record but its bytes, whose size it tells; at() is where they begin.
+  bool next_head(JournalRecord& record, uint64_t& bytes_size) noexcept {
     if (at_ == end_ || failed_) { return false; }
     record = JournalRecord();
     record.type = static_cast<JournalRecord::Type>(fixed(1));
@@ -205,10 +218,11 @@ class RecordReader {
     if ((has & detail::has_number) != 0) { record.number = static_cast<uint32_t>(number()); }
     if ((has & detail::has_message) != 0) { record.message = number(); }
     if ((has & detail::has_expires_at) != 0) { record.expires_at = fixed(4); }
-    if ((has & detail::has_text) != 0) { record.text = Text(span()); }
-    if ((has & detail::has_bytes) != 0) { record.bytes = span(); }
+    if ((has & detail::has_text) != 0) { record.text = Text(span(number())); }
+    bytes_size = (has & detail::has_bytes) != 0 ? number() : 0;
     return !failed_;
   }
+  const uint8_t* at() const noexcept { return at_; }
   bool failed() const noexcept { return failed_; }
 
  private:
@@ -233,8 +247,7 @@ class RecordReader {
     failed_ = true;
     return 0;
   }
-  Bytes span() noexcept {
-    const uint64_t size = number();
+  Bytes span(uint64_t size) noexcept {
     if (size > left()) {
       failed_ = true;
       return Bytes();

@@ -145,10 +145,11 @@ int run(uint16_t port, const mqtt::posix::JournalOptions& options) {
   fflush(stdout);
   const int error = loop.run();
   const bool settled = journal.stop(engine, 10000);
-  printf("stopped settled=%d bytes=%llu syncs=%llu records=%llu segments=%u turn_max_ms=%.3f\n", settled ? 1 : 0,
-         static_cast<unsigned long long>(journal.worker().bytes_written()),
+  printf("stopped settled=%d bytes=%llu syncs=%llu records=%llu segments=%u turn_max_ms=%.3f\n",
+         settled ? 1 : 0, static_cast<unsigned long long>(journal.worker().bytes_written()),
          static_cast<unsigned long long>(journal.worker().syncs()),
-         static_cast<unsigned long long>(journal.sequence()), journal.segment(), observer.longest_ms);
+         static_cast<unsigned long long>(journal.sequence()), journal.segment(),
+         observer.longest_ms);
   return error;
 }
 
