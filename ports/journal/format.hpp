@@ -285,11 +285,15 @@ struct FramePlace {
   uint64_t offset = 0;
 };
 
-inline uint32_t frame_crc(const uint8_t* frame, uint32_t body_size, FramePlace place) noexcept {
-  uint8_t seed[20];
+/// What a frame's CRC begins with, 20 bytes.
+inline void put_frame_seed(uint8_t* seed, const uint8_t* frame, FramePlace place) noexcept {
   put_32(seed, place.segment);
   put_64(seed + 4, place.offset);
   memcpy(seed + 12, frame + 4, 8);
+}
+inline uint32_t frame_crc(const uint8_t* frame, uint32_t body_size, FramePlace place) noexcept {
+  uint8_t seed[20];
+  put_frame_seed(seed, frame, place);
   return crc_32c(crc_32c(0, Bytes(seed, sizeof seed)), Bytes(frame + frame_header_size, body_size));
 }
 
