@@ -419,8 +419,8 @@ class Storm {
     }
     totals_.messages += number_;
     for (uint32_t i = 0; i < number_; ++i) {
-      const std::string payload = payloads_[i];
-      CAPTURE(payload);
+      const std::string& payload = payloads_[i];
+      CAPTURE(i);
       CAPTURE(qos_[i]);
       const uint32_t all = peers_[2].given[payload];
       CHECK((qos_[i] == 2 ? all == 1 : all >= 1));

@@ -214,6 +214,55 @@ TEST_CASE("a segment whose header is damaged is read all the same") {
   CHECK(Bench::recover(disk, texts).units == 3);
 }
 
+TEST_CASE("a segment that never came to be is passed over by the ones that follow") {
+  Disk disk;
+  fill(disk, 2);
+  disk.seen[2] = std::make_shared<Disk::File>();
+  disk.seen[2]->seen = std::string(100, '\0');
+  {
+    LogOptions options;
+    options.slice_bytes = 1;
+    Bench bench(disk, options);
+    bench.owner.alive = {"more", "and more", "and more"};
+    bench.say("later");
+    bench.turn();
+    bench.work();
+  }
+  CHECK(disk.seen.size() == 3);
+  Texts texts;
+  CHECK(Bench::recover(disk, texts).segments == 2);
+  CHECK(texts == Texts{"unit 0", "unit 1", "later", "more"});
+}
+
+TEST_CASE("a segment that is complete only behind a hole does not replace the one before") {
+  Disk disk;
+  fill(disk, 2);
+  const Disk::Directory before = disk.seen;
+  {
+    Bench bench(disk);
+    bench.owner.alive = {"unit 0", "unit 1"};
+    bench.say("a unit of its own");
+    bench.settle();
+  }
+  CHECK(disk.seen.size() == 1);
+  disk.seen[1] = before.at(1);
+  disk.seen[2]->seen[segment_header_size + 20] ^= 1;
+  Texts texts;
+  CHECK(Bench::recover(disk, texts).chain.previous_end == segment_header_size);
+  CHECK(texts == Texts{"unit 0", "unit 1"});
+}
+
+TEST_CASE("the only segment counts although damage hides that it is complete") {
+  Disk disk;
+  fill(disk, 3);
+  std::string& content = disk.seen[1]->seen;
+  content[segment_header_size + 16] ^= 1;  // the unit that says so
+  Texts texts;
+  const Recovered found = Bench::recover(disk, texts);
+  CHECK(texts == Texts{"unit 0", "unit 1", "unit 2"});
+  CHECK(found.damages == 1);
+}
+
 TEST_CASE("a unit of many frames is applied whole or not at all") {
   Disk disk;
   const std::string large(200000, 'L');

@@ -6,14 +6,14 @@
 //
 //     struct Config : mqtt::ClientMemoryConfig { using Store = mqtt::journal::Outbox<MyFlash>; };
 //     store.medium()...;  store.start();
-//     store.load(scratch, [&](uint32_t key, mqtt::Bytes packet) { return engine.restore(key, packet); });
+//     store.load(scratch, [&](uint32_t key, Bytes it) { return engine.restore(key, it); });
 //
 // A Medium is erase blocks in a row:
 //
 //     static constexpr bool rewritable;   bytes may be written again without an erase (a file)
 //     uint32_t block_bytes()              multiple of program_bytes(), at least 128
 //     uint32_t block_count()              at least 3
-//     uint32_t program_bytes()            what is written at once, 1 to 64; never twice after an erase
+//     uint32_t program_bytes()            1 to 64, written at once, and once after an erase
 //     bool read(uint32_t address, Buffer)
 //     bool program(uint32_t address, Bytes)      in order; true: it is there or will be with sync()
 //     bool erase(uint32_t block)                 to 0xFF

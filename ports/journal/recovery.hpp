@@ -165,12 +165,12 @@ class Recovery {
     uint64_t previous_end = 0;
   };
 
-  // The newest segment that is complete by itself, else the oldest.
+  // The newest segment that is complete by itself, else the oldest: what was before it is gone
+  // because it was complete.
   uint32_t find_base() noexcept {
     uint32_t base = 0;
     const uint32_t oldest = files_.next_segment(0);
     result_.chain.oldest = oldest;
-    const bool many = oldest != 0 && files_.next_segment(oldest) != 0;
     for (uint32_t number = oldest; number != 0; number = files_.next_segment(number)) {
       result_.chain.newest = number;
       SegmentHeader header;
@@ -183,16 +183,15 @@ class Recovery {
         result_.newer_version = header.version;
         return 0;
       }
-      const bool alone = state == HeaderState::good && header.stands_alone;
-      const bool complete = (many || alone) && is_complete();
-      if (complete || (base == 0 && !alone)) { base = number; }
+      if (number == oldest || is_complete()) { base = number; }
     }
     return base;
   }
+  // Units behind a gap do not count: they may never have been synced.
   bool is_complete() noexcept {
     bool complete = false;
     uint64_t offset = segment_header_size;
-    while ((offset = reader_.find_unit(offset, reader_.size())) != reader_.size() && !complete) {
+    while (offset != 0 && !complete) {
       const uint64_t end = reader_.unit_end(offset, reader_.size());
       reader_.records(offset, end, [&complete](const JournalRecord& record) {
         complete = complete || static_cast<uint8_t>(record.type) == type_complete;
@@ -202,19 +201,18 @@ class Recovery {
     return complete;
   }
 
-  // The segment that goes on where this one was left.
+  // The segment that says it goes on where this one was left, else the next whose header is bad.
   Successor successor(uint32_t number) noexcept {
     Successor next;
     for (uint32_t other = files_.next_segment(number); other != 0;
          other = files_.next_segment(other)) {
       SegmentHeader header;
       (void)reader_.open(other);
-      const bool good = reader_.header(header) == HeaderState::good;
-      if (good && (header.stands_alone || header.previous != number)) { continue; }
-      next.number = other;
-      next.bounds = good;
-      next.previous_end = header.previous_end;
-      break;
+      if (reader_.header(header) != HeaderState::good) {
+        next.number = next.number == 0 ? other : next.number;
+      } else if (!header.stands_alone && header.previous == number) {
+        return Successor{other, true, header.previous_end};
+      }
     }
     return next;
   }
