@@ -2830,7 +2830,7 @@ class Table {
       return none<Index>;
     }
     count_ = static_cast<Index>(count_ + 1);
-    items_[index] = T();
+    reset(index);
     return index;
   }
   // Takes this very slot; false when it is in use.
@@ -2843,19 +2843,21 @@ class Table {
     while (*link != none<Index> && *link != index) { link = &items_[*link].next; }
     if (*link == none<Index>) { return false; }
     *link = items_[index].next;
-    items_[index] = T();
+    items_[index].next = none<Index>;
     count_ = static_cast<Index>(count_ + 1);
     return true;
   }
   void release(Index index) noexcept {
     MQTT_ASSERT(count_ != 0);
-    items_[index] = T();
+    reset(index);
     items_[index].next = free_;
     free_ = index;
     count_ = static_cast<Index>(count_ - 1);
   }
 
  private:
+  __attribute__((noinline)) void reset(Index index) noexcept { items_[index] = T(); }
+
   T* items_ = nullptr;
   Index limit_ = 0;
   Index used_ = 0;
@@ -3969,7 +3971,7 @@ struct JournalRecord {
     message,       ///< message, text = topic, bytes = properties, number = payload size, flags,
                    ///< expires_at (0: never)
     payload,       ///< message, bytes: the next part of its payload
-    message_end,   ///< message: nothing refers to it any more
+    message_end,   ///< message, number = bytes of all of it: nothing refers to it any more
     queue,         ///< session, message, number = identifier, flags: queued for the client
     send,          ///< session, message, packet_id: about to be sent under this id
     release,       ///< session, packet_id: PUBREC came, the message is gone
@@ -3978,7 +3980,7 @@ struct JournalRecord {
     deliver,       ///< session, packet_id: its PUBREL came
     retain,        ///< message: retained under its topic
     retain_clear,  ///< text = topic
-    will,          ///< session, message, number = delay
+    will,          ///< session, message, number = delay, expires_at = expiry interval
     will_clear     ///< session
   };
   Type type{};
@@ -3997,12 +3999,20 @@ struct JournalRecord {
 /// up from 1), and `uint32_t wall_clock_s()`. What is written between two calls of end_turn() is
 /// one unit: keep all of it or none, and call durable() for such ends only. The engine calls
 /// append() in the order of changes; the owner calls BrokerEngine::durable() when a sequence number
-/// is safe. Retained messages under $SYS/ are not written.
+/// is safe. Retained messages under $SYS/ are not written. While holds_back() says that no more can
+/// be taken, a PUBLISH at QoS > 0 is refused with 0x97, or waits where 3.x cannot be told.
+/// ports/journal restores an engine from records and writes its state anew.
 struct NoJournal {
   static constexpr bool enabled = false;
+  static constexpr bool holds_back() noexcept { return false; }
   uint64_t append(const JournalRecord&) noexcept { return 0; }
   uint32_t wall_clock_s() noexcept { return 0; }
 };
+
+template <typename Engine>
+class BrokerRestore;  // ports/journal/state.hpp
+template <typename Engine>
+class BrokerSnapshot;
 
 /// Types of a broker. Derive and hide to change one.
 struct BrokerConfig {
@@ -4177,7 +4187,8 @@ class BrokerEngine {
     set_limits(limits);
     random_ = seed | 1;
     last_ms_ = now;
-    carve(memory.data, seed);
+    carve(limits, memory.data, this);
+    index_.seed = retained_.seed = seed;
     // kept for answers: messages may not take the last blocks
     blocks_.little.keep(answer_blocks());
     return Error::none;
@@ -4199,6 +4210,7 @@ class BrokerEngine {
     if (slot == none) { return Error::buffer_too_small; }
     timers_.introduce(slot);
     Link& link = links_[slot];
+    link.version = Version::v3_1_1;
     link.generation = ++generation_;
     link.since = now_;
     link.last_rx = now_;
@@ -4318,12 +4330,16 @@ class BrokerEngine {
     release_held(*link);
   }
 
-  /// All journal records up to this sequence number are safe: what waits for them goes out.
+  /// All journal records up to this sequence number are safe: what waits for them goes out. Also to
+  /// be called when Journal::holds_back() ends.
   void durable(uint64_t sequence) noexcept {
-    const uint64_t previous = durable_;
-    if (sequence <= previous) { return; }
-    durable_ = sequence;
-    if constexpr (Journal::enabled) { release_gated(previous); }
+    if constexpr (Journal::enabled) {
+      const uint64_t previous = durable_;
+      durable_ = detail::larger(previous, sequence);
+      if (durable_ != previous) { release_gated(previous); }
+      wake_ = wake_ || paused_ != none;
+    }
+    static_cast<void>(sequence);
   }
 
   /// Publishes a message of the broker's own. Errors: invalid_topic, invalid_packet,
@@ -4476,10 +4492,13 @@ class BrokerEngine {
 
   /// Bytes of memory start() needs for these limits.
   static constexpr uint64_t memory_bytes(const BrokerLimits& limits) noexcept {
-    return lay_out(limits, nullptr).size;
+    return carve(limits, nullptr, nullptr);
   }
 
  private:
+  friend class BrokerRestore<BrokerEngine>;
+  friend class BrokerSnapshot<BrokerEngine>;
+
   using Place = detail::QueuePlace<Index>;
   using Entry = detail::Entry<Index>;
   using EntryKind = detail::EntryKind;
@@ -4519,33 +4538,10 @@ class BrokerEngine {
     gone      // the port has reported the end; the slot is freed at the end of the turn
   };
 
-  // A connection.
-  struct Link {
-    Index next = none;  // free, gone or paused
-    Index next_due = none;
-    Index next_turn = none;
-    Index session = none;
-    Index extra = none;          // block of an Extra
-    Index order = 0;             // of the next entry in either queue
-    Queue queue;                 // answers and QoS 0
-    Chain rx;                    // an unfinished packet, packets that wait, or a message
-    uint32_t generation = 0;     // 0: the slot is free
-    uint32_t rx_missing = 0;     // payload bytes of a large PUBLISH still to come
-    uint32_t head_offset = 0;    // bytes of the first packet already sent
-    uint32_t head_expiry_s = 0;  // the expiry interval in it
-    uint32_t packet_bytes_max = 0xFFFFFFFF;  // the client's maximum packet size
-    Tick last_rx = 0;
-    Tick since = 0;        // begin of the state, of the unfinished packet, of a pause
-    uint16_t waiting = 0;  // QoS 0 messages in blocks
-    uint16_t keep_alive_s = 0;
-    uint16_t send_limit = 0;    // QoS > 0 under way to the client
-    uint16_t received = 0;      // QoS > 0 under way from the client
-    uint16_t alias_in_max = 0;  // aliases the client may set
-    uint16_t alias_max = 0;     // aliases we may set
-    uint16_t head_alias = 0;    // the alias in the cut packet
-    LinkState state = LinkState::opening;
-    Version version = Version::v3_1_1;
-    uint8_t maximum_qos : 2;
+  // What is true of a connection.
+  struct LinkFlags {
+    LinkState state;
+    Version version;
     bool due : 1;           // on the due list
     bool in_turn : 1;       // its queues refer to the arena
     bool blocked : 1;       // the transport took less than offered
@@ -4562,25 +4558,35 @@ class BrokerEngine {
     bool answers_held : 1;  // answers wait for the journal,
     bool sends_held : 1;    // QoS 2 messages too,
     bool connack_held : 1;  // and the CONNACK, which nothing may precede
+  };
 
-    Link() noexcept
-        : maximum_qos(2),
-          due(false),
-          in_turn(false),
-          blocked(false),
-          paused(false),
-          head_session(false),
-          head_known(false),
-          large(false),
-          discarding(false),
-          force(false),
-          plain(false),
-          reauthenticating(false),
-          expiry_zero(false),
-          gated(false),
-          answers_held(false),
-          sends_held(false),
-          connack_held(false) {}
+  // A connection.
+  struct Link : LinkFlags {
+    Index next = none;  // free, gone or paused
+    Index next_due = none;
+    Index next_turn = none;
+    Index session = none;
+    Index extra = none;                      // block of an Extra
+    Index order = 0;                         // of the next entry in either queue
+    Queue queue;                             // answers and QoS 0
+    Chain rx;                                // an unfinished packet, packets that wait, a message
+    uint32_t generation = 0;                 // 0: the slot is free
+    uint32_t rx_missing = 0;                 // payload bytes of a large PUBLISH still to come
+    uint32_t head_offset = 0;                // bytes of the first packet already sent
+    uint32_t head_expiry_s = 0;              // the expiry interval in it
+    uint32_t packet_bytes_max = 0xFFFFFFFF;  // the client's maximum packet size
+    Tick last_rx = 0;
+    Tick since = 0;        // begin of the state, of the unfinished packet, of a pause
+    uint16_t waiting = 0;  // QoS 0 messages in blocks
+    uint16_t keep_alive_s = 0;
+    uint16_t send_limit = 0;    // QoS > 0 under way to the client
+    uint16_t received = 0;      // QoS > 0 under way from the client
+    uint16_t alias_in_max = 0;  // aliases the client may set
+    uint16_t alias_max = 0;     // aliases we may set
+    uint16_t head_alias = 0;    // the alias in the cut packet
+    Qos maximum_qos = Qos::exactly_once;
+
+    Link() noexcept : LinkFlags() {}
   };
 
   // What few links need, in a block of its own.
@@ -4607,7 +4613,14 @@ class BrokerEngine {
     bool pending = false;      // a packet that sets it is in this fill()
   };
 
-  struct Session {
+  struct SessionFlags {
+    bool resumable : 1;    // survives its link
+    bool routed_link : 1;  // the last route's entry is in the link's queue
+    bool ids_met : 1;      // new ids have come round to those under way
+    bool journaled : 1;    // the journal knows it
+    bool attached : 1;     // while restoring: it had a link
+  };
+  struct Session : SessionFlags {
     Index next = none;  // in the directory of client ids
     Index id = none;    // text
     Index user = none;  // text
@@ -4626,14 +4639,8 @@ class BrokerEngine {
     Tick expires = detail::never;
     uint16_t inflight = 0;
     uint16_t packet_id = 0;  // the last one used
-    bool resumable : 1;      // survives its link
-    bool routed_link : 1;    // the last route's entry is in the link's queue
-    bool ids_met : 1;        // new ids have come round to those under way
-    bool journaled : 1;      // the journal knows it
-    bool attached : 1;       // while restoring: it had a link
 
-    Session() noexcept
-        : resumable(false), routed_link(false), ids_met(false), journaled(false), attached(false) {}
+    Session() noexcept : SessionFlags() {}
   };
 
   // A PUBLISH of this turn, as it lies in the arena.
@@ -4658,15 +4665,8 @@ class BrokerEngine {
     Qos qos = Qos::at_most_once;
     bool retain = false;
     bool has_expiry = false;
-  };
 
-  // A message being restored, by its number.
-  struct RestoredMessage {
-    Index next = none;
-    uint32_t hash = 0;  // the lower half of the number
-    uint32_t high = 0;
-    Chain chain;
-    uint64_t number() const noexcept { return (uint64_t{high} << 32) | hash; }
+    uint32_t body_size() const noexcept { return topic_size + properties_size + payload_size; }
   };
 
   // Where a PUBLISH to be sent takes its parts from.
@@ -4733,35 +4733,6 @@ class BrokerEngine {
     uint32_t size() const noexcept { return 1 + variable_size(remaining) + remaining; }
   };
 
-  // The parts of a broker's memory, in the order in which they lie there.
-  struct Layout {
-    Link* links;
-    Session* sessions;
-    Index* client_heads;
-    SubscriptionSlot* subscriptions;
-    Filter* filters;
-    detail::FilterNode<Index>* filter_nodes;
-    Index* filter_heads;
-    Index* matches;
-    detail::Hash* hashes;
-    detail::WalkStep<Index>* stack;
-    detail::RetainedNode<Index>* retained_nodes;
-    Index* retained_heads;
-    uint8_t* blocks;
-    uint8_t* large_blocks;
-    uint8_t* text_blocks;
-    TurnRecord* records;
-    Index* timer_heap;
-    Index* timer_places;
-    Tick* timer_ticks;
-    uint8_t* texts_scratch;
-    uint8_t* topic_scratch;
-    uint8_t* assembly;
-    RestoredMessage* restored;
-    Index* restored_heads;
-    uint64_t size;
-  };
-
   static constexpr uint32_t extra_bytes = sizeof(Index) == 4 ? 80 : 64;
   static_assert(sizeof(Extra) <= extra_bytes - 4, "fits the smallest block");
   static_assert(sizeof(Index) != 4 || sizeof(Link) <= 104, "an idle connection is cheap");
@@ -4823,77 +4794,64 @@ class BrokerEngine {
     return limits.control_packet_bytes_max + 5;
   }
 
-  static constexpr Layout lay_out(const BrokerLimits& limits, uint8_t* memory) noexcept {
+  // Gives every consumer its part of the memory and returns the size of all; without an engine it
+  // only adds up.
+  static constexpr uint64_t carve(const BrokerLimits& limits, uint8_t* memory,
+                                  BrokerEngine* engine) noexcept {
     detail::Carver carver(memory);
     const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
-    const uint64_t levels = limits.topic_levels_max;
     const uint64_t retained = Features::retained ? limits.retained_nodes : 0;
-    const uint64_t restored = Journal::enabled ? limits.blocks : 0;
-    const uint32_t names = Policy::keeps_user_names() ? 2 : 1;
-    Layout parts{};
-    parts.links = carver.take<Link>(limits.connections);
-    parts.sessions = carver.take<Session>(limits.sessions);
-    parts.client_heads = carver.take<Index>(limits.sessions);
-    parts.subscriptions = carver.take<SubscriptionSlot>(limits.subscriptions);
-    parts.filters = carver.take<Filter>(limits.filters);
-    parts.filter_nodes = carver.take<detail::FilterNode<Index>>(limits.filter_nodes);
-    parts.filter_heads = carver.take<Index>(limits.filter_nodes);
-    parts.matches = carver.take<Index>(limits.filters);
-    parts.hashes = carver.take<detail::Hash>(levels);
-    parts.stack = carver.take<detail::WalkStep<Index>>(levels + 2);
-    parts.retained_nodes = carver.take<detail::RetainedNode<Index>>(retained);
-    parts.retained_heads = carver.take<Index>(detail::larger(retained, uint64_t{1}));
-    parts.blocks = carver.take<uint8_t>(uint64_t{limits.blocks} * limits.block_bytes);
-    parts.large_blocks =
-        carver.take<uint8_t>(uint64_t{limits.large_blocks} * limits.large_block_bytes);
-    parts.text_blocks =
-        carver.take<uint8_t>(uint64_t{limits.text_blocks} * limits.text_block_bytes);
-    parts.records = carver.take<TurnRecord>(limits.turn_records);
-    parts.timer_heap = carver.take<Index>(timers);
-    parts.timer_places = carver.take<Index>(timers);
-    parts.timer_ticks = carver.take<Tick>(timers);
-    parts.texts_scratch = carver.take<uint8_t>(uint64_t{scratch_bytes(limits)} * names);
-    parts.topic_scratch = carver.take<uint8_t>(scratch_bytes(limits));
-    parts.assembly = carver.take<uint8_t>(assembly_bytes(limits));
-    parts.restored = carver.take<RestoredMessage>(restored);
-    parts.restored_heads = carver.take<Index>(restored);
-    parts.size = carver.size();
-    return parts;
-  }
-
-  void carve(uint8_t* memory, uint32_t seed) noexcept {
-    const BrokerLimits& sizes = limits();
-    const Layout parts = lay_out(sizes, memory);
-    links_.start(parts.links, sizes.connections);
-    sessions_.start(parts.sessions, sizes.sessions);
-    clients_.start(parts.client_heads, sizes.sessions);
-    subscriptions_.start(parts.subscriptions, sizes.subscriptions);
-    index_.filters.start(parts.filters, sizes.filters);
-    index_.nodes.start(parts.filter_nodes, sizes.filter_nodes);
-    index_.directory.start(parts.filter_heads, sizes.filter_nodes);
-    index_.texts = &texts_;
-    index_.scratch = parts.texts_scratch;
-    index_.hashes = parts.hashes;
-    index_.stack = parts.stack;
-    index_.levels_max = sizes.topic_levels_max;
-    index_.seed = seed;
-    retained_.nodes.start(parts.retained_nodes, sizes.retained_nodes);
-    retained_.directory.start(parts.retained_heads, sizes.retained_nodes);
-    retained_.seed = seed;
-    blocks_.little.start(parts.blocks, sizes.blocks, sizes.block_bytes);
-    blocks_.big.start(parts.large_blocks, sizes.large_blocks, sizes.large_block_bytes);
-    texts_.cells().start(parts.text_blocks, sizes.text_blocks, sizes.text_block_bytes);
-    queues_.start(blocks_.little);
-    timers_.start(parts.timer_heap, parts.timer_places, parts.timer_ticks);
-    matches_ = parts.matches;
-    records_ = parts.records;
-    texts_scratch_ = parts.texts_scratch;
-    topic_scratch_ = parts.topic_scratch;
-    assembly_ = parts.assembly;
-    if constexpr (Journal::enabled) {
-      restored_.start(parts.restored, sizes.blocks);
-      restored_heads_.start(parts.restored_heads, sizes.blocks);
-    }
+    const uint64_t levels = limits.topic_levels_max;
+    const uint64_t string_bytes = scratch_bytes(limits);
+    Link* links = carver.take<Link>(limits.connections);
+    Session* sessions = carver.take<Session>(limits.sessions);
+    Index* clients = carver.take<Index>(limits.sessions);
+    SubscriptionSlot* subscriptions = carver.take<SubscriptionSlot>(limits.subscriptions);
+    Filter* filters = carver.take<Filter>(limits.filters);
+    auto* nodes = carver.take<detail::FilterNode<Index>>(limits.filter_nodes);
+    Index* heads = carver.take<Index>(limits.filter_nodes);
+    Index* matches = carver.take<Index>(limits.filters);
+    auto* hashes = carver.take<detail::Hash>(levels);
+    auto* steps = carver.take<detail::WalkStep<Index>>(levels + 2);
+    auto* topics = carver.take<detail::RetainedNode<Index>>(retained);
+    Index* topic_heads = carver.take<Index>(retained + 1);
+    uint8_t* blocks = carver.take<uint8_t>(uint64_t{limits.blocks} * limits.block_bytes);
+    uint8_t* large = carver.take<uint8_t>(uint64_t{limits.large_blocks} * limits.large_block_bytes);
+    uint8_t* cells = carver.take<uint8_t>(uint64_t{limits.text_blocks} * limits.text_block_bytes);
+    TurnRecord* records = carver.take<TurnRecord>(limits.turn_records);
+    Index* timer_heap = carver.take<Index>(timers);
+    Index* timer_places = carver.take<Index>(timers);
+    Tick* timer_ticks = carver.take<Tick>(timers);
+    uint8_t* texts = carver.take<uint8_t>(string_bytes * (Policy::keeps_user_names() ? 2 : 1));
+    uint8_t* topic = carver.take<uint8_t>(string_bytes);
+    uint8_t* assembly = carver.take<uint8_t>(assembly_bytes(limits));
+    if (engine == nullptr) { return carver.size(); }
+    BrokerEngine& it = *engine;
+    it.links_.start(links, limits.connections);
+    it.sessions_.start(sessions, limits.sessions);
+    it.clients_.start(clients, limits.sessions);
+    it.subscriptions_.start(subscriptions, limits.subscriptions);
+    it.index_.filters.start(filters, limits.filters);
+    it.index_.nodes.start(nodes, limits.filter_nodes);
+    it.index_.directory.start(heads, limits.filter_nodes);
+    it.index_.texts = &it.texts_;
+    it.index_.scratch = texts;
+    it.index_.hashes = hashes;
+    it.index_.stack = steps;
+    it.index_.levels_max = limits.topic_levels_max;
+    it.retained_.nodes.start(topics, limits.retained_nodes);
+    it.retained_.directory.start(topic_heads, limits.retained_nodes);
+    it.blocks_.little.start(blocks, limits.blocks, limits.block_bytes);
+    it.blocks_.big.start(large, limits.large_blocks, limits.large_block_bytes);
+    it.texts_.cells().start(cells, limits.text_blocks, limits.text_block_bytes);
+    it.queues_.start(it.blocks_.little);
+    it.timers_.start(timer_heap, timer_places, timer_ticks);
+    it.matches_ = matches;
+    it.records_ = records;
+    it.texts_scratch_ = texts;
+    it.topic_scratch_ = topic;
+    it.assembly_ = assembly;
+    return carver.size();
   }
 
   void advance(Millis now) noexcept {
@@ -7101,7 +7059,8 @@ class BrokerEngine {
   void take_large(Link& link, Index handle) noexcept {
     Incoming message = stored_message(handle);
     message.publisher = link.session;
-    if (message.qos == Qos::at_least_once && !overdue_ && must_wait(message)) {
+    const bool held_back = message.qos != Qos::at_most_once && journal_->holds_back();
+    if (held_back || (message.qos == Qos::at_least_once && !overdue_ && must_wait(message))) {
       if (Extra* more = need_extra(link)) {
         more->waiting = handle;
         pause(link);
@@ -7410,7 +7369,7 @@ class BrokerEngine {
     if (assigns) {  // [MQTT-3.1.3-6] [MQTT-3.2.2-16]
       client_id = assign_client_id(assigned, answer.client_id_prefix);
     }
-    link.maximum_qos = level(detail::smaller(maximum_qos(), answer.maximum_qos)) & 3;
+    link.maximum_qos = detail::smaller(maximum_qos(), answer.maximum_qos);
     const ReasonCode will_reason = check_will(link, connect);
     if (failed(will_reason)) {
       refuse_connect(link, will_reason, ConnectAnswer());
@@ -7468,7 +7427,7 @@ class BrokerEngine {
   ReasonCode check_will(const Link& link, const Connect& connect) const noexcept {
     if (!connect.has_will) { return ReasonCode::success; }
     if (!Features::wills) { return ReasonCode::implementation_specific_error; }
-    if (level(connect.will.qos) > link.maximum_qos) {
+    if (connect.will.qos > link.maximum_qos) {
       return ReasonCode::qos_not_supported;  // [MQTT-3.2.2-12]
     }
     if (connect.will.retain && !retain_available()) {
@@ -7625,8 +7584,8 @@ class BrokerEngine {
     if (limits().receive_maximum != 65535) {
       properties.number(PropertyId::receive_maximum, limits().receive_maximum);
     }
-    if (link.maximum_qos != level(Qos::exactly_once)) {
-      properties.number(PropertyId::maximum_qos, link.maximum_qos);  // [MQTT-3.2.2-9]
+    if (link.maximum_qos != Qos::exactly_once) {
+      properties.number(PropertyId::maximum_qos, level(link.maximum_qos));  // [MQTT-3.2.2-9]
     }
     if (!Features::shared_subscriptions) {
       properties.number(PropertyId::shared_subscription_available, 0);
@@ -7643,7 +7602,7 @@ class BrokerEngine {
     message.qos = packet.qos;
     message.retain = packet.retain;
     message.publisher = link.session;
-    if (level(packet.qos) > link.maximum_qos) {
+    if (packet.qos > link.maximum_qos) {
       refuse_link(link, ReasonCode::qos_not_supported);
       return false;
     }
@@ -7754,11 +7713,15 @@ class BrokerEngine {
       push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
       return Step::proceed;
     }
-    if (!once && !overdue_ && must_wait(message)) {
+    const bool held_back = packet.qos != Qos::at_most_once && journal_->holds_back();
+    if ((held_back && !v5(link.version)) || (!once && !overdue_ && must_wait(message))) {
       pause(link);
       return Step::pause;
     }
     count_received(packet.payload.size());
+    if (held_back) {
+      return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
+    }
     if (exceeds(packet.payload.size())) {
       return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::packet_too_large);
     }
@@ -8038,9 +8001,7 @@ class BrokerEngine {
     }
     const ReasonCode verdict = policy_->on_subscribe(view(session), entry);
     if (failed(verdict)) { return code(verdict); }
-    if (level(entry.qos) > link.maximum_qos) {
-      entry.qos = static_cast<Qos>(link.maximum_qos);  // [MQTT-3.2.2-10]
-    }
+    entry.qos = detail::smaller(entry.qos, link.maximum_qos);  // [MQTT-3.2.2-10]
     const Text filter = prefixed_filter(link, entry.filter);
     if (filter.empty()) { return code(ReasonCode::topic_filter_invalid); }
     const uint32_t options = packed(entry, identifier);
@@ -8322,6 +8283,7 @@ class BrokerEngine {
       if (stored.number() != 0 && !restoring_) {
         JournalRecord record = record_for(JournalRecord::Type::message_end);
         record.message = stored.number();
+        record.number = stored.body_size();
         sequence_ = journal_->append(record);
       }
     }
@@ -8536,344 +8498,6 @@ class BrokerEngine {
     }
   }
 
-  // ---- restoring ----------------------------------------------------------------------------
-
-  Session* live_session(uint32_t slot) noexcept {
-    const bool live = slot < sessions_.used() && sessions_[static_cast<Index>(slot)].id != none;
-    return live ? &sessions_[static_cast<Index>(slot)] : nullptr;
-  }
-  RestoredMessage* restored(uint64_t number) noexcept {
-    Index slot = restored_heads_.first(static_cast<uint32_t>(number));
-    while (slot != none && restored_[slot].number() != number) { slot = restored_[slot].next; }
-    return slot == none ? nullptr : &restored_[slot];
-  }
-  Index restored_message(uint64_t number) noexcept {
-    const RestoredMessage* it = restored(number);
-    return it == nullptr ? none : it->chain.first;
-  }
-  void forget_restored(uint64_t number) noexcept {
-    if (RestoredMessage* it = restored(number)) {
-      const Index slot = restored_.index_of(*it);
-      restored_heads_.remove(restored_, slot);
-      unreference(it->chain.first);
-      restored_.release(slot);
-    }
-  }
-
-  static constexpr Error or_full(bool done) noexcept {
-    return done ? Error::none : Error::buffer_too_small;
-  }
-
-  Error restore_session(const JournalRecord& record) noexcept {
-    if (live_session(record.session) == nullptr) {
-      const Index slot = static_cast<Index>(record.session);
-      if (record.session >= limits().sessions || !sessions_.allocate_at(slot) ||
-          !name_session(slot, record.text)) {
-        return Error::buffer_too_small;
-      }
-    }
-    Session& session = sessions_[static_cast<Index>(record.session)];
-    session.resumable = session.journaled = session.attached = true;
-    session.expiry_interval_s = record.number;
-    session.packet_id = record.packet_id;
-    session.expires = detail::after_seconds(now_, record.number);
-    return or_full(name_user(session, (record.flags & 1) != 0, Text(record.bytes)));
-  }
-
-  Error restore_message(const JournalRecord& record) noexcept {
-    if (restored(record.message) != nullptr) { return Error::none; }
-    Message message;
-    message.topic = record.text;
-    message.properties = record.bytes;
-    message.qos = static_cast<Qos>(record.flags & 3);
-    message.retain = (record.flags & 4) != 0;
-    message.has_expiry = record.expires_at != 0;
-    message.expiry_s = seconds_until(record.expires_at);
-    const Index slot = restored_.allocate();
-    if (slot == none) { return Error::buffer_too_small; }
-    RestoredMessage& it = restored_[slot];
-    it.chain = begin_message(message, record.number, Claim::ordinary);
-    if (it.chain.first == none) {
-      restored_.release(slot);
-      return Error::buffer_too_small;
-    }
-    it.hash = static_cast<uint32_t>(record.message);
-    it.high = static_cast<uint32_t>(record.message >> 32);
-    restored_heads_.insert(restored_, slot);
-    head(it.chain.first).set_number(record.message);
-    head(it.chain.first).segment = segment_;
-    message_number_ = detail::larger(message_number_, record.message);
-    return Error::none;
-  }
-  Error restore_payload(const JournalRecord& record) noexcept {
-    RestoredMessage* it = restored(record.message);
-    if (it == nullptr) { return Error::none; }
-    const MessageHead& stored = head(it->chain.first);
-    const uint32_t whole = stored.topic_size + stored.properties_size + stored.payload_size;
-    const bool repeated = it->chain.size >= whole;
-    return or_full(repeated || blocks_.append(it->chain, record.bytes, Claim::ordinary));
-  }
-
-  Error restore_queue(Session& session, const JournalRecord& record) noexcept {
-    Entry entry;
-    entry.kind = EntryKind::stored;
-    entry.message = restored_message(record.message);
-    entry.number = record.number;
-    entry.qos = record.flags & 3;
-    entry.retain = (record.flags & 4) != 0;
-    if (entry.message == none) { return Error::none; }  // written again when its message is
-    if ((record.flags & journal_merged) == 0) {
-      return or_full(push_to_session(session, entry, Claim::ordinary));
-    }
-    Entry* last = session.queue.empty() ? nullptr : queues_.back(session.queue);
-    if (last != nullptr && last->message == entry.message) {
-      if (entry.qos > last->qos) { last->qos = entry.qos; }
-      last->retain = last->retain || entry.retain;
-      add_identifier(*last, entry.number);
-    }
-    return Error::none;
-  }
-
-  // The entry with this id, else the first unsent one of this message.
-  Entry* restored_entry(const Session& session, const JournalRecord& record, bool by_id) noexcept {
-    const Index message = restored_message(record.message);
-    for (Place place; Entry* entry = queues_.at(session.queue, place); place.step()) {
-      const bool same_id = by_id && record.packet_id != 0 && entry->packet_id == record.packet_id;
-      if (!entry->settled() && (same_id || (message != none && entry->message == message &&
-                                            (entry->packet_id == 0 || !by_id)))) {
-        return entry;
-      }
-    }
-    return nullptr;
-  }
-  Error restore_delivery(Session& session, const JournalRecord& record) noexcept {
-    const bool sends = record.type == JournalRecord::Type::send;
-    Entry* entry = restored_entry(session, record, !sends);
-    if (entry == nullptr) { return Error::none; }
-    if (sends) {
-      entry->packet_id = record.packet_id;
-      session.packet_id = record.packet_id;
-      mark_sent(session, *entry);
-    } else if (record.type == JournalRecord::Type::release) {
-      entry->set_state(SendState::pubcomp);
-      release_entry(*entry);
-    } else {
-      drop_entry(session, *entry);
-      drop_done(session);
-    }
-    return Error::none;
-  }
-
-  Error restore_will(Session& session, const JournalRecord& record) noexcept {
-    drop_will(session);
-    const bool there = record.type == JournalRecord::Type::will;
-    session.will = there ? restored_message(record.message) : none;
-    if (session.will != none) {
-      reference(session.will);
-      will_delay_s(session) = record.number;
-      head(session.will).expiry_s = record.expires_at;
-    }
-    return Error::none;
-  }
-
-  Error restore_for_session(const JournalRecord& record) noexcept {
-    Session* session = live_session(record.session);
-    if (session == nullptr) { return Error::none; }  // its record comes later, with all of it
-    switch (record.type) {
-      case JournalRecord::Type::detached:
-        session->attached = false;
-        session->expires = record.expires_at == 0xFFFFFFFF
-                               ? detail::never
-                               : detail::after_seconds(now_, seconds_until(record.expires_at));
-        break;
-      case JournalRecord::Type::session_end:
-        drop_will(*session);
-        end_session(*session);
-        break;
-      case JournalRecord::Type::subscribe: {
-        const uint32_t options = record.number | (uint32_t{record.flags} << 28);
-        return or_full(add_subscription(*session, record.text, options).slot != none);
-      }
-      case JournalRecord::Type::unsubscribe: {
-        const Index gone = find_subscription(*session, record.text);
-        if (gone != none) { remove_subscription(gone); }
-        break;
-      }
-      case JournalRecord::Type::queue: return restore_queue(*session, record);
-      case JournalRecord::Type::send:
-      case JournalRecord::Type::release:
-      case JournalRecord::Type::done: return restore_delivery(*session, record);
-      case JournalRecord::Type::receive: {
-        const Index message = restored_message(record.message);
-        const bool known = find_received(*session, record.packet_id) != nullptr;
-        return or_full(message == none || known ||
-                       add_received(*session, record.packet_id, message));
-      }
-      case JournalRecord::Type::deliver:
-        if (Entry* it = find_received(*session, record.packet_id)) { drop_received(*session, *it); }
-        break;
-      case JournalRecord::Type::will:
-      case JournalRecord::Type::will_clear: return restore_will(*session, record);
-      case JournalRecord::Type::session:
-      case JournalRecord::Type::message:
-      case JournalRecord::Type::payload:
-      case JournalRecord::Type::message_end:
-      case JournalRecord::Type::retain:
-      case JournalRecord::Type::retain_clear: break;
-    }
-    return Error::none;
-  }
-
- public:
-  /// Applies a journal record of an earlier life. In their order, before anything is admitted;
-  /// then restore_done(). Errors: buffer_too_small when a limit is lower than it was.
-  Error restore(const JournalRecord& record, Millis now) noexcept {
-    static_assert(Journal::enabled, "restore() needs a Journal");
-    advance(now);
-    restoring_ = true;
-    switch (record.type) {
-      case JournalRecord::Type::session: return restore_session(record);
-      case JournalRecord::Type::message: return restore_message(record);
-      case JournalRecord::Type::payload: return restore_payload(record);
-      case JournalRecord::Type::message_end: forget_restored(record.message); break;
-      case JournalRecord::Type::retain: {
-        const Index handle = restored_message(record.message);
-        return or_full(handle == none || retain(stored_message(handle)));
-      }
-      case JournalRecord::Type::retain_clear: clear_retained(record.text); break;
-      case JournalRecord::Type::detached:
-      case JournalRecord::Type::session_end:
-      case JournalRecord::Type::subscribe:
-      case JournalRecord::Type::unsubscribe:
-      case JournalRecord::Type::queue:
-      case JournalRecord::Type::send:
-      case JournalRecord::Type::release:
-      case JournalRecord::Type::done:
-      case JournalRecord::Type::receive:
-      case JournalRecord::Type::deliver:
-      case JournalRecord::Type::will:
-      case JournalRecord::Type::will_clear: return restore_for_session(record);
-    }
-    return Error::none;
-  }
-
-  /// All records have been applied. Sessions that had a link count as having lost it now.
-  void restore_done(Millis now) noexcept {
-    advance(now);
-    restoring_ = false;
-    for (Index i = 0; i < restored_.used(); ++i) {
-      if (restored_[i].chain.first != none) { forget_restored(restored_[i].number()); }
-    }
-    for (Index slot = 0; slot < sessions_.used(); ++slot) {
-      Session& session = sessions_[slot];
-      if (session.id == none) { continue; }
-      begin_sending(session);
-      if (session.will != none) {
-        will_delay_s(session) = detail::after_seconds(now_, will_delay_s(session));
-      }
-      if (session.attached) {
-        session.attached = false;
-        arm_detached(session);  // written, so that another restart does not begin anew
-      }
-      arm_session(session);
-    }
-  }
-
-  /// Where a snapshot stands.
-  struct Snapshot {
-    uint8_t phase = 0;  ///< 0 not begun, 1 sessions, 2 retained messages, 3 done
-    Index next = 0;
-  };
-  /// Gives the records that make up one session or retained message to `sink(const
-  /// JournalRecord&)`; false when there is nothing left. Between calls the engine goes on: what
-  /// changes meanwhile is written to the journal as always, and both together restore the state.
-  template <typename Sink>
-  bool snapshot(Snapshot& cursor, Sink&& sink) noexcept {
-    static_assert(Journal::enabled, "snapshot() needs a Journal");
-    if (cursor.phase == 0) {
-      segment_ += 1;  // messages are written again
-      cursor.phase = 1;
-    }
-    while (cursor.phase == 1 && cursor.next < sessions_.used()) {
-      Session& session = sessions_[cursor.next++];
-      if (session.id != none && journaled(session)) {
-        emit_session(session, sink);
-        return true;
-      }
-    }
-    if (cursor.phase == 1) { cursor = Snapshot{2, 0}; }
-    while (Features::retained && cursor.next < retained_.nodes.used()) {
-      const Index message = retained_.nodes[cursor.next++].message;
-      if (message != none && retains_durably(message)) {
-        JournalRecord record = record_for(JournalRecord::Type::retain);
-        record.message = write_message(message, sink);
-        sink(record);
-        return true;
-      }
-    }
-    cursor.phase = 3;
-    return false;
-  }
-
- private:
-  template <typename Sink>
-  void emit_session(Session& session, Sink&& sink) noexcept {
-    using Type = JournalRecord::Type;
-    sink(record_for(Type::session_end, session));  // what was written since the snapshot's begin
-    sink(session_record(session));
-    if (session.link == none) { sink(detached_record(session)); }
-    for (Index s = session.subscriptions; s != none; s = subscriptions_[s].next_of_session) {
-      const SubscriptionSlot& it = subscriptions_[s];
-      sink(subscribe_record(session, index_.text(it.filter), it.options));
-    }
-    queues_.for_each(session.received, [&](const Entry& entry) {
-      if (entry.kind == EntryKind::stored) {
-        sink(receive_record(session, entry.packet_id, entry.message, sink));
-      }
-    });
-    queues_.for_each(session.queue, [&](const Entry& entry) { emit_entry(session, entry, sink); });
-    if (session.will != none) {
-      const Tick delay = will_delay_s(session);
-      const Tick left = delay > now_ ? delay - now_ : 0;
-      sink(will_record(session, session.link == none ? left / detail::ticks_per_second : delay,
-                       sink));
-    }
-  }
-  template <typename Sink>
-  void emit_entry(const Session& session, const Entry& entry, Sink&& sink) noexcept {
-    const bool released = entry.state() == SendState::pubcomp;
-    if (entry.settled()) { return; }
-    const Index handle = released ? empty_message() : stored_handle(entry.message);
-    if (handle == none) { return; }
-    JournalRecord record = record_for(JournalRecord::Type::queue, session);
-    record.message = write_message(handle, sink);
-    record.flags = queue_flags(entry);
-    bool first = true;
-    for_each_identifier(entry, [&](uint32_t identifier) {
-      record.number = identifier;
-      sink(record);
-      first = false;
-      record.flags = static_cast<uint8_t>(record.flags | journal_merged);
-    });
-    if (first) { sink(record); }
-    if (entry.sent || entry.packet_id != 0) {
-      record.type = JournalRecord::Type::send;
-      record.packet_id = entry.packet_id;
-      sink(record);
-    }
-    if (released) {
-      record.type = JournalRecord::Type::release;
-      sink(record);
-      unreference(handle);
-    }
-  }
-  // Stands for a message that the client has taken over already.
-  Index empty_message() noexcept {
-    Message message;
-    message.qos = Qos::exactly_once;
-    return store(message, Claim::answer);
-  }
-
   // ---- checks -------------------------------------------------------------------------------
 
  public:
@@ -8959,8 +8583,6 @@ class BrokerEngine {
   uint64_t gate_ = 0;      // the last one of the packet being handled
   uint64_t message_number_ = 0;
   uint32_t segment_ = 1;  // messages are written once per segment of the journal
-  detail::Table<RestoredMessage, Index> restored_;  // while restoring
-  detail::Directory<Index> restored_heads_;
 };
 
 /// Bytes of memory BrokerEngine::start() needs for these limits.
