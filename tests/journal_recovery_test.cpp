@@ -21,23 +21,34 @@ using Type = JournalRecord::Type;
 
 // Stands for a broker: keeps a list of texts, which its snapshot gives one by one.
 struct Owner {
-  struct Snapshot {
-    uint32_t next = 0;
-  };
   std::vector<std::string> alive;
   uint64_t safe = 0;
 
-  void durable(uint64_t sequence) { safe = sequence; }
+  void durable(uint64_t sequence) { safe = std::max(safe, sequence); }
+};
+
+}  // namespace
+
+namespace mqtt {
+template <>
+class BrokerSnapshot<Owner> {
+ public:
   template <typename Sink>
-  bool snapshot(Snapshot& cursor, Sink&& sink) {
-    if (cursor.next >= alive.size()) { return false; }
+  bool next(Owner& owner, Sink&& sink) {
+    if (next_ >= owner.alive.size()) { return false; }
     JournalRecord record;
-    record.type = Type::subscribe;
-    record.text = Text(alive[cursor.next++]);
+    record.type = JournalRecord::Type::subscribe;
+    record.text = Text(owner.alive[next_++]);
     sink(record);
     return true;
   }
+
+ private:
+  size_t next_ = 0;
 };
+}  // namespace mqtt
+
+namespace {
 
 using Texts = std::vector<std::string>;
 

@@ -4,6 +4,7 @@
 #define MQTT_PORTS_JOURNAL_LOG_HPP
 
 #include <ports/journal/segment_writer.hpp>
+#include <ports/journal/state.hpp>
 
 namespace mqtt {
 namespace journal {
@@ -288,14 +289,14 @@ class Log {
   // As much of the snapshot as fits in a turn and leaves room for the next.
   template <typename Engine>
   void take_slices(Engine& engine) noexcept {
-    typename Engine::Snapshot cursor;
-    static_assert(sizeof cursor <= sizeof cursor_, "a snapshot's place");
-    if (snapshot_begun_) { memcpy(&cursor, cursor_, sizeof cursor); }
+    BrokerSnapshot<Engine> snapshot;
+    static_assert(sizeof snapshot <= sizeof snapshot_, "the place of a snapshot");
+    if (snapshot_begun_) { memcpy(static_cast<void*>(&snapshot), snapshot_, sizeof snapshot); }
     snapshot_begun_ = true;
     const uint32_t start = used();
     const auto sink = [this](const JournalRecord& record) { put(record); };
     while (!lost_ && used() < half_ / 4 && used() - start < options_.slice_bytes) {
-      if (!engine.snapshot(cursor, sink)) {
+      if (!snapshot.next(engine, sink)) {
         finish_snapshot(start);
         break;
       }
@@ -304,7 +305,7 @@ class Log {
       slices_size_ += used() - start;
       end_unit();
     }
-    memcpy(cursor_, &cursor, sizeof cursor);
+    memcpy(snapshot_, static_cast<const void*>(&snapshot), sizeof snapshot);
   }
   void finish_snapshot(uint32_t start) noexcept {
     JournalRecord complete;
@@ -350,7 +351,7 @@ class Log {
   bool requested_ = false;
   bool sizes_known_ = false;  // the engine says how large a message was that ends
   bool snapshot_begun_ = false;
-  alignas(8) uint8_t cursor_[64] = {};  // the engine's Snapshot
+  alignas(8) uint8_t snapshot_[64] = {};  // BrokerSnapshot of the engine, whose type is known later
 };
 
 }  // namespace journal

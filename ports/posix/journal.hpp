@@ -6,8 +6,8 @@
 //     FileJournal journal;
 //     journal.open(options);               0, or an errno: the lock, the directory, memory
 //     engine.start(...);
-//     journal.recover(engine, now);        what was found; refuse to go on if newer_version
-//     journal.start(engine, waker, now);   restore_done(), and the thread
+//     journal.recover(engine, now);        what was found; end unless is_on()
+//     journal.start(engine, waker);        the thread: after the program became a daemon
 //     ...
 //     in on_notice(the waker's byte)       journal.collect(engine)
 //     in on_turn()                         journal.end_turn(engine)
@@ -424,6 +424,7 @@ struct JournalOptions {
   journal::Sync sync = journal::Sync::always;
   uint32_t interval_ms = 1000;        ///< for Sync::interval
   uint64_t buffer_bytes = 128 << 20;  ///< both halves; reserved, pages come when they are used
+  bool forget_refused = false;        ///< go on although limits are lower than they were
   journal::LogOptions log;
 };
 
@@ -441,26 +442,37 @@ class FileJournal : public journal::Log<SyncThread> {
     return error != 0 ? error : files_.lock();
   }
 
-  /// Restores a freshly started engine. Changes no file but PATH.bad. Do not start() after
-  /// `newer_version` or `error`, nor after `refused` unless what was refused may be forgotten.
+  /// Restores a freshly started engine and is on from then on. Not when there is a `newer_version`
+  /// or an `error`, nor after `refused` unless options.forget_refused says so: then no file has
+  /// changed, but for PATH.bad, and the program should end.
   template <typename Engine>
   const journal::Recovered& recover(Engine& engine, Millis now) noexcept {
-    constexpr uint32_t window_bytes = 1 << 20;
-    const uint64_t size = memory_.size() < window_bytes ? memory_.size() : window_bytes;
-    journal::Recovery<JournalFiles> recovery(files_,
-                                             Buffer(memory_.data(), static_cast<uint32_t>(size)));
+    using Restore = BrokerRestore<Engine>;
+    Reservation memory;  // goes at the end
+    recovered_ = journal::Recovered();
+    if (!memory.reserve(Restore::memory_bytes(engine.limits()))) {
+      recovered_.error = ENOMEM;
+      return recovered_;
+    }
+    const auto window =
+        static_cast<uint32_t>(memory_.size() < window_bytes ? memory_.size() : window_bytes);
+    Restore restore(engine, memory.data());
+    journal::Recovery<JournalFiles> recovery(files_, Buffer(memory_.data(), window));
     recovered_ = recovery.run(
-        [&engine, now](const JournalRecord& record) { return engine.restore(record, now); });
+        [&restore, now](const JournalRecord& record) { return restore.apply(record, now); });
     files_.close_source();
+    if (recovered_.newer_version == 0 && recovered_.error == 0 &&
+        (recovered_.refused == 0 || options_.forget_refused)) {
+      Log::start(Buffer(memory_.data(), static_cast<uint32_t>(memory_.size())), options_.log,
+                 recovered_.chain);
+    }
+    restore.finish(now);
     return recovered_;
   }
 
-  /// Ends the restoring, begins a segment and starts the thread. 0, or an errno.
+  /// Begins a segment and starts the thread. 0, or an errno.
   template <typename Engine>
-  int start(Engine& engine, Waker& waker, Millis now) noexcept {
-    Log::start(Buffer(memory_.data(), static_cast<uint32_t>(memory_.size())), options_.log,
-               recovered_.chain);
-    engine.restore_done(now);
+  int start(Engine& engine, Waker& waker) noexcept {
     const int error = worker().start(files_, options_.sync, options_.interval_ms, waker);
     if (error == 0) { end_turn(engine); }
     return error;
@@ -485,6 +497,8 @@ class FileJournal : public journal::Log<SyncThread> {
   const journal::Recovered& recovered() const noexcept { return recovered_; }
 
  private:
+  static constexpr uint32_t window_bytes = 1 << 20;
+
   JournalOptions options_;
   Reservation memory_;
   JournalFiles files_;

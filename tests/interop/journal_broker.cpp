@@ -132,14 +132,14 @@ int run(uint16_t port, const mqtt::posix::JournalOptions& options) {
   (void)engine.start(limits(), {memory.data(), memory.size()}, 1, now);
   const mqtt::journal::Recovered& found = journal.recover(engine, now);
   tell(found);
-  if (found.newer_version != 0 || found.error != 0 || found.refused != 0) { return 3; }
+  if (!journal.is_on()) { return 3; }
 
   Observer observer(journal, engine);
   using Loop = mqtt::posix::BrokerLoop<Engine, Observer>;
   Loop loop(engine, observer);
   if (serve(loop, port) != 0) { return 1; }
   LoopWaker<Loop> waker(loop);
-  if (journal.start(engine, waker, now) != 0) { return 1; }
+  if (journal.start(engine, waker) != 0) { return 1; }
   stop_on_signal(loop);
   printf("ready cpu=%.3f\n", static_cast<double>(clock()) / CLOCKS_PER_SEC);
   fflush(stdout);
