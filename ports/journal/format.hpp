@@ -337,11 +337,11 @@ struct SegmentHeader {
 enum class HeaderState : uint8_t { good, newer_version, bad };
 
 namespace detail {
-constexpr char segment_magic[9] = "mqttjrnl";
+constexpr uint8_t segment_magic[8] = {'m', 'q', 't', 't', 'j', 'r', 'n', 'l'};
 }  // namespace detail
 
 inline void put_segment_header(uint8_t* target, const SegmentHeader& header) noexcept {
-  memcpy(target, detail::segment_magic, 8);
+  memcpy(target, detail::segment_magic, sizeof detail::segment_magic);
   put_16(target + 8, header.version);
   put_16(target + 10, header.stands_alone ? 1 : 0);
   put_32(target + 12, header.number);
@@ -354,7 +354,9 @@ inline void put_segment_header(uint8_t* target, const SegmentHeader& header) noe
 /// Reads 40 bytes; of a newer version only `version` is known.
 inline HeaderState read_segment_header(const uint8_t* source, SegmentHeader& header) noexcept {
   header.version = get_16(source + 8);
-  if (memcmp(source, detail::segment_magic, 8) != 0) { return HeaderState::bad; }
+  if (memcmp(source, detail::segment_magic, sizeof detail::segment_magic) != 0) {
+    return HeaderState::bad;
+  }
   if (header.version > format_version) { return HeaderState::newer_version; }
   header.stands_alone = (get_16(source + 10) & 1) != 0;
   header.number = get_32(source + 12);

@@ -37,7 +37,7 @@ namespace mqtt {
 namespace journal {
 
 namespace detail {
-constexpr char block_magic[9] = "mqob\x01\0\0";  // and the version
+constexpr uint8_t block_magic[8] = {'m', 'q', 'o', 'b', 1, 0, 0, 0};  // and the version
 }  // namespace detail
 
 /// At most `entries_max` keys at a time; 20 bytes of memory for each. Nothing is allocated.

@@ -64,7 +64,7 @@ class JournalFiles {
       memcpy(directory, path, length);
       directory[length] = 0;
     }
-    strcpy(name_, name);
+    memcpy(name_, name, strlen(name) + 1);
     directory_.reset(::open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     return directory_ ? 0 : errno;
   }
@@ -122,7 +122,7 @@ class JournalFiles {
   /// A second link, or a copy where there are none. Segments are never written again.
   int keep_bad(uint32_t number) noexcept {
     char bad[sizeof path_];
-    strcpy(bad, with(".bad"));
+    memcpy(bad, with(".bad"), sizeof bad);
     (void)unlinkat(directory_.get(), bad, 0);
     if (linkat(directory_.get(), with(number), directory_.get(), bad, 0) == 0) { return 0; }
     Descriptor target(
@@ -298,6 +298,7 @@ class SyncThread {
         const journal::Batch batch = batch_;
         pthread_mutex_unlock(&mutex_);
         const journal::Outcome outcome = put(batch);
+        give_back_pages(batch);
         pthread_mutex_lock(&mutex_);
         outcome_ = outcome;
         given_ = false;
@@ -350,6 +351,16 @@ class SyncThread {
     if (outcome == journal::Outcome::safe) { retry_ms_ = retry_first_ms; }
     if (due_known_ && is_past(due_)) { sync_interval(); }
     return outcome;
+  }
+  // After a burst the buffer is not to stay resident.
+  static void give_back_pages(const journal::Batch& batch) noexcept {
+    constexpr uint32_t kept_bytes = 4 << 20;
+    if (batch.size <= kept_bytes) { return; }
+    const auto page = static_cast<uint32_t>(sysconf(_SC_PAGESIZE));
+    const auto into = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(batch.data) % page);
+    const uint32_t first = kept_bytes + page - into;
+    const uint32_t whole = batch.size > first ? (batch.size - first) / page * page : 0;
+    (void)madvise(batch.data + first, whole, MADV_DONTNEED);
   }
   void note(int error) noexcept { __atomic_store_n(&error_, error, __ATOMIC_RELAXED); }
   bool is_stopping() noexcept {
