@@ -202,6 +202,23 @@ TEST_CASE("what was dropped stays dropped at the next start") {
   CHECK(texts[2] != "unit 2");
 }
 
+TEST_CASE("what cannot be read is an error, not a tail to be dropped") {
+  Disk disk;
+  {
+    Bench bench(disk, LogOptions{}, 8 << 20);
+    bench.settle();
+    for (int i = 0; i < 8; ++i) {
+      bench.say(std::string(60000, 'x'));
+      bench.settle();
+    }
+  }
+  disk.readable = 300000;
+  Texts texts;
+  const Recovered found = Bench::recover(disk, texts);
+  CHECK(found.error == EIO);
+  CHECK(disk.kept_bad == 0);
+}
+
 TEST_CASE("a newer format is refused and nothing is touched") {
   Disk disk;
   fill(disk, 2);
