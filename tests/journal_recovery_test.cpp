@@ -34,7 +34,7 @@ template <>
 class BrokerSnapshot<Owner> {
  public:
   template <typename Sink>
-  bool next(Owner& owner, Sink&& sink) {
+  bool next(Owner& owner, Sink&& sink, uint32_t /*bytes_max*/) {
     if (next_ >= owner.alive.size()) { return false; }
     JournalRecord record;
     record.type = JournalRecord::Type::subscribe;
