@@ -29,7 +29,7 @@ inline constexpr uint32_t frame_header_size = 16;
 inline constexpr uint32_t frame_body_max = 256 << 10;    ///< larger units take several frames
 inline constexpr uint32_t payload_piece_max = 64 << 10;  ///< of one record
 inline constexpr uint32_t record_fields_max = 32;        ///< of a record but text and bytes
-inline constexpr uint8_t type_complete = 0x7F;           ///< the segment holds everything that is alive
+inline constexpr uint8_t type_complete = 0x7F;  ///< the segment holds everything that is alive
 inline constexpr uint32_t back_unknown = 0xFFFFFFFF;
 
 // --- numbers ---
