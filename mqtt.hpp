@@ -3796,8 +3796,11 @@ struct NoJournal {
   uint32_t wall_clock_s() noexcept { return 0; }
 };
 
+// In ports/journal/state.hpp, which a broker with a Journal includes.
 template <typename Engine>
-class BrokerRestore;  // ports/journal/state.hpp
+class BrokerRecords;
+template <typename Engine>
+class BrokerRestore;
 template <typename Engine>
 class BrokerSnapshot;
 
@@ -4123,7 +4126,7 @@ class BrokerEngine {
     if constexpr (Journal::enabled) {
       const uint64_t previous = durable_;
       durable_ = detail::larger(previous, sequence);
-      if (durable_ != previous) { release_gated(previous); }
+      if (durable_ != previous) { Records(*this).release_gated(previous); }
       wake_ = wake_ || paused_ != none;
     }
     static_cast<void>(sequence);
@@ -4287,6 +4290,7 @@ class BrokerEngine {
   }
 
  private:
+  friend class BrokerRecords<BrokerEngine>;
   friend class BrokerRestore<BrokerEngine>;
   friend class BrokerSnapshot<BrokerEngine>;
 
@@ -4774,7 +4778,7 @@ class BrokerEngine {
     clear_queue(more->answers);
     if (has_large_packets && more->waiting != none) { unreference(more->waiting); }
     blocks_.release_chain(more->connect);
-    forget_gated(link);
+    if constexpr (Journal::enabled) { Records(*this).forget_gated(link); }
     blocks_.little.release(link.extra);
     link.extra = none;
   }
@@ -4908,7 +4912,7 @@ class BrokerEngine {
     MQTT_ASSERT(it.references != 0);
     it.references = static_cast<Index>(it.references - 1);
     if (it.references == 0) {
-      journal_message_end(it);
+      journal([&it](auto records) { records.message_end(it); });
       forget_stored(it);
       blocks_.release_chain(message);
     }
@@ -4988,7 +4992,7 @@ class BrokerEngine {
   // lost for want of the acknowledgement.
   void push_answer(Link& link, Entry entry) noexcept {
     if constexpr (Journal::enabled) {
-      if (hold_answer(link, entry)) { return; }
+      if (Records(*this).hold_answer(link, entry)) { return; }
     }
     queue_answer(link, entry);
   }
@@ -5264,7 +5268,7 @@ class BrokerEngine {
         (most != 0 && walk.inflight != 0 && walk.inflight_bytes + payload_size(entry) > most)) {
       return false;  // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
     }
-    if constexpr (Journal::enabled) { return send_is_safe(walk, entry); }
+    if constexpr (Journal::enabled) { return Records(*this).send_is_safe(walk, entry); }
     return true;
   }
 
@@ -5503,7 +5507,8 @@ class BrokerEngine {
       session.packet_id = next_packet_id(session.packet_id);
     } while (id_in_use(session, session.packet_id));
     entry.packet_id = session.packet_id;
-    journal_entry(JournalRecord::Type::send, session, entry);
+    journal(session,
+            [&](auto records) { records.entry(JournalRecord::Type::send, session, entry); });
   }
 
   // Ids under way count up from the oldest one's, so only its id can be met first; from then on
@@ -5533,7 +5538,7 @@ class BrokerEngine {
   void drop_entry(Session& session, Entry& entry) noexcept {
     unqueue(session, entry);
     entry.set_state(SendState::none);
-    journal_entry(JournalRecord::Type::done, session, entry);
+    journal_done(session, entry);
     release_entry(entry);
   }
 
@@ -5767,7 +5772,7 @@ class BrokerEngine {
       if (limits().inflight_bytes_max != 0) { session.inflight_bytes += payload_size(entry); }
     }
     if (publish) {
-      if (entry.qos == 0) { journal_entry(JournalRecord::Type::done, session, entry); }
+      if (entry.qos == 0) { journal_done(session, entry); }
       const bool again = session.resumable || entry.shared || limits().inflight_bytes_max != 0;
       if (!again || state == SendState::none || state == SendState::pubcomp) {
         release_entry(entry);  // not to be sent again, or acknowledged while it was
@@ -6137,7 +6142,7 @@ class BrokerEngine {
     }
     session.route = route_;
     session.routed_link = false;
-    journal_queue(session, *queues_.back(session.queue));
+    journal_queue(session);
   }
   // Makes room in a full queue whose next messages have expired.
   void drop_expired(Session& session) noexcept {
@@ -6179,7 +6184,7 @@ class BrokerEngine {
       release_entry(*last);
       session.routed_link = false;
       last = queues_.back(session.queue);
-      journal_queue(session, *last);
+      journal_queue(session);
     }
     if (entry.qos > last->qos) { last->qos = entry.qos; }
     last->retain = last->retain || entry.retain;
@@ -6188,7 +6193,7 @@ class BrokerEngine {
       Entry share = entry;  // of the entry just written
       share.message = last->message;
       share.kind = last->kind;
-      journal_queue(session, share, true);
+      journal(session, [&](auto records) { records.queue(session, share, true); });
     }
   }
 
@@ -6300,7 +6305,7 @@ class BrokerEngine {
         statistics_.retained += 1;
       }
       kept = stored;
-      journal_retain(stored);
+      journal([stored](auto records) { records.retain(stored); });
     }
     return true;
   }
@@ -6313,7 +6318,7 @@ class BrokerEngine {
   }
   void drop_retained(Index node) noexcept {
     const Index message = retained_.nodes[node].message;
-    journal_retain_clear(message);
+    journal([message](auto records) { records.retain_clear(message); });
     unreference(message);
     retained_.nodes[node].message = none;
     statistics_.retained -= 1;
@@ -6402,7 +6407,7 @@ class BrokerEngine {
     entry.retain = true;  // [MQTT-3.3.1-8]
     if (entry.qos == 0) { return link.state == LinkState::open && push_to_link(link, entry); }
     if (!push_to_session(session, entry, Claim::ordinary)) { return false; }
-    journal_queue(session, *queues_.back(session.queue));
+    journal_queue(session);
     return true;
   }
   // `subscription` none: all of them.
@@ -6471,7 +6476,7 @@ class BrokerEngine {
     clear_queue(session.received);
     timers_.cancel(session_timer(session));
     policy_->on_session_ended(view(session));
-    journal_session_end(session);
+    journal(session, [&](auto records) { records.session_end(session); });
     const Index slot = sessions_.index_of(session);
     clients_.remove(sessions_, slot);
     texts_.release(session.id);
@@ -6663,7 +6668,7 @@ class BrokerEngine {
     release_rx(link);
     if constexpr (Journal::enabled) {
       gate_ = 0;  // what says why does not wait
-      forget_gated(link);
+      Records(*this).forget_gated(link);
       link.answers_held = link.sends_held = false;
       if (Extra* more = extra(link)) { clear_queue(more->answers); }
     }
@@ -6717,7 +6722,7 @@ class BrokerEngine {
   // The session waits for its client until it expires.
   void arm_detached(Session& session) noexcept {
     session.expires = detail::after_seconds(now_, session.expiry_interval_s);
-    if (journaled(session)) { log_change(detached_record(session)); }
+    journal(session, [&](auto records) { records.detached(session); });
     arm_session(session);
   }
   // A message of which bytes have gone out counts as sent [MQTT-3.3.1-1].
@@ -7441,7 +7446,7 @@ class BrokerEngine {
     link.received = 0;  // counts on this connection only (v5 §4.9)
     session.tag = answer.tag;
     if (!name_user(session, answer.has_user_name, answer.user_name)) { return false; }
-    journal_session(session);
+    journal([&session](auto records) { records.session(session); });
     return keep_will(link, session, connect);
   }
 
@@ -7459,7 +7464,7 @@ class BrokerEngine {
     session.will = store(message, Claim::ordinary);
     if (session.will == none) { return false; }
     will_delay_s(session) = delay_s;
-    journal_will(session);
+    journal(session, [&](auto records) { records.will(session); });
     return true;
   }
 
@@ -7746,7 +7751,7 @@ class BrokerEngine {
     }
     head(stored).stored_at = now_;
     count_unacknowledged(link, 1);
-    if (journaled(session)) { log_change(receive_record(session, packet_id, stored, Live{this})); }
+    journal(session, [&](auto records) { records.receive(session, packet_id, stored); });
     push_ack(link, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
     return Step::proceed;
   }
@@ -7851,7 +7856,7 @@ class BrokerEngine {
       case DeliveryAction::complete:
       case DeliveryAction::fail:
         entry->set_state(step.next);
-        journal_entry(JournalRecord::Type::done, session, *entry);
+        journal_done(session, *entry);
         if (cut_now) { break; }  // commit_message() settles it
         if (!ahead) { leave_flight(session, *entry); }
         release_entry(*entry);
@@ -7952,7 +7957,7 @@ class BrokerEngine {
     const uint32_t options = packed(entry, identifier);
     const Added added = add_subscription(session, filter, options);
     if (added.slot == none) { return code(ReasonCode::quota_exceeded); }
-    if (journaled(session)) { log_change(subscribe_record(session, filter, options)); }
+    journal(session, [&](auto records) { records.subscribe(session, filter, options); });
     const bool wanted = entry.retain_handling == RetainHandling::send ||
                         (entry.retain_handling == RetainHandling::send_if_new && !added.existed);
     if (Features::retained && !shared && wanted) {  // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
@@ -7966,11 +7971,7 @@ class BrokerEngine {
     const Text filter = prefixed_filter(link, wanted);
     const Index subscription = find_subscription(session, filter);  // byte for byte [MQTT-3.10.4-1]
     if (subscription == none) { return code(ReasonCode::no_subscription_existed); }
-    if (journaled(session)) {
-      JournalRecord record = record_for(JournalRecord::Type::unsubscribe, session);
-      record.text = filter;
-      log_change(record);
-    }
+    journal(session, [&](auto records) { records.unsubscribe(session, filter); });
     remove_subscription(subscription);
     return code(ReasonCode::success);
   }
@@ -8001,7 +8002,7 @@ class BrokerEngine {
       Session& session = session_of(link);
       session.expiry_interval_s = detail::smaller(expiry.number, limits().session_expiry_max_s);
       if (session.expiry_interval_s == 0) { session.resumable = false; }
-      journal_session(session);
+      journal([&session](auto records) { records.session(session); });
     }
     Disconnection why;
     why.by_client = true;
@@ -8136,311 +8137,31 @@ class BrokerEngine {
 
   // ---- journal ------------------------------------------------------------------------------
 
-  // Where records go: to the journal, or to the sink of a snapshot.
-  struct Live {
-    BrokerEngine* engine;
-    void operator()(const JournalRecord& record) const noexcept { engine->log_change(record); }
-  };
+  using Records = BrokerRecords<BrokerEngine>;
 
-  void log_change(const JournalRecord& record) noexcept {
+  // Has a change written down by `write(records)`, which without a journal is not compiled.
+  template <typename Write>
+  void journal([[maybe_unused]] Write write) noexcept {
     if constexpr (Journal::enabled) {
-      sequence_ = journal_->append(record);
-      gate_ = sequence_;
+      if (!restoring_) { write(Records(*this)); }
     }
   }
-  static JournalRecord record_for(JournalRecord::Type type) noexcept {
-    JournalRecord record;
-    record.type = type;
-    return record;
-  }
-  JournalRecord record_for(JournalRecord::Type type, const Session& session,
-                           uint16_t packet_id = 0) const noexcept {
-    JournalRecord record = record_for(type);
-    record.session = sessions_.index_of(session);
-    record.packet_id = packet_id;
-    return record;
-  }
-  // A change of a session that needs no more words.
   void journal_change(JournalRecord::Type type, const Session& session,
                       uint16_t packet_id = 0) noexcept {
-    if (journaled(session)) { log_change(record_for(type, session, packet_id)); }
+    journal(session, [&](auto records) { records.change(type, session, packet_id); });
   }
-  bool journaled(const Session& session) const noexcept {
-    return Journal::enabled && !restoring_ && session.journaled;
+  void journal_done(const Session& session, const Entry& entry) noexcept {
+    journal(session,
+            [&](auto records) { records.entry(JournalRecord::Type::done, session, entry); });
   }
-
-  // Flag of a queue record: the message has been queued, this is another subscription's share.
-  static constexpr uint8_t journal_merged = 0x08;
-
-  // The message's number; it is written with its payload once per segment of the journal.
-  template <typename Sink>
-  uint64_t write_message(Index handle, Sink&& sink) noexcept {
+  void journal_queue(const Session& session) noexcept {
+    journal(session, [&](auto records) { records.queue(session, *queues_.back(session.queue)); });
+  }
+  // A change of a session, if the journal knows it.
+  template <typename Write>
+  void journal([[maybe_unused]] const Session& session, [[maybe_unused]] Write write) noexcept {
     if constexpr (Journal::enabled) {
-      MessageHead& stored = head(handle);
-      const bool fresh = stored.number() == 0;
-      if (fresh) { stored.set_number(++message_number_); }
-      if (fresh || stored.segment != segment_) {
-        stored.segment = segment_;
-        write_parts(handle, sink);
-      }
-      return stored.number();
-    } else {
-      return 0;
-    }
-  }
-  template <typename Sink>
-  void write_parts(Index handle, Sink&& sink) noexcept {
-    const MessageHead& stored = head(handle);
-    JournalRecord record = record_for(JournalRecord::Type::message);
-    record.message = stored.number();
-    record.flags = static_cast<uint8_t>(level(stored.qos) | (stored.retain ? 4 : 0));
-    record.number = stored.payload_size;
-    record.text = stored_topic(handle);
-    Cursor cursor = body(handle);
-    blocks_.skip(cursor, stored.topic_size);
-    record.bytes = blocks_.view(cursor, stored.properties_size, texts_scratch_);
-    if (stored.has_expiry) {
-      record.expires_at = detail::larger(wall_clock(seconds_left(stored)), uint32_t{1});
-    }
-    sink(record);
-    blocks_.skip(cursor, stored.properties_size);
-    for (uint32_t left = stored.payload_size; left != 0;) {
-      JournalRecord part = record_for(JournalRecord::Type::payload);
-      part.message = stored.number();
-      part.bytes = blocks_.next_bytes(cursor, left);
-      left -= part.bytes.size();
-      sink(part);
-    }
-  }
-  // The wall clock in so many seconds; what is too far away is for ever.
-  uint32_t wall_clock(uint32_t seconds) noexcept {
-    const uint32_t wall = journal_->wall_clock_s();
-    return seconds > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : wall + seconds;
-  }
-  uint32_t seconds_until(uint32_t wall_clock) noexcept {
-    const uint32_t wall = journal_->wall_clock_s();
-    return wall_clock > wall ? wall_clock - wall : 0;
-  }
-
-  // Lets the restored store forget the message; no answer depends on it.
-  void journal_message_end(const MessageHead& stored) noexcept {
-    if constexpr (Journal::enabled) {
-      if (stored.number() != 0 && !restoring_) {
-        JournalRecord record = record_for(JournalRecord::Type::message_end);
-        record.message = stored.number();
-        record.number = stored.body_size();
-        sequence_ = journal_->append(record);
-      }
-    }
-    static_cast<void>(stored);
-  }
-
-  void journal_session(Session& session) noexcept {
-    if constexpr (Journal::enabled) {
-      if (session.resumable && journal_->is_on()) {
-        session.journaled = true;
-        log_change(session_record(session));
-      } else {
-        journal_session_end(session);
-      }
-    }
-    static_cast<void>(session);
-  }
-  void journal_session_end(Session& session) noexcept {
-    journal_change(JournalRecord::Type::session_end, session);
-    session.journaled = false;
-  }
-  JournalRecord session_record(const Session& session) noexcept {
-    const ClientView client = view(session);
-    JournalRecord record = record_for(JournalRecord::Type::session, session, session.packet_id);
-    record.text = client.client_id;
-    record.bytes = client.user_name.bytes();
-    record.flags = client.has_user_name ? 1 : 0;
-    record.message = session.tag;
-    record.number = session.expiry_interval_s;
-    return record;
-  }
-  JournalRecord detached_record(const Session& session) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::detached, session);
-    const bool never = session.expires == detail::never;
-    record.expires_at =
-        wall_clock(never ? 0xFFFFFFFFU : (session.expires - now_) / detail::ticks_per_second);
-    return record;
-  }
-  JournalRecord subscribe_record(const Session& session, Text filter,
-                                 uint32_t options) const noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::subscribe, session);
-    record.text = filter;
-    record.number = options & remaining_length_max;
-    record.flags = static_cast<uint8_t>(options >> 28);
-    return record;
-  }
-  template <typename Sink>
-  JournalRecord receive_record(const Session& session, uint16_t packet_id, Index message,
-                               Sink&& sink) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::receive, session, packet_id);
-    record.message = write_message(message, sink);
-    return record;
-  }
-  template <typename Sink>
-  JournalRecord will_record(const Session& session, uint32_t delay_s, Sink&& sink) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::will, session);
-    record.message = write_message(session.will, sink);
-    record.number = delay_s;
-    record.expires_at = head(session.will).expiry_s;
-    return record;
-  }
-  void journal_will(const Session& session) noexcept {
-    if (journaled(session)) { log_change(will_record(session, will_delay_s(session), Live{this})); }
-  }
-  void journal_queue(const Session& session, const Entry& entry, bool merged = false) noexcept {
-    if (!journaled(session)) { return; }
-    const Index stored = stored_handle(entry.message);
-    if (stored == none) { return; }
-    JournalRecord record = record_for(JournalRecord::Type::queue, session);
-    record.message = write_message(stored, Live{this});
-    record.flags = static_cast<uint8_t>(queue_flags(entry) | (merged ? journal_merged : 0));
-    record.number = entry.shared ? subscription_of(entry).identifier() : entry.number;
-    log_change(record);
-  }
-  static uint8_t queue_flags(const Entry& entry) noexcept {
-    return static_cast<uint8_t>(entry.qos | (entry.retain ? 4 : 0));
-  }
-  void journal_entry(JournalRecord::Type type, const Session& session,
-                     const Entry& entry) noexcept {
-    if (!journaled(session)) { return; }
-    JournalRecord record = record_for(type, session, entry.packet_id);
-    if (entry.is_message()) { record.message = head(stored_handle(entry.message)).number(); }
-    log_change(record);
-  }
-  bool retains_durably(Index stored) const noexcept {
-    return Journal::enabled && !restoring_ && journal_->is_on() && !is_system(stored_topic(stored));
-  }
-  static bool is_system(Text topic) noexcept {
-    return topic.size() >= 5 && memcmp(topic.data(), "$SYS/", 5) == 0;
-  }
-  void journal_retain(Index stored) noexcept {
-    if (retains_durably(stored)) {
-      JournalRecord record = record_for(JournalRecord::Type::retain);
-      record.message = write_message(stored, Live{this});
-      log_change(record);
-    }
-  }
-  void journal_retain_clear(Index stored) noexcept {
-    if (retains_durably(stored)) {
-      JournalRecord record = record_for(JournalRecord::Type::retain_clear);
-      record.text = stored_topic(stored);
-      log_change(record);
-    }
-  }
-
-  // ---- what waits for the journal -----------------------------------------------------------
-
-  // Of a gate that was not safe when `previous` was the last safe record.
-  bool is_durable(Index gate, uint64_t previous) const noexcept {
-    return static_cast<Index>(gate - static_cast<Index>(previous)) <= durable_ - previous;
-  }
-
-  // An answer that depends on records not yet safe waits, and what answers come after it; QoS 0
-  // and PINGRESP do not. True when it has been taken.
-  bool hold_answer(Link& link, Entry entry) noexcept {
-    if (entry.kind == EntryKind::pingresp || (gate_ <= durable_ && !link.answers_held)) {
-      return false;
-    }
-    // further behind an Index cannot say for what an answer waits
-    const bool countable = sequence_ - durable_ <= static_cast<Index>(~Index{0});
-    // the CONNACK goes to the front of the queue at once and is let out later
-    const bool connack = countable && link.state != LinkState::open;
-    if (connack) {
-      link.connack_held = true;
-      entry = Entry();
-    }
-    entry.order = static_cast<Index>(gate_ > durable_ ? gate_ : sequence_);
-    if (!countable || !hold(link, entry)) {
-      release_entry(entry);
-      give_up(link);
-    }
-    return !connack;
-  }
-  // Queues what waits for the journal; false when no block is left.
-  bool hold(Link& link, const Entry& entry) noexcept {
-    Extra* more = need_extra(link);
-    if (more == nullptr || queues_.push(more->answers, entry, Claim::answer) == nullptr) {
-      return false;
-    }
-    link.answers_held = true;
-    join_gated(link);
-    return true;
-  }
-  void join_gated(Link& link) noexcept {
-    if (!link.gated) {
-      link.gated = true;
-      extra(link)->next_gated = gated_;
-      gated_ = links_.index_of(link);
-    }
-  }
-  void forget_gated(Link& link) noexcept {
-    if (link.gated) {
-      Index* at = &gated_;
-      while (&links_[*at] != &link) { at = &extra(links_[*at])->next_gated; }
-      *at = extra(link)->next_gated;
-      link.gated = false;
-    }
-  }
-  void release_gated(uint64_t previous) noexcept {
-    Index slot = gated_;
-    gated_ = none;
-    while (slot != none) {
-      Link& link = links_[slot];
-      slot = extra(link)->next_gated;
-      link.gated = false;
-      release_answers(link, previous);
-      mark_due(link);
-    }
-  }
-  void release_answers(Link& link, uint64_t previous) noexcept {
-    Queue& answers = extra(link)->answers;
-    while (!answers.empty() && is_durable(queues_.front(answers)->order, previous)) {
-      Entry entry = *queues_.front(answers);
-      queues_.pop(answers);
-      if (entry.kind != EntryKind::skip) {
-        queue_answer(link, entry);
-      } else if (entry.packet_id == 0) {
-        link.connack_held = false;
-      } else {
-        link.sends_held = false;
-      }
-    }
-    link.answers_held = !answers.empty();
-    if (link.answers_held) { join_gated(link); }
-  }
-
-  // QoS 2 goes out once its id is safe: after a restart it must be the same message.
-  bool send_is_safe(const Walk& walk, const Entry& entry) noexcept {
-    if (entry.qos != 2 || entry.sent || entry.kind == EntryKind::skip ||
-        !journaled(*walk.session)) {
-      return true;
-    }
-    Link& link = *walk.link;
-    if (entry.packet_id == 0 && !link.sends_held) {
-      Entry gate;  // stands among the answers for all of them
-      gate.packet_id = 1;
-      assign_ids(walk);
-      gate.order = static_cast<Index>(sequence_);
-      link.sends_held = hold(link, gate);
-      if (!link.sends_held) { give_up(link); }
-    }
-    return !link.sends_held && entry.packet_id != 0;
-  }
-  // Ids for all that the client may be sent now: they become safe together.
-  void assign_ids(const Walk& walk) noexcept {
-    Reader reader = queues_.from(walk.session->queue, walk.session->send);
-    for (uint32_t room = walk.link->send_limit - walk.session->inflight; room != 0;) {
-      Entry* entry = queues_.next(walk.session->queue, reader);
-      if (entry == nullptr) { break; }
-      if (!occupies(*entry)) { continue; }
-      if (entry->kind != EntryKind::skip) { assign_id(walk, *entry); }
-      room -= 1;
+      if (!restoring_ && session.journaled) { write(Records(*this)); }
     }
   }
 
