@@ -21,6 +21,8 @@
 //   >> 7. codec — next_frame, decode, encode, encoded_size
 //   >> 8. topics — validation, matching, shared subscriptions
 //   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+//   >> 10. client engine — session, outbox, replay, keep alive, limits, streams
+//   >> 11. client — Client<Transport, Clock, Config>
 //   >> 12. broker memory — limits, tables, blocks, texts, queues, timers
 //   >> 13. broker index — filters, shared groups, retained messages
 //   >> 14. broker engine — connections, sessions, routing, queues, wills, expiry, output
@@ -2701,6 +2703,1277 @@ struct Quota {
   constexpr bool available() const noexcept { return used < limit; }
   constexpr void take() noexcept { used = static_cast<uint16_t>(used + 1); }
   constexpr void give() noexcept { used = static_cast<uint16_t>(used - (used != 0 ? 1 : 0)); }
+};
+
+// >> 10. client engine — session, outbox, replay, keep alive, limits, streams
+
+/// What a client is compiled with; derive from it and set to false what is not needed.
+struct ClientFeatures {
+  static constexpr bool v3_1 = true;
+  static constexpr bool v3_1_1 = true;
+  static constexpr bool v5 = true;
+  static constexpr bool qos_1 = true;
+  static constexpr bool qos_2 = true;
+  static constexpr bool streaming = true;      ///< receive messages larger than rx, in pieces
+  static constexpr bool topic_aliases = true;  ///< 5.0
+  static constexpr bool enhanced_auth = true;  ///< 5.0
+};
+
+/// The hook that lets the outbox outlive a restart: what is kept at a reboot goes to restore(), in
+/// the order of each key's first keep(). Bytes are valid during the call only.
+struct NoStore {
+  /// Adds the packet or replaces the one with this key, safely; false: no room, request refused.
+  bool keep(uint32_t, Bytes) noexcept { return true; }
+  void drop(uint32_t) noexcept {}
+};
+
+/// The hook that a streamed payload comes from: at least one byte from `offset` on, none when
+/// there is nothing yet. At QoS 0 `offset` only grows, above it starts again after a lost link.
+struct NoSource {
+  Bytes piece(uint32_t) noexcept { return Bytes(); }
+};
+
+/// Types and limits of a client; derive from it and hide what is to be different.
+struct ClientConfig {
+  using Features = ClientFeatures;
+  using Store = NoStore;
+  using Source = NoSource;
+  static constexpr uint16_t inflight_max = 20;        ///< QoS > 0 under way at once
+  static constexpr uint16_t receive_maximum = 20;     ///< QoS 2 being received; 2 bytes of tx each
+  static constexpr uint16_t control_bytes = 64;       ///< of tx for acks, PINGREQ, DISCONNECT, AUTH
+  static constexpr uint16_t topic_alias_maximum = 8;  ///< from the server, with memory for aliases
+  static constexpr uint32_t answer_timeout_ms = 10000;  ///< for CONNACK, PINGRESP, the last bytes
+};
+
+/// What became of a request.
+enum class Answer : uint8_t {
+  queued,                   ///< it is on its way; an event with its handle tells the end
+  full,                     ///< no room now: try again after an event
+  offline,                  ///< QoS 0 and AUTH need a connection
+  too_big,                  ///< larger than the outbox or than the server takes
+  invalid,                  ///< a wrong call, see Submission::error
+  qos_unavailable,          ///< the server does not take this QoS
+  retain_unavailable,       ///< the server does not retain
+  wildcards_unavailable,    ///< the server has no wildcard subscriptions
+  shared_unavailable,       ///< the server has no shared subscriptions
+  identifiers_unavailable,  ///< the server has no subscription identifiers
+  session_lost,             ///< the server forgot a QoS 2 message it had received
+  not_kept                  ///< Config::Store has no room
+};
+
+/// A sentence for people, without a full stop.
+constexpr Text text(Answer answer) noexcept {
+  constexpr Text sentences[] = {"the request is queued",
+                                "the outbox is full (raise tx)",
+                                "the client is offline",
+                                "the packet exceeds the outbox or the server's maximum packet size",
+                                "the call is wrong",
+                                "the server does not support this QoS",
+                                "the server does not support retained messages",
+                                "the server does not support wildcard subscriptions",
+                                "the server does not support shared subscriptions",
+                                "the server does not support subscription identifiers",
+                                "the server lost the session of a message it had received",
+                                "the store has no room"};
+  return sentences[static_cast<uint8_t>(answer)];
+}
+
+/// The answer to a request. `handle` names it in later events: packet id, and above it how often
+/// ids had started anew; 0 at QoS 0, which has no end to tell of.
+struct Submission {
+  Answer answer = Answer::queued;
+  Error error = Error::none;
+  uint32_t handle = 0;
+  constexpr explicit operator bool() const noexcept { return answer == Answer::queued; }
+};
+
+enum class ClientEventType : uint8_t {
+  none,
+  connected,       ///< session_present, properties
+  refused,         ///< CONNACK says no: reason_code, properties; then the link ends
+  closed,          ///< the link ends: error (none: as asked) or the server's reason, properties
+  message,         ///< message, offset, total
+  skipped,         ///< a message larger than rx without Features::streaming: message, total
+  published,       ///< handle, reason_code, properties; answer when it is not queued any more
+  subscribed,      ///< handle, reason_codes, properties; answer
+  unsubscribed,    ///< handle, reason_codes, properties; answer
+  authentication,  ///< AUTH: reason_code, properties; answer by authenticate()
+};
+
+/// What happened. Views point into rx and are valid until the next call of next_event().
+struct ClientEvent {
+  ClientEventType type = ClientEventType::none;
+  Answer answer = Answer::queued;
+  Error error = Error::none;
+  ReasonCode reason_code = ReasonCode::success;
+  bool session_present = false;
+  uint32_t handle = 0;
+  /// A message larger than rx comes in pieces: message.payload is the one at `offset` of `total`.
+  uint32_t offset = 0;
+  uint32_t total = 0;
+  Publish message;
+  Bytes reason_codes;
+  Properties properties;
+  /// The whole message, or its last piece.
+  constexpr bool last() const noexcept { return offset + message.payload.size() == total; }
+};
+
+/// rx holds what is received and must take any packet but the payload of a PUBLISH; CONNECT leaves
+/// from it. tx is the outbox: requests wait, are sent and stay in it until acknowledged. `aliases`
+/// holds the topics of aliases, without it there are none.
+struct ClientMemory {
+  Buffer rx;
+  Buffer tx;
+  Buffer aliases = {};
+};
+
+/// A client over any transport: bytes and time in, bytes and events out. The session (outbox,
+/// packet ids, QoS 2 ids received) outlives its links.
+///
+/// *Link*: start() when the transport is up, lost() when it is gone; while it is up, bytes go
+/// through rx_space/rx_commit and tx_pending/tx_commit, and wants_hang_up() tells when to end it.
+/// *Requests*: publish, subscribe, unsubscribe, disconnect, authenticate; legal at any time, also
+/// while an event is being handled. *Outputs*: next_event() until it is false, then deadline().
+/// One event borrows rx at a time. No call blocks, none calls back.
+template <typename Config = ClientConfig>
+class ClientEngine {
+  using Features = typename Config::Features;
+  using Store = typename Config::Store;
+  using Source = typename Config::Source;
+  static constexpr bool acknowledged = Features::qos_1 || Features::qos_2;
+  static constexpr bool sources = !detail::Same<Source, NoSource>::value;
+  static constexpr uint32_t ids_bytes = Features::qos_2 ? 2U * Config::receive_maximum : 0U;
+  static constexpr uint32_t reserve_bytes = ids_bytes + Config::control_bytes;
+  static_assert(Features::v3_1 || Features::v3_1_1 || Features::v5, "no version is left");
+  static_assert(Config::control_bytes >= 32, "acks, PINGREQ and DISCONNECT need room");
+  static_assert(Config::receive_maximum > 0 && Config::inflight_max > 0, "0 lets nothing pass");
+
+ public:
+  /// `connect` and what it views must live as long as the engine and may change between links, but
+  /// for the version only when idle(). Its property list must not hold Receive Maximum or Topic
+  /// Alias Maximum: they come from Config.
+  ClientEngine(const Connect& connect, ClientMemory memory) noexcept
+      : memory_(memory), connect_(&connect) {
+    begin_ = end_ = next_ = memory.tx.data();
+    MQTT_ASSERT(memory.tx.size() > reserve_bytes);
+  }
+
+  // --- the link ---
+
+  /// The transport is up: CONNECT is encoded into rx. In 5.0 a clean start is asked for once: later
+  /// links resume the session.
+  Error start(Millis now) noexcept {
+    MQTT_ASSERT(link_.phase == Phase::offline);
+    const Result<uint32_t> size = encode_connect();
+    if (!size) { return size.error; }
+    link_ = Link();
+    link_.phase = Phase::greeting;
+    rx_begin_ = 0;
+    rx_end_ = size.value;
+    due_ = now + Config::answer_timeout_ms;
+    return Error::none;
+  }
+
+  /// The transport is gone. What was sent and not acknowledged will be sent again, in its order,
+  /// once a link is up.
+  void lost() noexcept {
+    if (link_.phase == Phase::offline) { return; }
+    if (link_.phase != Phase::reported) {
+      notice_ = link_.phase == Phase::ending ? Error::none : Error::link_closed;
+    }
+    uint8_t* const sent_end = link_.part != 0 ? next_ + stored_size(next_) : next_;
+    for (uint8_t* at = begin_; acknowledged && at != sent_end; at += stored_size(at)) {
+      if (is_publish(*at) && qos_of(*at) != 0) {
+        *at |= dup_flag;  // [MQTT-3.3.1-1]
+      }
+    }
+    if (sources && stream_ != nullptr && qos_of(*stream_) == 0) { end_stream(Answer::offline); }
+    next_ = begin_;
+    review_ = nullptr;
+    link_ = Link();
+    rx_begin_ = rx_end_ = 0;
+    due_ = 0;
+  }
+
+  /// Where received bytes go; empty while an event must be taken first.
+  Buffer rx_space() noexcept {
+    return link_.phase == Phase::greeting ? Buffer() : memory_.rx.skip(rx_end_);
+  }
+  void rx_commit(uint32_t size) noexcept {
+    MQTT_ASSERT(size <= memory_.rx.size() - rx_end_);
+    rx_end_ += size;
+    received_at_ = now_;
+  }
+
+  /// What is to be sent next; tx_commit() must follow before any other call.
+  Bytes tx_pending() noexcept {
+    if (link_.phase == Phase::greeting) {
+      return Bytes(memory_.rx.data() + rx_begin_, rx_end_ - rx_begin_);
+    }
+    if (link_.part == 0 && link_.control != 0) { return Bytes(control(), link_.control); }
+    const bool going = link_.phase == Phase::online && review_ == nullptr;
+    if (!going && link_.part == 0) { return Bytes(); }
+    if (sources && next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
+    uint8_t* at = next_;
+    for (Quota quota = link_.quota; at != end_ && takes_quota(*at, quota);) {
+      const bool stream = sources && at == stream_;
+      at += stored_size(at);
+      if (!going || stream) { break; }
+    }
+    return at == next_ ? Bytes()
+                       : Bytes(next_ + link_.part, static_cast<uint32_t>(at - next_) - link_.part);
+  }
+
+  /// The transport took this many bytes of tx_pending().
+  void tx_commit(uint32_t size) noexcept {
+    sent_at_ = now_;
+    if (link_.phase == Phase::greeting) {
+      rx_begin_ += size;
+      if (rx_begin_ == rx_end_) {
+        rx_begin_ = rx_end_ = 0;
+        link_.phase = Phase::waiting;
+      }
+      return;
+    }
+    if (link_.part == 0 && link_.control != 0) {
+      link_.control = static_cast<uint16_t>(link_.control - size);
+      memmove(control(), control() + size, link_.control);
+      return;
+    }
+    link_.part += size;
+    while (link_.part != 0 && link_.part >= wire_size(next_)) {
+      link_.part -= wire_size(next_);
+      if (is_publish(*next_) && qos_of(*next_) == 0) {
+        if (sources && next_ == stream_) { end_stream(Answer::queued); }
+        remove(next_);
+      } else {
+        takes_quota(*next_, link_.quota);
+        next_ += stored_size(next_);
+      }
+    }
+  }
+
+  /// Whether the transport is to be closed (and lost() called): all is sent that will be.
+  bool wants_hang_up() noexcept {
+    return link_.phase >= Phase::ending && (tx_pending().empty() || now_ >= due_);
+  }
+  /// Between a successful CONNACK and the end of its link.
+  bool online() const noexcept { return link_.phase == Phase::online; }
+  /// Whether what must hold holds; for tests.
+  bool check_invariants() const noexcept {
+    const uint8_t* const base = memory_.tx.data();
+    bool ok = base <= begin_ && begin_ <= next_ && next_ <= end_ && end_ <= limit();
+    bool met_next = false;
+    bool met_review = review_ == nullptr;
+    const uint8_t* at = begin_;
+    for (; ok && at < end_; at += stored_size(at)) {
+      met_next = met_next || at == next_;
+      met_review = met_review || at == review_;
+      ok = frame_at(at).header_size != 0 && (*at & dup_flag) <= (is_publish(*at) ? dup_flag : 0);
+    }
+    met_next = met_next || next_ == end_;
+    met_review = met_review || review_ == end_;
+    ok = ok && at == end_ && met_next && met_review && rx_begin_ <= rx_end_;
+    ok = ok && rx_end_ <= memory_.rx.size() && link_.borrowed + link_.piece <= rx_end_ - rx_begin_;
+    ok = ok && ids_count_ <= Config::receive_maximum && link_.control <= Config::control_bytes;
+    return ok && (link_.part == 0 || (next_ != end_ && link_.part < wire_size(next_)));
+  }
+  /// Whether every request has come to its end.
+  bool idle() const noexcept { return begin_ == end_; }
+  /// When to call next_event() at the latest.
+  Millis deadline() const noexcept {
+    if (link_.phase == Phase::offline) { return ~Millis{0}; }
+    if (due_ != 0) { return due_; }
+    // Before the interval is over [MQTT-3.1.2-20] [MQTT-3.1.2-23], and when nothing comes in.
+    const Millis since = detail::smaller(sent_at_, received_at_);
+    return link_.keep_alive_s == 0 ? ~Millis{0} : since + uint32_t{link_.keep_alive_s} * 875U;
+  }
+
+  // --- requests ---
+
+  /// Queues a message; `packet_id` and `dup` are set here. Topic, payload and properties are
+  /// copied.
+  Submission publish(Publish packet) noexcept {
+    packet.dup = false;
+    packet.packet_id = 0;
+    if (packet.qos == Qos::at_most_once) {
+      if (!online()) { return {Answer::offline}; }
+    } else if (packet.qos > highest_qos) {
+      return {Answer::invalid, Error::invalid_packet};
+    } else {
+      packet.packet_id = next_packet_id(last_id_);
+    }
+    return submit(packet);
+  }
+  Submission subscribe(SubscriptionList filters, Properties properties = {}) noexcept {
+    Subscribe packet;
+    packet.packet_id = next_packet_id(last_id_);
+    packet.filters = filters;
+    packet.properties = properties;
+    return submit(packet);
+  }
+  Submission unsubscribe(SubscriptionList filters, Properties properties = {}) noexcept {
+    Unsubscribe packet;
+    packet.packet_id = next_packet_id(last_id_);
+    packet.filters = filters;
+    packet.properties = properties;
+    return submit(packet);
+  }
+  /// Ends the link in order; what is queued stays queued. Full when the properties do not fit
+  /// Config::control_bytes.
+  Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
+    if (link_.phase == Phase::offline) { return Answer::offline; }
+    if (online()) {
+      const Answer answer = put_control(Disconnect{reason, properties});
+      if (answer != Answer::queued) { return answer; }
+    }
+    if (link_.phase < Phase::ending) { end_link(Phase::ending); }
+    return Answer::queued;
+  }
+  /// Goes on with an authentication, or begins one anew with ReasonCode::reauthenticate;
+  /// `properties` holds the method of CONNECT and the data.
+  Answer authenticate(ReasonCode reason, Properties properties) noexcept {
+    static_assert(Features::enhanced_auth && Features::v5, "AUTH is not compiled");
+    if (!online() && link_.phase != Phase::waiting) { return Answer::offline; }
+    return put_control(Auth{reason, properties});
+  }
+  /// The rest of the message whose piece is being handled is not wanted.
+  void skip() noexcept { link_.skip = true; }
+
+  // --- outputs ---
+
+  /// What happened next; false: nothing more now.
+  bool next_event(Millis now, ClientEvent& event) noexcept {
+    now_ = now;
+    event = ClientEvent();
+    release();
+    if (notice_ != Error::count_) {
+      event.type = ClientEventType::closed;
+      event.error = notice_;
+      notice_ = Error::count_;
+      return true;
+    }
+    if (link_.phase == Phase::offline || link_.phase >= Phase::ending) { return false; }
+    Error error = check_time();
+    if (error == Error::none && review_ != nullptr && review(event)) { return true; }
+    while (error == Error::none && event.type == ClientEventType::none &&
+           link_.phase < Phase::ending) {
+      error = take_packet(event);
+    }
+    if (error > Error::incomplete) { fail(error, event); }
+    return event.type != ClientEventType::none;
+  }
+
+ private:
+  enum class Phase : uint8_t {
+    offline,   // no link
+    greeting,  // CONNECT leaves from rx
+    waiting,   // for CONNACK
+    online,    //
+    ending,    // the last bytes leave; closed will be told when the link is gone
+    reported   // the last bytes leave; the end has been told
+  };
+
+  // What begins anew with each link.
+  struct Link {
+    Phase phase = Phase::offline;
+    bool skip = false;              // no events for the rest of the message
+    uint8_t qos_max = 2;            // what CONNACK allows
+    bool retain = true;             //
+    bool wildcards = true;          //
+    bool shared = true;             //
+    bool identifiers = true;        //
+    uint16_t control = 0;           // bytes of acks, PINGREQ, … to be sent
+    uint16_t keep_alive_s = 0;      //
+    Quota quota;                    // QoS > 0 under way
+    uint32_t packet_bytes_max = 0;  // what the server takes; 0 any
+    uint32_t part = 0;              // bytes sent of the packet at next_
+    uint32_t borrowed = 0;          // bytes at the front of rx that the last event views
+    uint32_t piece = 0;             // bytes at the end of rx that it views: a piece of a payload
+    uint32_t offset = 0;            // bytes of the payload that came before it
+  };
+
+  static constexpr uint8_t dup_flag = 0x08;
+  static constexpr Qos highest_qos = Features::qos_2   ? Qos::exactly_once
+                                     : Features::qos_1 ? Qos::at_least_once
+                                                       : Qos::at_most_once;
+  static constexpr uint32_t inbound = 0x10000;  // in keys of the store: a QoS 2 id received
+  static constexpr uint32_t ack_bytes_max = 5;
+
+  static constexpr uint8_t type_bits(PacketType type) noexcept { return detail::first_byte(type); }
+  static constexpr bool is_publish(uint8_t first) noexcept {
+    return (first & 0xF0) == type_bits(PacketType::publish);
+  }
+  static constexpr bool is_pubrel(uint8_t first) noexcept {
+    return (first & 0xF0) == type_bits(PacketType::pubrel);
+  }
+  static constexpr uint8_t qos_of(uint8_t first) noexcept { return (first >> 1) & 3; }
+
+  Version version() const noexcept {
+    if constexpr (!Features::v3_1 && !Features::v5) { return Version::v3_1_1; }
+    if constexpr (!Features::v3_1 && !Features::v3_1_1) { return Version::v5; }
+    return connect_->version;
+  }
+  bool v5() const noexcept { return Features::v5 && detail::has_properties(version()); }
+
+  // --- memory ---
+
+  // tx: packets, room, QoS 2 ids received, bytes of control packets. The packets lie one behind
+  // the other in the order of the requests: those before next_ are sent and wait for their answer,
+  // those from next_ on wait to be sent.
+  uint8_t* limit() const noexcept { return memory_.tx.end() - reserve_bytes; }
+  uint8_t* ids() const noexcept { return limit(); }
+  uint8_t* control() const noexcept { return memory_.tx.end() - Config::control_bytes; }
+
+  static Frame frame_at(const uint8_t* at) noexcept {
+    Frame frame;
+    frame.first = *at;
+    static_cast<void>(detail::parse_length(Bytes(at, 5), frame));
+    return frame;
+  }
+  static uint32_t wire_size(const uint8_t* at) noexcept { return frame_at(at).size(); }
+  uint32_t stored_size(const uint8_t* at) const noexcept {
+    return sources && at == stream_ ? stream_head_ : wire_size(at);
+  }
+  // 0 for QoS 0.
+  static uint16_t id_at(const uint8_t* at) noexcept {
+    const uint8_t* id = at + frame_at(at).header_size;
+    if (is_publish(*at)) {
+      if (qos_of(*at) == 0) { return 0; }
+      id += 2 + ((id[0] << 8) | id[1]);
+    }
+    return static_cast<uint16_t>((id[0] << 8) | id[1]);
+  }
+  // The packet with this id, the first with any for 0; nullptr when there is none.
+  uint8_t* find(uint16_t id) const noexcept {
+    for (uint8_t* at = begin_; at != end_; at += stored_size(at)) {
+      const uint16_t found = id_at(at);
+      if (found != 0 && (found == id || id == 0)) { return at; }
+    }
+    return nullptr;
+  }
+  uint32_t handle_of(uint16_t id) const noexcept {
+    const uint32_t cycle = id <= last_id_ ? cycle_ : cycle_ - 1U;
+    return (cycle << 16) | id;
+  }
+
+  // Closes the gap of `size` bytes at `at`.
+  void cut(uint8_t* at, uint32_t size) noexcept {
+    if (at == begin_) {
+      begin_ += size;
+      if (next_ == at) { next_ = begin_; }
+      if (review_ == at) { review_ = begin_; }
+      return;
+    }
+    memmove(at, at + size, static_cast<size_t>(end_ - at) - size);
+    end_ -= size;
+    move_down(next_, at, size);
+    move_down(review_, at, size);
+    move_down(stream_, at, size);
+  }
+  static void move_down(uint8_t*& pointer, const uint8_t* at, uint32_t size) noexcept {
+    if (pointer > at) { pointer -= size; }
+  }
+  void remove(uint8_t* at) noexcept {
+    const uint32_t size = stored_size(at);
+    if (at == stream_) { stream_ = nullptr; }
+    cut(at, size);
+  }
+  // Makes `size` bytes free at end_; false when there are not so many.
+  bool make_room(uint32_t size) noexcept {
+    if (size > static_cast<uint32_t>(limit() - end_)) {
+      const uint32_t gap = static_cast<uint32_t>(begin_ - memory_.tx.data());
+      memmove(begin_ - gap, begin_, static_cast<size_t>(end_ - begin_));
+      begin_ -= gap;
+      end_ -= gap;
+      next_ -= gap;
+      if (review_ != nullptr) { review_ -= gap; }
+      if (stream_ != nullptr) { stream_ -= gap; }
+    }
+    return size <= static_cast<uint32_t>(limit() - end_);
+  }
+
+  // --- sending ---
+
+  Result<uint32_t> encode_connect() noexcept {
+    Connect packet = *connect_;
+    Buffer target = memory_.rx;
+    if (v5()) {
+      packet.clean_start = packet.clean_start && !established_;
+      // The list with ours added is built at the end of rx, the packet at its front.
+      const uint32_t list_size = packet.properties.size() + 6;
+      if (list_size > target.size()) { return {0, Error::buffer_too_small}; }
+      PropertyWriter list(target.skip(target.size() - list_size));
+      list.list(packet.properties).number(PropertyId::receive_maximum, Config::receive_maximum);
+      packet.properties = list.properties();
+      target = target.first(target.size() - list_size);
+    }
+    return encode(version(), packet, target);
+  }
+
+  template <typename Packet>
+  Submission submit(const Packet& packet) noexcept {
+    const Result<uint32_t> size = encoded_size(version(), packet);
+    if (!size) { return {Answer::invalid, size.error}; }
+    if (size.value > memory_.tx.size() - reserve_bytes) { return {Answer::too_big}; }
+    if (!make_room(size.value)) { return {Answer::full}; }
+    static_cast<void>(encode(version(), packet, Buffer(end_, size.value)).error);
+    return take_in(packet.packet_id, size.value);
+  }
+
+  // A request is encoded at end_: keeps it if it may be.
+  Submission take_in(uint16_t id, uint32_t stored) noexcept {
+    if (id != 0) {
+      // Ids are not used again while the oldest is open, so a handle names one request only.
+      const uint8_t* oldest = find(0);
+      if (oldest != nullptr && id_at(oldest) == id) { return {Answer::full}; }
+    }
+    if (Features::v5 && online()) {
+      const Answer answer = permitted(end_);
+      if (answer != Answer::queued) { return {answer}; }
+    }
+    if (id == 0) {
+      end_ += stored;
+      return {};
+    }
+    if (is_publish(*end_) && !store_.keep(id, Bytes(end_, stored))) { return {Answer::not_kept}; }
+    end_ += stored;
+    if (id < last_id_) { cycle_ = static_cast<uint16_t>(cycle_ + 1); }
+    last_id_ = id;
+    return {Answer::queued, Error::none, handle_of(id)};
+  }
+
+  // What the server's CONNACK says about a request [MQTT-3.2.2-11] [MQTT-3.2.2-14]
+  // [MQTT-3.2.2-15], v5 §3.2.2.3.11 ff.
+  Answer permitted(const uint8_t* at) const noexcept {
+    const Frame frame = frame_at(at);
+    if (link_.packet_bytes_max != 0 && frame.size() > link_.packet_bytes_max) {
+      return Answer::too_big;
+    }
+    if (is_publish(*at)) {
+      if (qos_of(*at) > link_.qos_max) { return Answer::qos_unavailable; }
+      return (*at & 1) != 0 && !link_.retain ? Answer::retain_unavailable : Answer::queued;
+    }
+    if (frame.type() != PacketType::subscribe) { return Answer::queued; }
+    Reader reader(Bytes(at + frame.header_size + 2, frame.remaining - 2));
+    Property property;
+    if (v5() &&
+        Properties(reader.bytes(reader.variable()))
+            .find(PropertyId::subscription_identifier, property) &&
+        !link_.identifiers) {
+      return Answer::identifiers_unavailable;
+    }
+    while (reader.left() != 0) {
+      const Text filter = reader.text();
+      reader.u8();
+      if (!link_.shared && detail::begins_share(filter)) { return Answer::shared_unavailable; }
+      for (const char character : filter) {
+        if (!link_.wildcards && (character == '+' || character == '#')) {
+          return Answer::wildcards_unavailable;
+        }
+      }
+    }
+    return Answer::queued;
+  }
+
+  bool control_room(uint32_t size) const noexcept {
+    return size + link_.control <= Config::control_bytes;
+  }
+  template <typename Packet>
+  Answer put_control(const Packet& packet) noexcept {
+    const Buffer room(control() + link_.control, uint32_t{Config::control_bytes} - link_.control);
+    const Result<uint32_t> size = encode(version(), packet, room);
+    if (!size) { return size.error == Error::buffer_too_small ? Answer::full : Answer::invalid; }
+    link_.control = static_cast<uint16_t>(link_.control + size.value);
+    return Answer::queued;
+  }
+  void put_byte(uint8_t byte) noexcept { control()[link_.control++] = byte; }
+  // PUBACK, PUBREC, PUBREL or PUBCOMP; take_packet() has seen to the room.
+  void put_ack(PacketType type, uint16_t id, ReasonCode reason = ReasonCode::success) noexcept {
+    const bool coded = v5() && reason != ReasonCode::success;
+    put_byte(detail::first_byte(type, type == PacketType::pubrel ? 2 : 0));
+    put_byte(coded ? 3 : 2);
+    put_byte(static_cast<uint8_t>(id >> 8));
+    put_byte(static_cast<uint8_t>(id));
+    if (coded) { put_byte(code(reason)); }
+  }
+
+  // Whether the packet may be sent; takes its share of the quota [MQTT-4.9.0-2]. A PUBREL sent
+  // again counts too: the server may still count its message.
+  static bool takes_quota(uint8_t first, Quota& quota) noexcept {
+    if (!acknowledged || !((is_publish(first) && qos_of(first) != 0) || is_pubrel(first))) {
+      return true;
+    }
+    if (!quota.available()) { return false; }
+    quota.take();
+    return true;
+  }
+
+  Bytes stream_piece() noexcept {
+    const uint32_t left = wire_size(next_) - link_.part;
+    const Bytes piece = source_->piece(link_.part - stream_head_);
+    return piece.size() > left ? piece.first(left) : piece;
+  }
+  void end_stream(Answer answer) noexcept { static_cast<void>(answer); }
+
+  // --- time and the end ---
+
+  void end_link(Phase phase) noexcept {
+    link_.phase = phase;
+    due_ = now_ + Config::answer_timeout_ms;
+  }
+
+  Error check_time() noexcept {
+    if (now_ < deadline()) { return Error::none; }
+    if (due_ != 0) { return Error::link_closed; }
+    put_byte(detail::first_byte(PacketType::pingreq));
+    put_byte(0);
+    due_ = now_ + Config::answer_timeout_ms;
+    return Error::none;
+  }
+
+  void fail(Error error, ClientEvent& event) noexcept {
+    event = ClientEvent();
+    event.type = ClientEventType::closed;
+    event.error = error;
+    event.reason_code =
+        error == Error::link_closed ? ReasonCode::keep_alive_timeout : reason_code(error);
+    if (v5() && online() && error != Error::link_closed) {
+      static_cast<void>(put_control(Disconnect{event.reason_code, {}}));
+    }
+    end_link(Phase::reported);
+  }
+
+  // What the new CONNACK does not allow of what is queued is told, one event a packet.
+  bool review(ClientEvent& event) noexcept {
+    while (review_ != end_) {
+      Answer answer = Features::v5 ? permitted(review_) : Answer::queued;
+      if (fresh_ && is_pubrel(*review_)) { answer = Answer::session_lost; }
+      if (fresh_ && is_publish(*review_)) { *review_ &= static_cast<uint8_t>(~dup_flag); }
+      if (answer != Answer::queued) {
+        complete(review_, event);
+        event.answer = answer;
+        return true;
+      }
+      review_ += stored_size(review_);
+    }
+    review_ = nullptr;
+    return false;
+  }
+
+  // The request at `at` has come to its end.
+  void complete(uint8_t* at, ClientEvent& event) noexcept {
+    const PacketType type = static_cast<PacketType>(*at >> 4);
+    event.type = type == PacketType::subscribe     ? ClientEventType::subscribed
+                 : type == PacketType::unsubscribe ? ClientEventType::unsubscribed
+                                                   : ClientEventType::published;
+    const uint16_t id = id_at(at);
+    event.handle = handle_of(id);
+    if (event.type == ClientEventType::published) { store_.drop(id); }
+    remove(at);
+  }
+
+  // --- receiving ---
+
+  // Frees what the last event viewed.
+  void release() noexcept {
+    rx_begin_ += link_.borrowed;
+    rx_end_ -= link_.piece;
+    link_.offset += link_.piece;
+    if (link_.borrowed != 0) {
+      link_.offset = 0;
+      link_.skip = false;
+    }
+    link_.borrowed = link_.piece = 0;
+    if (rx_begin_ == rx_end_ && link_.phase > Phase::greeting) { rx_begin_ = rx_end_ = 0; }
+  }
+
+  // Takes the packet at the front of rx; incomplete when it is not whole or cannot be taken yet.
+  Error take_packet(ClientEvent& event) noexcept {
+    release();
+    if (link_.phase == Phase::greeting ||
+        !control_room(ack_bytes_max + 8)) {  // PINGREQ and DISCONNECT have room left
+      return Error::incomplete;
+    }
+    Frame frame;
+    const Bytes input(memory_.rx.data() + rx_begin_, rx_end_ - rx_begin_);
+    Error error = next_frame(input, version(), ~uint32_t{0}, frame);
+    if (error > Error::incomplete) { return error; }
+    if (!may_receive(Side::client, frame.type()) && !input.empty()) {
+      return Error::protocol_direction;
+    }
+    if (frame.header_size != 0 && online() && frame.type() == PacketType::publish) {
+      return take_publish(frame, event);
+    }
+    if (error == Error::incomplete) {
+      move_to_front();
+      return frame.size() > memory_.rx.size() ? Error::packet_too_large : error;
+    }
+    link_.borrowed = frame.size();
+    if (!online()) { return take_greeting(frame, event); }
+    switch (frame.type()) {
+      case PacketType::puback:
+      case PacketType::pubrec:
+      case PacketType::pubrel:
+      case PacketType::pubcomp: return take_ack(frame, event);
+      case PacketType::suback:
+      case PacketType::unsuback: return take_codes(frame, event);
+      case PacketType::pingresp: due_ = 0; return detail::check_empty(frame);
+      case PacketType::disconnect: return take_disconnect(frame, event);
+      case PacketType::auth: return take_auth(frame, event);
+      case PacketType::publish:
+      case PacketType::connect:
+      case PacketType::connack:
+      case PacketType::subscribe:
+      case PacketType::unsubscribe:
+      case PacketType::pingreq: break;
+    }
+    return Error::protocol_state;  // a second CONNACK
+  }
+
+  void move_to_front() noexcept {
+    if (rx_begin_ != 0) {
+      memmove(memory_.rx.data(), memory_.rx.data() + rx_begin_, rx_end_ - rx_begin_);
+      rx_end_ -= rx_begin_;
+      rx_begin_ = 0;
+    }
+  }
+
+  // Before CONNACK only it and AUTH may come [MQTT-3.2.0-1].
+  Error take_greeting(const Frame& frame, ClientEvent& event) noexcept {
+    if (frame.type() == PacketType::auth) { return take_auth(frame, event); }
+    if (frame.type() != PacketType::connack) { return Error::protocol_state; }
+    Connack connack;
+    const Error error = decode(frame, version(), connack);
+    if (error != Error::none) { return error; }
+    event.reason_code = connack.reason_code;
+    event.session_present = connack.session_present;
+    event.properties = connack.properties;
+    if (failed(connack.reason_code)) {
+      event.type = ClientEventType::refused;
+      end_link(Phase::reported);
+      return Error::none;
+    }
+    const bool clean = connect_->clean_start && !(v5() && established_);
+    if (clean && connack.session_present) {
+      return Error::protocol_value;  // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
+    }
+    link_.phase = Phase::online;
+    link_.keep_alive_s = connect_->keep_alive_s;
+    link_.quota.limit = Config::inflight_max;
+    if (v5()) { take_limits(connack.properties); }
+    established_ = true;
+    due_ = 0;
+    received_at_ = now_;
+    // 3.1 does not tell; a session asked for is taken to be there.
+    fresh_ = !connack.session_present && (clean || rules(version()).session_present);
+    if (fresh_) { forget_ids(); }
+    review_ = begin_;
+    event.type = ClientEventType::connected;
+    return Error::none;
+  }
+
+  void take_limits(Properties properties) noexcept {
+    Property property;
+    while (properties.next(property)) {
+      const uint32_t value = property.number;
+      switch (static_cast<uint8_t>(property.id)) {
+        case static_cast<uint8_t>(PropertyId::receive_maximum):
+          link_.quota.limit =
+              static_cast<uint16_t>(detail::smaller(value, uint32_t{Config::inflight_max}));
+          break;
+        case static_cast<uint8_t>(PropertyId::maximum_qos):
+          link_.qos_max = static_cast<uint8_t>(value);
+          break;
+        case static_cast<uint8_t>(PropertyId::retain_available): link_.retain = value != 0; break;
+        case static_cast<uint8_t>(PropertyId::maximum_packet_size):
+          link_.packet_bytes_max = value;
+          break;
+        case static_cast<uint8_t>(PropertyId::wildcard_subscription_available):
+          link_.wildcards = value != 0;
+          break;
+        case static_cast<uint8_t>(PropertyId::subscription_identifier_available):
+          link_.identifiers = value != 0;
+          break;
+        case static_cast<uint8_t>(PropertyId::shared_subscription_available):
+          link_.shared = value != 0;
+          break;
+        case static_cast<uint8_t>(PropertyId::server_keep_alive):
+          link_.keep_alive_s = static_cast<uint16_t>(value);  // [MQTT-3.2.2-21]
+          break;
+        default: break;
+      }
+    }
+  }
+
+  Error take_ack(const Frame& frame, ClientEvent& event) noexcept {
+    if constexpr (!acknowledged) { return Error::protocol_state; }
+    Ack ack;
+    const Error error = decode(frame, version(), Side::client, ack);
+    if (error != Error::none) { return error; }
+    if (ack.type == PacketType::pubrel) {
+      take_pubrel(ack.packet_id);
+      return Error::none;
+    }
+    uint8_t* const at = find(ack.packet_id);
+    SendState state = SendState::none;
+    if (at != nullptr && is_pubrel(*at)) { state = SendState::pubcomp; }
+    if (at != nullptr && is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
+      state = sent_state(static_cast<Qos>(qos_of(*at)));
+    }
+    event.reason_code = ack.reason_code;
+    event.properties = ack.properties;
+    switch (on_ack(state, ack.type, ack.reason_code).action) {
+      case DeliveryAction::complete:
+      case DeliveryAction::fail:
+        if (at < next_) { link_.quota.give(); }
+        complete(at, event);
+        break;
+      case DeliveryAction::release: release_message(at, ack.packet_id); break;
+      case DeliveryAction::release_again: put_ack(PacketType::pubrel, ack.packet_id); break;
+      case DeliveryAction::release_unknown:
+        put_ack(PacketType::pubrel, ack.packet_id, ReasonCode::packet_identifier_not_found);
+        break;
+      case DeliveryAction::violation: return Error::protocol_state;
+      case DeliveryAction::ignore:
+      case DeliveryAction::accept:
+      case DeliveryAction::repeat:
+      case DeliveryAction::deliver:
+      case DeliveryAction::complete_unknown: break;
+    }
+    return Error::none;
+  }
+
+  // PUBREL takes the place of the message [MQTT-4.3.3-6].
+  void release_message(uint8_t* at, uint16_t id) noexcept {
+    const uint32_t size = stored_size(at);
+    if (at == stream_) { stream_ = nullptr; }
+    put_ack(PacketType::pubrel, id);
+    memcpy(at + size - 4, control() + link_.control - 4, 4);
+    static_cast<void>(store_.keep(id, Bytes(at + size - 4, 4)));
+    cut(at, size - 4);
+  }
+
+  // The place of a QoS 2 id among those received; nullptr when it is not there.
+  uint8_t* find_received(uint16_t id) const noexcept {
+    for (uint8_t* at = ids(); at != ids() + 2 * ids_count_; at += 2) {
+      if (memcmp(at, &id, 2) == 0) { return at; }
+    }
+    return nullptr;
+  }
+  void forget_ids() noexcept {
+    for (; Features::qos_2 && ids_count_ != 0; --ids_count_) {
+      uint16_t id;
+      memcpy(&id, ids() + 2 * (ids_count_ - 1), 2);
+      store_.drop(inbound | id);
+    }
+  }
+  void take_pubrel(uint16_t id) noexcept {
+    uint8_t* const at = find_received(id);
+    const ReceiveState state = at != nullptr ? ReceiveState::pubrel : ReceiveState::none;
+    if (on_pubrel(state).action == DeliveryAction::deliver) {
+      ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
+      memcpy(at, ids() + 2 * ids_count_, 2);
+      store_.drop(inbound | id);
+      put_ack(PacketType::pubcomp, id);
+    } else {
+      put_ack(PacketType::pubcomp, id, ReasonCode::packet_identifier_not_found);
+    }
+  }
+
+  // A PUBLISH whose fixed header is there. The message goes to the application when it is whole,
+  // or, larger than rx, a piece at a time: then its head stays at the front of rx.
+  Error take_publish(const Frame& frame, ClientEvent& event) noexcept {
+    const uint32_t head = detail::publish_head_size(frame.first, frame.body, version());
+    const uint32_t front = frame.header_size + head;
+    const uint32_t left = frame.remaining - head - link_.offset;
+    const uint32_t piece = detail::smaller(frame.body.size() - head, left);
+    const bool whole = frame.size() <= memory_.rx.size();
+    if (head == 0 && frame.body.size() != frame.remaining) {
+      move_to_front();
+      return rx_end_ == memory_.rx.size() ? Error::packet_too_large : Error::incomplete;
+    }
+    const bool last = head == 0 || piece == left;
+    if (!last && (whole || rx_end_ != memory_.rx.size() || rx_begin_ != 0)) {
+      move_to_front();
+      return Error::incomplete;
+    }
+    Frame part = frame;
+    part.body = frame.body.first(head == 0 ? frame.body.size() : head + piece);
+    Publish& publish = event.message;
+    Error error = decode(part, version(), Side::client, publish);
+    if (error == Error::none && link_.offset == 0) { error = begin_message(publish); }
+    if (error != Error::none) { return error; }
+    event.offset = link_.offset;
+    event.total = frame.remaining - head;
+    if (last) {
+      link_.borrowed = front + piece;
+      finish_message(publish);
+    } else {
+      link_.piece = piece;
+    }
+    if (link_.skip) { return Error::none; }
+    event.type = ClientEventType::message;
+    if (!Features::streaming && event.total > piece) {
+      event.type = ClientEventType::skipped;
+      publish.payload = Bytes();
+      link_.skip = true;
+    }
+    return Error::none;
+  }
+
+  // Whether the message may come now, and is new.
+  Error begin_message(const Publish& publish) noexcept {
+    if (publish.qos > highest_qos) { return Error::protocol_value; }
+    if constexpr (Features::qos_2) {
+      if (publish.qos == Qos::exactly_once) {
+        const bool known = find_received(publish.packet_id) != nullptr;
+        const ReceiveState state = known ? ReceiveState::pubrel : ReceiveState::none;
+        link_.skip = on_publish(state).action == DeliveryAction::repeat;
+        if (!known && ids_count_ == Config::receive_maximum) {
+          return Error::receive_maximum;  // [MQTT-3.3.4-9] is the server's to keep
+        }
+      }
+    }
+    return Error::none;
+  }
+  // The last byte is there: the answer. A QoS 2 id is taken down before the application sees the
+  // message: it never sees it twice.
+  void finish_message(const Publish& publish) noexcept {
+    const uint16_t id = publish.packet_id;
+    if (Features::qos_2 && publish.qos == Qos::exactly_once) {
+      if (find_received(id) == nullptr) {
+        memcpy(ids() + 2 * ids_count_, &id, 2);
+        ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
+        static_cast<void>(store_.keep(inbound | id, Bytes()));
+      }
+      put_ack(PacketType::pubrec, id);
+    } else if (Features::qos_1 && publish.qos == Qos::at_least_once) {
+      put_ack(PacketType::puback, id);
+    }
+  }
+
+  // SUBACK and UNSUBACK.
+  Error take_codes(const Frame& frame, ClientEvent& event) noexcept {
+    Suback answer;
+    const Error error = detail::take_codes(frame, version(), answer);
+    if (error != Error::none) { return error; }
+    uint8_t* const at = find(answer.packet_id);
+    const uint8_t wanted = frame.type() == PacketType::suback ? type_bits(PacketType::subscribe)
+                                                              : type_bits(PacketType::unsubscribe);
+    if (at == nullptr || at >= next_ || (*at & 0xF0) != wanted) { return Error::protocol_state; }
+    if (!answer.reason_codes.empty() && answer.reason_codes.size() != filters_at(at)) {
+      return Error::protocol_value;  // [MQTT-3.8.4-6] [MQTT-3.8.4-5]
+    }
+    event.reason_codes = answer.reason_codes;
+    event.properties = answer.properties;
+    complete(at, event);
+    return Error::none;
+  }
+  uint32_t filters_at(const uint8_t* at) const noexcept {
+    const Frame frame = frame_at(at);
+    Reader reader(Bytes(at + frame.header_size + 2, frame.remaining - 2));
+    if (v5()) { reader.bytes(reader.variable()); }
+    uint32_t count = 0;
+    for (; reader.left() != 0; ++count) {
+      reader.binary();
+      if (frame.type() == PacketType::subscribe) { reader.u8(); }
+    }
+    return count;
+  }
+
+  Error take_disconnect(const Frame& frame, ClientEvent& event) noexcept {
+    Disconnect packet;
+    const Error error = decode(frame, version(), Side::client, packet);
+    if (error != Error::none) { return error; }
+    event.type = ClientEventType::closed;
+    event.reason_code = packet.reason_code;
+    event.properties = packet.properties;
+    end_link(Phase::reported);
+    return Error::none;
+  }
+
+  Error take_auth(const Frame& frame, ClientEvent& event) noexcept {
+    if constexpr (!Features::enhanced_auth || !Features::v5) { return Error::protocol_state; }
+    Auth auth;
+    const Error error = decode(frame, version(), Side::client, auth);
+    if (error != Error::none) { return error; }
+    if (!v5() || connect_->properties.text(PropertyId::authentication_method).empty()) {
+      return Error::protocol_state;  // [MQTT-4.12.0-6]
+    }
+    if (!online()) { due_ = now_ + Config::answer_timeout_ms; }
+    event.type = ClientEventType::authentication;
+    event.reason_code = auth.reason_code;
+    event.properties = auth.properties;
+    return Error::none;
+  }
+
+  ClientMemory memory_;
+  Store store_;
+  const Connect* connect_;
+  Source* source_ = nullptr;
+
+  uint8_t* begin_;                // the packets in tx
+  uint8_t* end_;                  //
+  uint8_t* next_;                 // the first not sent on this link
+  uint8_t* review_ = nullptr;     // the first not yet held against CONNACK; nullptr: all are
+  uint8_t* stream_ = nullptr;     // the one whose payload comes from source_
+  uint32_t stream_head_ = 0;      // its bytes in tx
+  uint32_t rx_begin_ = 0;         // bytes received and not yet taken
+  uint32_t rx_end_ = 0;           //
+  uint16_t last_id_ = 0;          // of the requests
+  uint16_t cycle_ = 0;            // how often ids have started anew
+  uint16_t ids_count_ = 0;        // QoS 2 messages being received
+  bool established_ = false;      // a CONNACK has come in this session
+  bool fresh_ = false;            // the server has no session from before this link
+  Error notice_ = Error::count_;  // the end of a link that is to be told
+  Millis now_ = 0;                // of the last next_event()
+  Millis sent_at_ = 0;
+  Millis received_at_ = 0;
+  Millis due_ = 0;  // an answer is awaited until then; 0 none is
+  Link link_;
+};
+
+// >> 11. client — Client<Transport, Clock, Config>
+
+/// ClientConfig with the memory and the habits of a Client.
+struct ClientMemoryConfig : ClientConfig {
+  using Handler = void (*)(const ClientEvent&);     ///< anything callable, null when made by {}
+  static constexpr uint32_t rx_bytes = 512;         ///< the largest packet but for payloads
+  static constexpr uint32_t tx_bytes = 1024;        ///< the outbox
+  static constexpr uint32_t alias_bytes = 0;        ///< topics of aliases
+  static constexpr uint16_t subscriptions_max = 8;  ///< remembered with their handlers
+  static constexpr uint32_t dial_timeout_ms = 10000;
+  static constexpr uint32_t retry_min_ms = 1000;  ///< the first wait before dialing again
+  static constexpr uint32_t retry_max_ms =
+      60000;  ///< the longest; a link that lives so long is good
+};
+
+/// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
+///
+///     Transport  int32_t dial(uint32_t attempt)             > 0 the link is up, 0 on its way: call
+///                                                           again, < 0 failed; never blocks.
+///                                                           `attempt` counts dials that failed or
+///                                                           links that ended, from 0: with several
+///                                                           servers take attempt % servers
+///                int32_t receive(uint8_t*, size_t)          > 0 bytes, 0 nothing now, < 0 gone
+///                int32_t transmit(const uint8_t*, size_t)   bytes taken, 0 later, < 0 gone
+///                void hang_up()                             ends the link or the dialing
+///     Clock      uint64_t now_ms()                          never back
+///                uint32_t random()                          so that many clients do not dial at once
+///
+/// Either call run_once() often: subscriptions' handlers get their messages, `on_event` gets all
+/// else; or call next_event() until it is false. Both return to do other work and never block;
+/// deadline() says when there is something to do even if nothing comes in.
+template <typename Transport, typename Clock, typename Config = ClientMemoryConfig>
+class Client {
+ public:
+  using Engine = ClientEngine<Config>;
+  using Handler = typename Config::Handler;
+
+  /// `connect`: see ClientEngine.
+  Client(Transport& transport, Clock& clock, const Connect& connect) noexcept
+      : transport_(transport),
+        clock_(clock),
+        engine_(connect, {rx_, tx_, Buffer(aliases_, Config::alias_bytes)}) {}
+
+  /// From now on there shall be a link.
+  void start() noexcept {
+    started_ = true;
+    attempt_ = failures_ = 0;
+    retry_at_ = clock_.now_ms();
+  }
+  /// Ends the link in order and for good, until start().
+  Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
+    const Answer answer = engine_.disconnect(reason, properties);
+    if (answer != Answer::full) { started_ = false; }
+    return answer;
+  }
+
+  Submission publish(const Publish& packet) noexcept { return engine_.publish(packet); }
+  Submission publish(Text topic, Text payload, Qos qos = Qos::at_most_once,
+                     bool retain = false) noexcept {
+    Publish packet;
+    packet.topic = topic;
+    packet.payload = payload.bytes();
+    packet.qos = qos;
+    packet.retain = retain;
+    return engine_.publish(packet);
+  }
+  /// Subscribes now and whenever the server has forgotten; the filter must live on. Messages go to
+  /// the handlers of all filters that match, those of other messages to the events.
+  Submission subscribe(Text filter, Qos qos, Handler handler = {}) noexcept {
+    Slot* slot = slot_of(filter);
+    if (slot == nullptr) { slot = slot_of(Text()); }
+    if (slot == nullptr) { return {Answer::full}; }
+    Subscription entry;
+    entry.filter = filter;
+    entry.qos = qos;
+    const Submission submission = engine_.subscribe(entry);
+    if (submission) { *slot = Slot{entry, handler, submission.handle, false}; }
+    return submission;
+  }
+  Submission unsubscribe(Text filter) noexcept {
+    Subscription entry;
+    entry.filter = filter;
+    const Submission submission = engine_.unsubscribe(entry);
+    Slot* const slot = slot_of(filter);
+    if (submission && slot != nullptr) { *slot = Slot(); }
+    return submission;
+  }
+
+  bool online() const noexcept { return engine_.online(); }
+  Engine& engine() noexcept { return engine_; }
+  Transport& transport() noexcept { return transport_; }
+
+  /// What happened next, handlers not called; false: nothing more now.
+  bool next_event(ClientEvent& event) noexcept {
+    const Millis now = clock_.now_ms();
+    if (!up_) { dial(now); }
+    while (true) {
+      if (up_ && !transmit()) { hang_up(now); }
+      if (engine_.next_event(now, event)) {
+        note(event);
+        return true;
+      }
+      if (!up_) { return false; }
+      if (!receive()) {
+        if (engine_.wants_hang_up() || gone_) {
+          hang_up(now);
+          continue;
+        }
+        return false;
+      }
+    }
+  }
+
+  /// Takes all that is ready: messages to their handlers, all else to `on_event(const
+  /// ClientEvent&)`. Returns deadline().
+  template <typename OnEvent>
+  Millis run_once(OnEvent&& on_event) noexcept {
+    ClientEvent event;
+    while (next_event(event)) {
+      if (event.type != ClientEventType::message || !handle(event)) { on_event(event); }
+    }
+    return deadline();
+  }
+  /// As above; messages without a handler are skipped.
+  Millis run_once() noexcept {
+    return run_once([this](const ClientEvent& event) noexcept {
+      if (event.type == ClientEventType::message) { engine_.skip(); }
+    });
+  }
+  Millis deadline() const noexcept {
+    return up_ ? engine_.deadline() : started_ ? retry_at_ : ~Millis{0};
+  }
+
+ private:
+  struct Slot {
+    Subscription entry;
+    Handler handler{};
+    uint32_t request = 0;  // the SUBSCRIBE under way
+    bool due = false;      // to be subscribed again
+  };
+
+  Slot* slot_of(Text filter) noexcept {
+    for (Slot& slot : slots_) {
+      if (slot.entry.filter == filter) { return &slot; }
+    }
+    return nullptr;
+  }
+
+  void dial(Millis now) noexcept {
+    if (!started_ || now < retry_at_) { return; }
+    if (!dialing_) { dial_until_ = now + Config::dial_timeout_ms; }
+    dialing_ = true;
+    const int32_t result = transport_.dial(attempt_);
+    if (result == 0 && now < dial_until_) { return; }
+    dialing_ = false;
+    up_ = result > 0 && engine_.start(now) == Error::none;
+    up_since_ = now;
+    if (!up_) { hang_up(now); }
+  }
+  // The wait doubles with each failure; half of it is random. A link that did not live long is a
+  // failure too: it may be refused, or taken over by a client with the same id, again and again.
+  void hang_up(Millis now) noexcept {
+    transport_.hang_up();
+    engine_.lost();
+    if (up_ && now - up_since_ >= Config::retry_max_ms) { failures_ = 0; }
+    up_ = gone_ = false;
+    uint32_t wait = Config::retry_min_ms;
+    for (uint32_t i = 0; i < failures_ && wait < Config::retry_max_ms; ++i) { wait *= 2; }
+    wait = detail::smaller(wait, Config::retry_max_ms);
+    retry_at_ = now + wait / 2 + clock_.random() % (wait / 2 + 1);
+    failures_ += 1;
+    attempt_ += 1;
+  }
+
+  // False when the link is gone.
+  bool transmit() noexcept {
+    while (true) {
+      const Bytes bytes = engine_.tx_pending();
+      if (bytes.empty()) { return true; }
+      const int32_t size = transport_.transmit(bytes.data(), bytes.size());
+      if (size <= 0) { return size == 0; }
+      engine_.tx_commit(static_cast<uint32_t>(size));
+    }
+  }
+  // False when there is nothing to go on with.
+  bool receive() noexcept {
+    const Buffer space = engine_.rx_space();
+    if (space.empty()) { return false; }
+    const int32_t size = transport_.receive(space.data(), space.size());
+    gone_ = size < 0;
+    if (size <= 0) { return false; }
+    engine_.rx_commit(static_cast<uint32_t>(size));
+    return true;
+  }
+
+  // Keeps the subscriptions as the server has them.
+  void note(const ClientEvent& event) noexcept {
+    const bool forgotten = event.type == ClientEventType::connected && !event.session_present;
+    for (Slot& slot : slots_) {
+      if (slot.entry.filter.empty()) { continue; }
+      if (forgotten && slot.request == 0) { slot.due = true; }
+      if (event.type == ClientEventType::subscribed && slot.request == event.handle) {
+        slot.request = 0;
+      }
+      if (slot.due && engine_.online()) {
+        const Submission submission = engine_.subscribe(slot.entry);
+        slot.due = submission.answer == Answer::full;
+        slot.request = submission.handle;
+      }
+    }
+  }
+  // False when no filter matches.
+  bool handle(const ClientEvent& event) noexcept {
+    bool handled = false;
+    for (Slot& slot : slots_) {
+      if (slot.handler && !slot.entry.filter.empty() &&
+          matches(split_shared(slot.entry.filter).filter, event.message.topic)) {
+        slot.handler(event);
+        handled = true;
+      }
+    }
+    return handled;
+  }
+
+  Transport& transport_;
+  Clock& clock_;
+  Engine engine_;
+  Millis retry_at_ = 0;
+  Millis dial_until_ = 0;
+  Millis up_since_ = 0;
+  uint32_t attempt_ = 0;
+  uint32_t failures_ = 0;
+  bool started_ = false;
+  bool dialing_ = false;
+  bool up_ = false;
+  bool gone_ = false;
+  Slot slots_[Config::subscriptions_max];
+  uint8_t rx_[Config::rx_bytes];
+  uint8_t tx_[Config::tx_bytes];
+  uint8_t aliases_[Config::alias_bytes + 1];
 };
 
 // >> 12. broker memory — limits, tables, blocks, texts, queues, timers
