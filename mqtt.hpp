@@ -21,7 +21,7 @@
 //   >> 7. codec — next_frame, decode, encode, encoded_size
 //   >> 8. topics — validation, matching, shared subscriptions
 //   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
-//   >> 10. client engine — session, outbox, replay, keep alive, limits, streams
+//   >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
 //   >> 11. client — Client<Transport, Clock, Config>
 //   >> 12. broker memory — limits, tables, blocks, texts, queues, timers
 //   >> 13. broker index — filters, shared groups, retained messages
@@ -2639,36 +2639,32 @@ struct DeliveryStep {
   DeliveryAction action;
 };
 
-/// The sender's half: what an ack with this reason does to a message in this state. The whole
-/// truth table, v5 §4.3; unknown ids are no error (§4.4: acks may come twice after a resume).
+namespace detail {
+// The sender's half, v5 §4.3: a row for each SendState, a column for PUBACK, PUBREC and PUBCOMP. An
+// unknown id is no error (§4.4: acks may come twice after a resume); PUBACK answers QoS 1 only,
+// PUBREC QoS 2 only, and no PUBCOMP comes before PUBREL.
+inline constexpr DeliveryAction ack_table[][3] = {
+    {DeliveryAction::ignore, DeliveryAction::release_unknown, DeliveryAction::ignore},
+    {DeliveryAction::complete, DeliveryAction::violation, DeliveryAction::violation},
+    {DeliveryAction::violation, DeliveryAction::release, DeliveryAction::violation},
+    {DeliveryAction::violation, DeliveryAction::release_again, DeliveryAction::complete},
+};
+}  // namespace detail
+
+/// The sender's half: what an ack with this reason does to a message in this state.
 constexpr DeliveryStep<SendState> on_ack(SendState state, PacketType ack,
                                          ReasonCode reason) noexcept {
-  if (ack == PacketType::puback) {
-    if (state == SendState::none) { return {state, DeliveryAction::ignore}; }
-    if (state != SendState::puback) {
-      return {state, DeliveryAction::violation};  // PUBACK answers QoS 1 only
-    }
-    return {SendState::none, failed(reason) ? DeliveryAction::fail : DeliveryAction::complete};
+  if (ack < PacketType::puback || ack > PacketType::pubcomp || ack == PacketType::pubrel) {
+    return {state, DeliveryAction::violation};
   }
-  if (ack == PacketType::pubrec) {
-    if (state == SendState::puback) {
-      return {state, DeliveryAction::violation};  // PUBREC answers QoS 2 only
-    }
-    if (state == SendState::none) {
-      return {state, failed(reason) ? DeliveryAction::ignore : DeliveryAction::release_unknown};
-    }
-    if (failed(reason)) { return {SendState::none, DeliveryAction::fail}; }
-    return {SendState::pubcomp,
-            state == SendState::pubrec ? DeliveryAction::release : DeliveryAction::release_again};
+  const uint32_t column = ack == PacketType::pubcomp ? 2 : ack == PacketType::pubrec ? 1 : 0;
+  DeliveryAction action = detail::ack_table[static_cast<uint8_t>(state)][column];
+  if (failed(reason) && column != 2 && action != DeliveryAction::violation) {
+    action = state == SendState::none ? DeliveryAction::ignore : DeliveryAction::fail;
   }
-  if (ack == PacketType::pubcomp) {
-    if (state == SendState::none) { return {state, DeliveryAction::ignore}; }
-    if (state != SendState::pubcomp) {
-      return {state, DeliveryAction::violation};  // no PUBCOMP before PUBREL
-    }
-    return {SendState::none, DeliveryAction::complete};
-  }
-  return {state, DeliveryAction::violation};
+  if (action == DeliveryAction::release) { return {SendState::pubcomp, action}; }
+  const bool over = action == DeliveryAction::complete || action == DeliveryAction::fail;
+  return {over ? SendState::none : state, action};
 }
 
 /// The receiver's half for QoS 2 (QoS 1 has no state [MQTT-4.3.2-5]).
@@ -2705,7 +2701,7 @@ struct Quota {
   constexpr void give() noexcept { used = static_cast<uint16_t>(used - (used != 0 ? 1 : 0)); }
 };
 
-// >> 10. client engine — session, outbox, replay, keep alive, limits, streams
+// >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
 
 /// What a client is compiled with; derive from it and set to false what is not needed.
 struct ClientFeatures {
@@ -2714,6 +2710,7 @@ struct ClientFeatures {
   static constexpr bool v5 = true;
   static constexpr bool qos_1 = true;
   static constexpr bool qos_2 = true;
+  static constexpr bool wills = true;
   static constexpr bool streaming = true;      ///< receive messages larger than rx, in pieces
   static constexpr bool topic_aliases = true;  ///< 5.0
   static constexpr bool enhanced_auth = true;  ///< 5.0
@@ -2741,7 +2738,7 @@ struct ClientConfig {
   static constexpr uint16_t inflight_max = 20;        ///< QoS > 0 under way at once
   static constexpr uint16_t receive_maximum = 20;     ///< QoS 2 being received; 2 bytes of tx each
   static constexpr uint16_t control_bytes = 64;       ///< of tx for acks, PINGREQ, DISCONNECT, AUTH
-  static constexpr uint16_t topic_alias_maximum = 8;  ///< from the server, with memory for aliases
+  static constexpr uint16_t topic_alias_maximum = 8;  ///< each way, with memory for aliases
   static constexpr uint32_t answer_timeout_ms = 10000;  ///< for CONNACK, PINGRESP, the last bytes
 };
 
@@ -2761,26 +2758,30 @@ enum class Answer : uint8_t {
   not_kept                  ///< Config::Store has no room
 };
 
+namespace detail {
+inline constexpr const char* answer_texts[] = {
+    "the request is queued",
+    "the outbox is full (raise tx)",
+    "the client is offline",
+    "the packet exceeds the outbox or the server's maximum packet size",
+    "the call is wrong",
+    "the server does not support this QoS",
+    "the server does not support retained messages",
+    "the server does not support wildcard subscriptions",
+    "the server does not support shared subscriptions",
+    "the server does not support subscription identifiers",
+    "the server lost the session of a message it had received",
+    "the store has no room"};
+}  // namespace detail
+
 /// A sentence for people, without a full stop.
 constexpr Text text(Answer answer) noexcept {
-  constexpr Text sentences[] = {"the request is queued",
-                                "the outbox is full (raise tx)",
-                                "the client is offline",
-                                "the packet exceeds the outbox or the server's maximum packet size",
-                                "the call is wrong",
-                                "the server does not support this QoS",
-                                "the server does not support retained messages",
-                                "the server does not support wildcard subscriptions",
-                                "the server does not support shared subscriptions",
-                                "the server does not support subscription identifiers",
-                                "the server lost the session of a message it had received",
-                                "the store has no room"};
-  return sentences[static_cast<uint8_t>(answer)];
+  return detail::answer_texts[static_cast<uint8_t>(answer)];
 }
 
 /// The answer to a request. `handle` names it in later events: packet id, and above it how often
 /// ids had started anew; 0 at QoS 0, which has no end to tell of.
-struct Submission {
+struct [[nodiscard]] Submission {
   Answer answer = Answer::queued;
   Error error = Error::none;
   uint32_t handle = 0;
@@ -2797,7 +2798,7 @@ enum class ClientEventType : uint8_t {
   published,       ///< handle, reason_code, properties; answer when it is not queued any more
   subscribed,      ///< handle, reason_codes, properties; answer
   unsubscribed,    ///< handle, reason_codes, properties; answer
-  authentication,  ///< AUTH: reason_code, properties; answer by authenticate()
+  authentication,  ///< AUTH: reason_code, properties; go on by authenticate()
 };
 
 /// What happened. Views point into rx and are valid until the next call of next_event().
@@ -2809,6 +2810,7 @@ struct ClientEvent {
   bool session_present = false;
   uint32_t handle = 0;
   /// A message larger than rx comes in pieces: message.payload is the one at `offset` of `total`.
+  /// After a lost link it starts again at offset 0.
   uint32_t offset = 0;
   uint32_t total = 0;
   Publish message;
@@ -2820,12 +2822,136 @@ struct ClientEvent {
 
 /// rx holds what is received and must take any packet but the payload of a PUBLISH; CONNECT leaves
 /// from it. tx is the outbox: requests wait, are sent and stay in it until acknowledged. `aliases`
-/// holds the topics of aliases, without it there are none.
+/// holds twice Config::topic_alias_maximum topics in equal parts; without it there are no aliases.
+/// A server that gives an alias to a longer topic ends the link with 0x97.
 struct ClientMemory {
   Buffer rx;
   Buffer tx;
   Buffer aliases = {};
 };
+
+namespace detail {
+// memmove() towards the front; on small machines a loop, for the library's is ten times as large.
+__attribute__((noinline)) inline void move_down(uint8_t* target, const uint8_t* source,
+                                                uint32_t size) noexcept {
+  if constexpr (large_machine) {
+    memmove(target, source, size);
+  } else {
+    for (; size != 0; --size) { *target++ = *source++; }
+  }
+}
+
+// Writes a packet in one pass, for which there is room or not: counts on when there is none. The
+// length goes in last. encode() takes two passes, which costs more code than all of this.
+class PacketBuilder {
+ public:
+  // `most` bounds the bytes behind the fixed header; far too much costs a move.
+  PacketBuilder(Buffer target, uint8_t first, uint32_t most) noexcept
+      : target_(target), head_size_(1 + variable_size(most)) {
+    u8(first);
+    size_ = head_size_;
+  }
+
+  __attribute__((noinline)) void u8(uint32_t value) noexcept {
+    if (size_ < target_.size()) { target_[size_] = static_cast<uint8_t>(value); }
+    size_ += 1;
+  }
+  __attribute__((noinline)) void u16(uint32_t value) noexcept {
+    u8(value >> 8);
+    u8(value);
+  }
+  __attribute__((noinline)) void bytes(Bytes source) noexcept {
+    require(source.size() <= remaining_length_max, Error::string_too_long);
+    if (error_ != Error::none) { return; }
+    if (size_ + source.size() <= target_.size()) {
+      copy(target_.data() + size_, source.data(), source.size());
+    }
+    size_ += source.size();
+  }
+  __attribute__((noinline)) void binary(Bytes source) noexcept {
+    require(source.size() <= string_bytes_max, Error::string_too_long);
+    u16(source.size());
+    bytes(source);
+  }
+  void text(Text text, TextRule rule = TextRule::text) noexcept {
+    const Bytes source = text.bytes();
+    require(scan(source.data(), source.size(), rule), Error::invalid_packet);
+    binary(source);
+  }
+  void topic(Text topic) noexcept {
+    require(!topic.empty(), Error::invalid_topic);
+    text(topic, TextRule::topic_name);
+  }
+  void variable(uint32_t value) noexcept {
+    for (; value >= 0x80; value >>= 7) { u8(value | 0x80); }
+    u8(value);
+  }
+  void properties(Properties list) noexcept {
+    variable(list.size());
+    bytes(list.wire());
+  }
+  void require(bool holds, Error error) noexcept {
+    if (!holds) { error_ = error; }
+  }
+
+  Error error() const noexcept { return error_; }
+  // Puts the length in; `behind` bytes follow that are not here. The size so far, which is more
+  // than the target's when it did not fit.
+  uint32_t finish(uint32_t behind = 0) noexcept {
+    const uint32_t body = size_ - head_size_;
+    require(behind <= remaining_length_max && body <= remaining_length_max - behind,
+            Error::string_too_long);
+    const uint32_t head_size = 1 + variable_size(body + behind);
+    if (error_ == Error::none && head_size + body <= target_.size()) {
+      move_down(target_.data() + head_size, target_.data() + head_size_, body);
+      size_ = 1;
+      variable(body + behind);
+    }
+    return head_size + body;
+  }
+
+ private:
+  Buffer target_;
+  uint32_t size_ = 0;
+  uint32_t head_size_;
+  Error error_ = Error::none;
+};
+
+// Topics by alias, in equal slots of the caller's memory: two bytes of length and the topic.
+class AliasTable {
+ public:
+  AliasTable() noexcept = default;
+  AliasTable(Buffer memory, uint16_t count) noexcept : memory_(memory), count_(count) { clear(); }
+  uint16_t count() const noexcept { return memory_.empty() ? uint16_t{0} : count_; }
+  void clear() noexcept {
+    for (uint16_t alias = 1; alias <= count(); ++alias) { static_cast<void>(put(alias, Text())); }
+  }
+  // `alias` must not exceed count(); empty when it has none.
+  Text topic_of(uint32_t alias) const noexcept { return Reader(slot(alias)).text(); }
+  // The alias of the topic, else the first that is free, else more than count().
+  uint16_t alias_of(Text topic) const noexcept {
+    uint16_t alias = 1;
+    while (alias <= count() && !topic_of(alias).empty() && topic_of(alias) != topic) { ++alias; }
+    return alias;
+  }
+  // False when the slot is too small.
+  bool put(uint32_t alias, Text topic) noexcept {
+    Writer writer(slot(alias));
+    writer.text(topic);
+    return !writer.failed();
+  }
+
+ private:
+  Buffer slot(uint32_t alias) const noexcept {
+    const uint32_t size = memory_.size() / count_;
+    return memory_.skip((alias - 1) * size).first(size);
+  }
+  Buffer memory_;
+  uint16_t count_ = 1;
+};
+
+constexpr uint32_t u16_at(const uint8_t* at) noexcept { return (uint32_t{at[0]} << 8) | at[1]; }
+}  // namespace detail
 
 /// A client over any transport: bytes and time in, bytes and events out. The session (outbox,
 /// packet ids, QoS 2 ids received) outlives its links.
@@ -2834,16 +2960,17 @@ struct ClientMemory {
 /// through rx_space/rx_commit and tx_pending/tx_commit, and wants_hang_up() tells when to end it.
 /// *Requests*: publish, subscribe, unsubscribe, disconnect, authenticate; legal at any time, also
 /// while an event is being handled. *Outputs*: next_event() until it is false, then deadline().
-/// One event borrows rx at a time. No call blocks, none calls back.
+/// One event borrows rx at a time. No call blocks, none calls back but Config's hooks.
 template <typename Config = ClientConfig>
 class ClientEngine {
   using Features = typename Config::Features;
   using Store = typename Config::Store;
   using Source = typename Config::Source;
-  static constexpr bool acknowledged = Features::qos_1 || Features::qos_2;
-  static constexpr bool sources = !detail::Same<Source, NoSource>::value;
-  static constexpr uint32_t ids_bytes = Features::qos_2 ? 2U * Config::receive_maximum : 0U;
-  static constexpr uint32_t reserve_bytes = ids_bytes + Config::control_bytes;
+  static constexpr bool acknowledges = Features::qos_1 || Features::qos_2;
+  static constexpr bool streams = !detail::Same<Source, NoSource>::value;
+  static constexpr bool aliases = Features::v5 && Features::topic_aliases;
+  static constexpr uint32_t reserve_bytes =
+      Config::control_bytes + (Features::qos_2 ? 2U * Config::receive_maximum : 0U);
   static_assert(Features::v3_1 || Features::v3_1_1 || Features::v5, "no version is left");
   static_assert(Config::control_bytes >= 32, "acks, PINGREQ and DISCONNECT need room");
   static_assert(Config::receive_maximum > 0 && Config::inflight_max > 0, "0 lets nothing pass");
@@ -2853,9 +2980,14 @@ class ClientEngine {
   /// for the version only when idle(). Its property list must not hold Receive Maximum or Topic
   /// Alias Maximum: they come from Config.
   ClientEngine(const Connect& connect, ClientMemory memory) noexcept
-      : memory_(memory), connect_(&connect) {
-    begin_ = end_ = next_ = memory.tx.data();
-    MQTT_ASSERT(memory.tx.size() > reserve_bytes);
+      : rx_(memory.rx), tx_(memory.tx), connect_(&connect) {
+    MQTT_ASSERT(tx_.size() > reserve_bytes);
+    begin_ = end_ = next_ = tx_.data();
+    if constexpr (aliases) {
+      const uint32_t half = memory.aliases.size() / 2;
+      received_aliases_ = {memory.aliases.first(half), Config::topic_alias_maximum};
+      sent_aliases_ = {memory.aliases.skip(half), Config::topic_alias_maximum};
+    }
   }
 
   // --- the link ---
@@ -2864,13 +2996,15 @@ class ClientEngine {
   /// links resume the session.
   Error start(Millis now) noexcept {
     MQTT_ASSERT(link_.phase == Phase::offline);
-    const Result<uint32_t> size = encode_connect();
-    if (!size) { return size.error; }
-    link_ = Link();
+    now_ = now;
+    detail::PacketBuilder out(rx_, detail::first_byte(PacketType::connect), remaining_length_max);
+    put_connect(out);
+    const uint32_t size = out.finish();
+    if (out.error() != Error::none) { return out.error(); }
+    if (size > rx_.size()) { return Error::buffer_too_small; }
     link_.phase = Phase::greeting;
-    rx_begin_ = 0;
-    rx_end_ = size.value;
-    due_ = now + Config::answer_timeout_ms;
+    rx_end_ = size;
+    ask();
     return Error::none;
   }
 
@@ -2879,54 +3013,62 @@ class ClientEngine {
   void lost() noexcept {
     if (link_.phase == Phase::offline) { return; }
     if (link_.phase != Phase::reported) {
+      notify_ = true;
       notice_ = link_.phase == Phase::ending ? Error::none : Error::link_closed;
     }
-    uint8_t* const sent_end = link_.part != 0 ? next_ + stored_size(next_) : next_;
-    for (uint8_t* at = begin_; acknowledged && at != sent_end; at += stored_size(at)) {
-      if (is_publish(*at) && qos_of(*at) != 0) {
-        *at |= dup_flag;  // [MQTT-3.3.1-1]
+    if constexpr (acknowledges) {
+      uint8_t* const sent_end = link_.part != 0 ? next_ + stored_size(next_) : next_;
+      for (uint8_t* at = begin_; at != sent_end; at += stored_size(at)) {
+        if (is_publish(*at) && qos_of(*at) != 0) {
+          *at |= dup_flag;  // [MQTT-3.3.1-1]
+        }
       }
     }
-    if (sources && stream_ != nullptr && qos_of(*stream_) == 0) { end_stream(Answer::offline); }
+    if (streams && streaming() && qos_of(*stream_) == 0) { remove(stream_); }
+    if constexpr (aliases) {
+      received_aliases_.clear();
+      sent_aliases_.clear();
+    }
     next_ = begin_;
     review_ = nullptr;
     link_ = Link();
     rx_begin_ = rx_end_ = 0;
-    due_ = 0;
   }
 
   /// Where received bytes go; empty while an event must be taken first.
   Buffer rx_space() noexcept {
-    return link_.phase == Phase::greeting ? Buffer() : memory_.rx.skip(rx_end_);
+    return link_.phase == Phase::greeting ? Buffer() : rx_.skip(rx_end_);
   }
   void rx_commit(uint32_t size) noexcept {
-    MQTT_ASSERT(size <= memory_.rx.size() - rx_end_);
+    MQTT_ASSERT(size <= rx_.size() - rx_end_);
     rx_end_ += size;
-    received_at_ = now_;
+    received_at_ = ticks();
   }
 
   /// What is to be sent next; tx_commit() must follow before any other call.
   Bytes tx_pending() noexcept {
-    if (link_.phase == Phase::greeting) {
-      return Bytes(memory_.rx.data() + rx_begin_, rx_end_ - rx_begin_);
-    }
-    if (link_.part == 0 && link_.control != 0) { return Bytes(control(), link_.control); }
+    if (link_.phase == Phase::greeting) { return Bytes(rx_).first(rx_end_).skip(rx_begin_); }
     const bool going = link_.phase == Phase::online && review_ == nullptr;
+    if constexpr (aliases) {
+      if (going && link_.part == 0 && link_.control == 0) { put_alias(); }
+    }
+    if (control_first()) { return Bytes(control(), link_.head != 0 ? link_.head : link_.control); }
     if (!going && link_.part == 0) { return Bytes(); }
-    if (sources && next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
+    if constexpr (streams) {
+      if (next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
+    }
     uint8_t* at = next_;
     for (Quota quota = link_.quota; at != end_ && takes_quota(*at, quota);) {
-      const bool stream = sources && at == stream_;
+      const bool alone = !going || link_.alias_max != 0 || (streams && at == stream_);
       at += stored_size(at);
-      if (!going || stream) { break; }
+      if (alone) { break; }
     }
-    return at == next_ ? Bytes()
-                       : Bytes(next_ + link_.part, static_cast<uint32_t>(at - next_) - link_.part);
+    return at == next_ ? Bytes() : Bytes(next_, static_cast<uint32_t>(at - next_)).skip(link_.part);
   }
 
   /// The transport took this many bytes of tx_pending().
   void tx_commit(uint32_t size) noexcept {
-    sent_at_ = now_;
+    sent_at_ = ticks();
     if (link_.phase == Phase::greeting) {
       rx_begin_ += size;
       if (rx_begin_ == rx_end_) {
@@ -2935,16 +3077,16 @@ class ClientEngine {
       }
       return;
     }
-    if (link_.part == 0 && link_.control != 0) {
+    if (control_first()) {
       link_.control = static_cast<uint16_t>(link_.control - size);
-      memmove(control(), control() + size, link_.control);
-      return;
+      detail::move_down(control(), control() + size, link_.control);
+      link_.head = static_cast<uint16_t>(link_.head - (link_.head != 0 ? size : 0));
+      size = 0;
     }
     link_.part += size;
-    while (link_.part != 0 && link_.part >= wire_size(next_)) {
+    while (link_.part != 0 && link_.head == 0 && link_.part >= wire_size(next_)) {
       link_.part -= wire_size(next_);
       if (is_publish(*next_) && qos_of(*next_) == 0) {
-        if (sources && next_ == stream_) { end_stream(Answer::queued); }
         remove(next_);
       } else {
         takes_quota(*next_, link_.quota);
@@ -2955,90 +3097,98 @@ class ClientEngine {
 
   /// Whether the transport is to be closed (and lost() called): all is sent that will be.
   bool wants_hang_up() noexcept {
-    return link_.phase >= Phase::ending && (tx_pending().empty() || now_ >= due_);
+    return link_.phase >= Phase::ending && (tx_pending().empty() || deadline() <= now_);
   }
   /// Between a successful CONNACK and the end of its link.
   bool online() const noexcept { return link_.phase == Phase::online; }
-  /// Whether what must hold holds; for tests.
-  bool check_invariants() const noexcept {
-    const uint8_t* const base = memory_.tx.data();
-    bool ok = base <= begin_ && begin_ <= next_ && next_ <= end_ && end_ <= limit();
-    bool met_next = false;
-    bool met_review = review_ == nullptr;
-    const uint8_t* at = begin_;
-    for (; ok && at < end_; at += stored_size(at)) {
-      met_next = met_next || at == next_;
-      met_review = met_review || at == review_;
-      ok = frame_at(at).header_size != 0 && (*at & dup_flag) <= (is_publish(*at) ? dup_flag : 0);
-    }
-    met_next = met_next || next_ == end_;
-    met_review = met_review || review_ == end_;
-    ok = ok && at == end_ && met_next && met_review && rx_begin_ <= rx_end_;
-    ok = ok && rx_end_ <= memory_.rx.size() && link_.borrowed + link_.piece <= rx_end_ - rx_begin_;
-    ok = ok && ids_count_ <= Config::receive_maximum && link_.control <= Config::control_bytes;
-    return ok && (link_.part == 0 || (next_ != end_ && link_.part < wire_size(next_)));
-  }
   /// Whether every request has come to its end.
   bool idle() const noexcept { return begin_ == end_; }
   /// When to call next_event() at the latest.
   Millis deadline() const noexcept {
-    if (link_.phase == Phase::offline) { return ~Millis{0}; }
-    if (due_ != 0) { return due_; }
-    // Before the interval is over [MQTT-3.1.2-20] [MQTT-3.1.2-23], and when nothing comes in.
-    const Millis since = detail::smaller(sent_at_, received_at_);
-    return link_.keep_alive_s == 0 ? ~Millis{0} : since + uint32_t{link_.keep_alive_s} * 875U;
+    uint32_t limit = Config::answer_timeout_ms;
+    uint32_t passed = ticks() - asked_at_;
+    if (!link_.asked) {
+      // Before the interval is over [MQTT-3.1.2-20] [MQTT-3.1.2-23], and when nothing comes in.
+      limit = uint32_t{link_.keep_alive_s} * 875;
+      passed = detail::larger(ticks() - sent_at_, ticks() - received_at_);
+      if (limit == 0) { return ~Millis{0}; }
+    }
+    return now_ + (passed < limit ? limit - passed : 0);
   }
+  Store& store() noexcept { return store_; }
 
   // --- requests ---
 
-  /// Queues a message; `packet_id` and `dup` are set here. Topic, payload and properties are
-  /// copied.
-  Submission publish(Publish packet) noexcept {
-    packet.dup = false;
-    packet.packet_id = 0;
-    if (packet.qos == Qos::at_most_once) {
-      if (!online()) { return {Answer::offline}; }
-    } else if (packet.qos > highest_qos) {
-      return {Answer::invalid, Error::invalid_packet};
-    } else {
-      packet.packet_id = next_packet_id(last_id_);
-    }
-    return submit(packet);
+  /// Queues a message; `packet_id` and `dup` are set here, Topic Alias must not be. All is copied.
+  Submission publish(const Publish& packet) noexcept {
+    detail::PacketBuilder out = begin_publish(packet);
+    out.bytes(packet.payload);
+    return submit(out, 0);
   }
+  /// Queues a message of `payload_bytes`, which come from `source` as they are sent; one at a time.
+  /// `source` must live while streaming(). It is not kept in Config::Store.
+  Submission publish(const Publish& packet, uint32_t payload_bytes, Source& source) noexcept {
+    static_assert(streams, "Config::Source names no type");
+    if (streaming()) { return {Answer::full}; }
+    detail::PacketBuilder out = begin_publish(packet);
+    uint8_t* const at = end_;
+    out.require(packet.payload.empty() && payload_bytes != 0, Error::invalid_packet);
+    source_ = &source;
+    const Submission submission = submit(out, payload_bytes);
+    if (submission) {
+      stream_ = at;
+      stream_head_ = static_cast<uint32_t>(end_ - at);
+    }
+    return submission;
+  }
+  /// Whether a source is still read: at QoS 0 until all is sent or the link is lost, above until
+  /// the message is acknowledged.
+  bool streaming() const noexcept { return stream_ != nullptr; }
   Submission subscribe(SubscriptionList filters, Properties properties = {}) noexcept {
-    Subscribe packet;
-    packet.packet_id = next_packet_id(last_id_);
-    packet.filters = filters;
-    packet.properties = properties;
-    return submit(packet);
+    return request(PacketType::subscribe, filters, properties);
   }
   Submission unsubscribe(SubscriptionList filters, Properties properties = {}) noexcept {
-    Unsubscribe packet;
-    packet.packet_id = next_packet_id(last_id_);
-    packet.filters = filters;
-    packet.properties = properties;
-    return submit(packet);
+    return request(PacketType::unsubscribe, filters, properties);
   }
   /// Ends the link in order; what is queued stays queued. Full when the properties do not fit
   /// Config::control_bytes.
   Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
     if (link_.phase == Phase::offline) { return Answer::offline; }
-    if (online()) {
-      const Answer answer = put_control(Disconnect{reason, properties});
-      if (answer != Answer::queued) { return answer; }
-    }
-    if (link_.phase < Phase::ending) { end_link(Phase::ending); }
-    return Answer::queued;
+    if (link_.phase >= Phase::ending) { return Answer::queued; }
+    const Answer answer =
+        online() ? put_reason(PacketType::disconnect, reason, properties) : Answer::queued;
+    if (answer == Answer::queued) { end_link(Phase::ending); }
+    return answer;
   }
   /// Goes on with an authentication, or begins one anew with ReasonCode::reauthenticate;
   /// `properties` holds the method of CONNECT and the data.
   Answer authenticate(ReasonCode reason, Properties properties) noexcept {
     static_assert(Features::enhanced_auth && Features::v5, "AUTH is not compiled");
+    if (!v5() || properties.empty()) { return Answer::invalid; }
     if (!online() && link_.phase != Phase::waiting) { return Answer::offline; }
-    return put_control(Auth{reason, properties});
+    return put_reason(PacketType::auth, reason, properties);
   }
   /// The rest of the message whose piece is being handled is not wanted.
   void skip() noexcept { link_.skip = true; }
+
+  /// Gives back what Config::Store kept, in its order, before the first start().
+  bool restore(uint32_t key, Bytes packet) noexcept {
+    const uint16_t id = static_cast<uint16_t>(key);
+    if ((key & inbound) != 0) {
+      if (!Features::qos_2 || ids_count_ == Config::receive_maximum) { return false; }
+      add_received(id);
+      return true;
+    }
+    if (packet.size() < 4 || packet.size() > static_cast<uint32_t>(limit() - end_)) {
+      return false;
+    }
+    detail::copy(end_, packet.data(), packet.size());
+    if (wire_size(end_) != packet.size() || id_at(end_) != id) { return false; }
+    if (is_publish(*end_)) { *end_ |= dup_flag; }
+    end_ += packet.size();
+    last_id_ = id;
+    return true;
+  }
 
   // --- outputs ---
 
@@ -3047,21 +3197,39 @@ class ClientEngine {
     now_ = now;
     event = ClientEvent();
     release();
-    if (notice_ != Error::count_) {
+    if (notify_) {
+      notify_ = false;
       event.type = ClientEventType::closed;
       event.error = notice_;
-      notice_ = Error::count_;
       return true;
     }
     if (link_.phase == Phase::offline || link_.phase >= Phase::ending) { return false; }
-    Error error = check_time();
-    if (error == Error::none && review_ != nullptr && review(event)) { return true; }
-    while (error == Error::none && event.type == ClientEventType::none &&
-           link_.phase < Phase::ending) {
+    Error error = Error::none;
+    if (deadline() <= now_) { error = overdue(); }
+    if ((acknowledges || Features::v5) && review_ != nullptr && review(event)) { return true; }
+    while (error == Error::none && event.type == ClientEventType::none) {
       error = take_packet(event);
     }
     if (error > Error::incomplete) { fail(error, event); }
     return event.type != ClientEventType::none;
+  }
+
+  /// Whether what must hold holds; for tests.
+  bool check_invariants() const noexcept {
+    bool ok = tx_.data() <= begin_ && begin_ <= next_ && next_ <= end_ && end_ <= limit();
+    bool met_next = next_ == end_;
+    bool met_review = review_ == nullptr || review_ == end_;
+    const uint8_t* at = begin_;
+    for (; ok && at < end_; at += stored_size(at)) {
+      met_next = met_next || at == next_;
+      met_review = met_review || at == review_;
+      ok = *at >= 0x10 && (is_publish(*at) || (*at & dup_flag) == 0);
+    }
+    ok = ok && at == end_ && met_next && met_review && rx_begin_ <= rx_end_;
+    ok = ok && rx_end_ <= rx_.size() && link_.borrowed + link_.piece <= rx_end_ - rx_begin_;
+    ok = ok && ids_count_ <= Config::receive_maximum && link_.control <= Config::control_bytes;
+    ok = ok && link_.head <= link_.control;
+    return ok && (link_.part == 0 || (next_ != end_ && link_.part <= wire_size(next_)));
   }
 
  private:
@@ -3069,22 +3237,25 @@ class ClientEngine {
     offline,   // no link
     greeting,  // CONNECT leaves from rx
     waiting,   // for CONNACK
-    online,    //
-    ending,    // the last bytes leave; closed will be told when the link is gone
-    reported   // the last bytes leave; the end has been told
+    online,
+    ending,   // the last bytes leave; closed will be told when the link is gone
+    reported  // the last bytes leave; the end has been told
   };
 
   // What begins anew with each link.
   struct Link {
     Phase phase = Phase::offline;
-    bool skip = false;              // no events for the rest of the message
-    uint8_t qos_max = 2;            // what CONNACK allows
-    bool retain = true;             //
-    bool wildcards = true;          //
-    bool shared = true;             //
-    bool identifiers = true;        //
+    bool asked = false;           // an answer is awaited since asked_at_
+    bool skip = false;            // no events for the rest of the message
+    uint8_t refused_qos = 0;      // what CONNACK does not allow: this QoS and above; 0 all may be
+    bool no_retain = false;       //
+    bool no_wildcards = false;    //
+    bool no_shared = false;       //
+    bool no_identifiers = false;  //
+    uint16_t alias_max = 0;       //
+    uint16_t keep_alive_s = 0;
     uint16_t control = 0;           // bytes of acks, PINGREQ, … to be sent
-    uint16_t keep_alive_s = 0;      //
+    uint16_t head = 0;              // the first of them are the head of the packet at next_
     Quota quota;                    // QoS > 0 under way
     uint32_t packet_bytes_max = 0;  // what the server takes; 0 any
     uint32_t part = 0;              // bytes sent of the packet at next_
@@ -3094,19 +3265,12 @@ class ClientEngine {
   };
 
   static constexpr uint8_t dup_flag = 0x08;
-  static constexpr Qos highest_qos = Features::qos_2   ? Qos::exactly_once
-                                     : Features::qos_1 ? Qos::at_least_once
-                                                       : Qos::at_most_once;
+  static constexpr uint8_t highest_qos = Features::qos_2 ? 2 : Features::qos_1 ? 1 : 0;
   static constexpr uint32_t inbound = 0x10000;  // in keys of the store: a QoS 2 id received
-  static constexpr uint32_t ack_bytes_max = 5;
 
-  static constexpr uint8_t type_bits(PacketType type) noexcept { return detail::first_byte(type); }
-  static constexpr bool is_publish(uint8_t first) noexcept {
-    return (first & 0xF0) == type_bits(PacketType::publish);
-  }
-  static constexpr bool is_pubrel(uint8_t first) noexcept {
-    return (first & 0xF0) == type_bits(PacketType::pubrel);
-  }
+  static constexpr bool is_publish(uint8_t first) noexcept { return (first & 0xF0) == 0x30; }
+  static constexpr bool is_pubrel(uint8_t first) noexcept { return (first & 0xF0) == 0x60; }
+  static constexpr bool is_subscribe(uint8_t first) noexcept { return (first & 0xF0) == 0x80; }
   static constexpr uint8_t qos_of(uint8_t first) noexcept { return (first >> 1) & 3; }
 
   Version version() const noexcept {
@@ -3115,129 +3279,193 @@ class ClientEngine {
     return connect_->version;
   }
   bool v5() const noexcept { return Features::v5 && detail::has_properties(version()); }
+  uint32_t ticks() const noexcept { return static_cast<uint32_t>(now_); }
+  void ask() noexcept {
+    link_.asked = true;
+    asked_at_ = ticks();
+  }
 
   // --- memory ---
 
   // tx: packets, room, QoS 2 ids received, bytes of control packets. The packets lie one behind
   // the other in the order of the requests: those before next_ are sent and wait for their answer,
   // those from next_ on wait to be sent.
-  uint8_t* limit() const noexcept { return memory_.tx.end() - reserve_bytes; }
-  uint8_t* ids() const noexcept { return limit(); }
-  uint8_t* control() const noexcept { return memory_.tx.end() - Config::control_bytes; }
+  uint8_t* limit() const noexcept { return tx_.end() - reserve_bytes; }
+  uint8_t* control() const noexcept { return tx_.end() - Config::control_bytes; }
 
-  static Frame frame_at(const uint8_t* at) noexcept {
-    Frame frame;
-    frame.first = *at;
-    static_cast<void>(detail::parse_length(Bytes(at, 5), frame));
-    return frame;
+  // A packet in tx; it is whole and well-formed.
+  struct Stored {
+    const uint8_t* body;
+    uint32_t size;  // of the whole packet
+  };
+  static Stored stored(const uint8_t* at) noexcept {
+    uint32_t remaining = 0;
+    const uint8_t* body = at + 1;
+    for (uint32_t shift = 0;; shift += 7) {
+      remaining |= (*body & 0x7FU) << shift;
+      if (*body++ < 0x80) { return {body, static_cast<uint32_t>(body - at) + remaining}; }
+    }
   }
-  static uint32_t wire_size(const uint8_t* at) noexcept { return frame_at(at).size(); }
+  static uint32_t wire_size(const uint8_t* at) noexcept { return stored(at).size; }
   uint32_t stored_size(const uint8_t* at) const noexcept {
-    return sources && at == stream_ ? stream_head_ : wire_size(at);
+    return streams && at == stream_ ? stream_head_ : wire_size(at);
   }
   // 0 for QoS 0.
   static uint16_t id_at(const uint8_t* at) noexcept {
-    const uint8_t* id = at + frame_at(at).header_size;
-    if (is_publish(*at)) {
-      if (qos_of(*at) == 0) { return 0; }
-      id += 2 + ((id[0] << 8) | id[1]);
-    }
-    return static_cast<uint16_t>((id[0] << 8) | id[1]);
+    const uint8_t* id = stored(at).body;
+    if (is_publish(*at)) { id += 2 + detail::u16_at(id); }
+    return static_cast<uint16_t>(is_publish(*at) && qos_of(*at) == 0 ? 0 : detail::u16_at(id));
+  }
+  static Bytes behind_id(const uint8_t* at) noexcept {
+    const uint8_t* const begin = stored(at).body + 2;
+    return Bytes(begin, static_cast<uint32_t>(at + wire_size(at) - begin));
   }
   // The packet with this id, the first with any for 0; nullptr when there is none.
   uint8_t* find(uint16_t id) const noexcept {
     for (uint8_t* at = begin_; at != end_; at += stored_size(at)) {
       const uint16_t found = id_at(at);
-      if (found != 0 && (found == id || id == 0)) { return at; }
+      if (found == id ? id != 0 : id == 0) { return at; }
     }
     return nullptr;
   }
   uint32_t handle_of(uint16_t id) const noexcept {
-    const uint32_t cycle = id <= last_id_ ? cycle_ : cycle_ - 1U;
-    return (cycle << 16) | id;
+    return (uint32_t{cycle_} - (id > last_id_ ? 1 : 0)) << 16 | id;
   }
 
   // Closes the gap of `size` bytes at `at`.
   void cut(uint8_t* at, uint32_t size) noexcept {
-    if (at == begin_) {
+    if (at == begin_) {  // as a rule, and then nothing moves
       begin_ += size;
       if (next_ == at) { next_ = begin_; }
       if (review_ == at) { review_ = begin_; }
       return;
     }
-    memmove(at, at + size, static_cast<size_t>(end_ - at) - size);
-    end_ -= size;
-    move_down(next_, at, size);
-    move_down(review_, at, size);
-    move_down(stream_, at, size);
-  }
-  static void move_down(uint8_t*& pointer, const uint8_t* at, uint32_t size) noexcept {
-    if (pointer > at) { pointer -= size; }
+    detail::move_down(at, at + size, static_cast<uint32_t>(end_ - at) - size);
+    move_pointers(at + 1, size);
   }
   void remove(uint8_t* at) noexcept {
     const uint32_t size = stored_size(at);
-    if (at == stream_) { stream_ = nullptr; }
+    if (streams && at == stream_) { stream_ = nullptr; }
     cut(at, size);
   }
-  // Makes `size` bytes free at end_; false when there are not so many.
-  bool make_room(uint32_t size) noexcept {
-    if (size > static_cast<uint32_t>(limit() - end_)) {
-      const uint32_t gap = static_cast<uint32_t>(begin_ - memory_.tx.data());
-      memmove(begin_ - gap, begin_, static_cast<size_t>(end_ - begin_));
-      begin_ -= gap;
-      end_ -= gap;
-      next_ -= gap;
-      if (review_ != nullptr) { review_ -= gap; }
-      if (stream_ != nullptr) { stream_ -= gap; }
-    }
-    return size <= static_cast<uint32_t>(limit() - end_);
+  // What points to `from` or behind it moves down.
+  void move_pointers(const uint8_t* from, uint32_t size) noexcept {
+    end_ -= size;
+    if (next_ >= from) { next_ -= size; }
+    if ((acknowledges || Features::v5) && review_ >= from) { review_ -= size; }
+    if (streams && stream_ >= from) { stream_ -= size; }
+  }
+  // Moves the packets to the front when less than `size` bytes are free behind them.
+  void make_room(uint32_t size) noexcept {
+    if (static_cast<uint32_t>(limit() - end_) > size) { return; }
+    const uint32_t gap = static_cast<uint32_t>(begin_ - tx_.data());
+    detail::move_down(tx_.data(), begin_, static_cast<uint32_t>(end_ - begin_));
+    move_pointers(begin_, gap);
+    begin_ -= gap;
   }
 
   // --- sending ---
 
-  Result<uint32_t> encode_connect() noexcept {
-    Connect packet = *connect_;
-    Buffer target = memory_.rx;
+  void put_connect(detail::PacketBuilder& out) noexcept {
+    const Connect& connect = *connect_;
+    const bool will = Features::wills && connect.has_will;
+    const uint8_t flags = detail::connect_flags(connect);
+    out.binary(rules(version()).protocol_name.bytes());
+    out.u8(static_cast<uint8_t>(version()));
+    out.u8(clean_start() ? flags | 2U : flags & ~2U);
+    out.u16(connect.keep_alive_s);
     if (v5()) {
-      packet.clean_start = packet.clean_start && !established_;
-      // The list with ours added is built at the end of rx, the packet at its front.
-      const uint32_t list_size = packet.properties.size() + 6;
-      if (list_size > target.size()) { return {0, Error::buffer_too_small}; }
-      PropertyWriter list(target.skip(target.size() - list_size));
-      list.list(packet.properties).number(PropertyId::receive_maximum, Config::receive_maximum);
-      packet.properties = list.properties();
-      target = target.first(target.size() - list_size);
+      const bool accepts = aliases && received_aliases_.count() != 0;
+      out.variable(connect.properties.size() + 3 + (accepts ? 3 : 0));
+      out.bytes(connect.properties.wire());
+      out.u8(static_cast<uint8_t>(PropertyId::receive_maximum));
+      out.u16(Config::receive_maximum);
+      if (accepts) {
+        out.u8(static_cast<uint8_t>(PropertyId::topic_alias_maximum));
+        out.u16(Config::topic_alias_maximum);
+      }
     }
-    return encode(version(), packet, target);
+    out.text(connect.client_id);
+    if (will) {
+      if (v5()) { out.properties(connect.will.properties); }
+      out.topic(connect.will.topic);
+      out.binary(connect.will.payload);
+    }
+    if (connect.has_user_name) { out.text(connect.user_name); }
+    if (connect.has_password) { out.binary(connect.password); }
+    const bool assigned = v5() || (rules(version()).assigns_client_id && clean_start());
+    out.require((will || !connect.has_will) && (assigned || !connect.client_id.empty()) &&
+                    (v5() || connect.has_user_name || !connect.has_password),
+                Error::invalid_packet);  // [MQTT-3.1.3-7] [MQTT-3.1.2-22]
+  }
+  bool clean_start() const noexcept { return connect_->clean_start && !(v5() && established_); }
+
+  detail::PacketBuilder begin(uint8_t first, uint32_t most) noexcept {
+    make_room(most);
+    return detail::PacketBuilder(Buffer(end_, static_cast<uint32_t>(limit() - end_)), first, most);
+  }
+  detail::PacketBuilder begin_publish(const Publish& packet) noexcept {
+    const uint8_t qos = level(packet.qos);
+    detail::PacketBuilder out =
+        begin(static_cast<uint8_t>(0x30 | qos << 1 | (packet.retain ? 1 : 0)),
+              packet.topic.size() + packet.payload.size() + packet.properties.size() + 16);
+    out.topic(packet.topic);
+    if (acknowledges && qos != 0) { out.u16(next_packet_id(last_id_)); }
+    out.require(qos <= highest_qos, Error::invalid_packet);
+    if (v5()) {
+      Property property;
+      out.require(!packet.properties.find(PropertyId::topic_alias, property),
+                  Error::invalid_packet);
+      out.properties(packet.properties);
+    }
+    return out;
+  }
+  Submission request(PacketType type, SubscriptionList filters, Properties properties) noexcept {
+    const bool options = type == PacketType::subscribe;
+    detail::PacketBuilder out = begin(detail::first_byte(type, 2), tx_.size());
+    out.u16(next_packet_id(last_id_));
+    if (v5()) { out.properties(properties); }
+    out.require(!filters.empty(), Error::invalid_packet);  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+    for (Subscription entry; filters.next(entry);) {
+      const Text filter = entry.filter;
+      const bool shared = Features::v5 && detail::begins_share(filter);
+      out.require(!filter.empty() && detail::wildcards_placed(filter) &&
+                      !(shared && (detail::share_name_size(filter) == 0 || entry.no_local)),
+                  Error::invalid_filter);
+      out.text(filter);
+      uint32_t bits = level(entry.qos);
+      if (v5()) {
+        bits |= (entry.no_local ? 4U : 0U) | (entry.retain_as_published ? 8U : 0U) |
+                static_cast<uint32_t>(entry.retain_handling) << 4;
+      }
+      if (options) { out.u8(bits); }
+    }
+    return submit(out, 0);
   }
 
-  template <typename Packet>
-  Submission submit(const Packet& packet) noexcept {
-    const Result<uint32_t> size = encoded_size(version(), packet);
-    if (!size) { return {Answer::invalid, size.error}; }
-    if (size.value > memory_.tx.size() - reserve_bytes) { return {Answer::too_big}; }
-    if (!make_room(size.value)) { return {Answer::full}; }
-    static_cast<void>(encode(version(), packet, Buffer(end_, size.value)).error);
-    return take_in(packet.packet_id, size.value);
-  }
-
-  // A request is encoded at end_: keeps it if it may be.
-  Submission take_in(uint16_t id, uint32_t stored) noexcept {
-    if (id != 0) {
-      // Ids are not used again while the oldest is open, so a handle names one request only.
-      const uint8_t* oldest = find(0);
-      if (oldest != nullptr && id_at(oldest) == id) { return {Answer::full}; }
-    }
+  // A request is built at end_: takes it in if it may be. `behind` bytes come from a source.
+  Submission submit(detail::PacketBuilder& out, uint32_t behind) noexcept {
+    const uint32_t size = out.finish(behind);
+    if (out.error() != Error::none) { return {Answer::invalid, out.error()}; }
+    if (size > tx_.size() - reserve_bytes) { return {Answer::too_big}; }
+    if (size > static_cast<uint32_t>(limit() - end_)) { return {Answer::full}; }
+    const uint16_t id = id_at(end_);
+    if (id == 0 && !online()) { return {Answer::offline}; }
     if (Features::v5 && online()) {
       const Answer answer = permitted(end_);
       if (answer != Answer::queued) { return {answer}; }
     }
     if (id == 0) {
-      end_ += stored;
+      end_ += size;
       return {};
     }
-    if (is_publish(*end_) && !store_.keep(id, Bytes(end_, stored))) { return {Answer::not_kept}; }
-    end_ += stored;
+    // Ids are not used again while the oldest is open, so a handle names one request only.
+    const uint8_t* const oldest = find(0);
+    if (oldest != nullptr && id_at(oldest) == id) { return {Answer::full}; }
+    if (is_publish(*end_) && behind == 0 && !store_.keep(id, Bytes(end_, size))) {
+      return {Answer::not_kept};
+    }
+    end_ += size;
     if (id < last_id_) { cycle_ = static_cast<uint16_t>(cycle_ + 1); }
     last_id_ = id;
     return {Answer::queued, Error::none, handle_of(id)};
@@ -3246,29 +3474,26 @@ class ClientEngine {
   // What the server's CONNACK says about a request [MQTT-3.2.2-11] [MQTT-3.2.2-14]
   // [MQTT-3.2.2-15], v5 §3.2.2.3.11 ff.
   Answer permitted(const uint8_t* at) const noexcept {
-    const Frame frame = frame_at(at);
-    if (link_.packet_bytes_max != 0 && frame.size() > link_.packet_bytes_max) {
-      return Answer::too_big;
-    }
+    const Stored packet = stored(at);
+    if (packet.size - 1 > link_.packet_bytes_max - 1) { return Answer::too_big; }
     if (is_publish(*at)) {
-      if (qos_of(*at) > link_.qos_max) { return Answer::qos_unavailable; }
-      return (*at & 1) != 0 && !link_.retain ? Answer::retain_unavailable : Answer::queued;
+      if (link_.refused_qos != 0 && qos_of(*at) >= link_.refused_qos) {
+        return Answer::qos_unavailable;
+      }
+      return (*at & 1) != 0 && link_.no_retain ? Answer::retain_unavailable : Answer::queued;
     }
-    if (frame.type() != PacketType::subscribe) { return Answer::queued; }
-    Reader reader(Bytes(at + frame.header_size + 2, frame.remaining - 2));
-    Property property;
-    if (v5() &&
-        Properties(reader.bytes(reader.variable()))
-            .find(PropertyId::subscription_identifier, property) &&
-        !link_.identifiers) {
+    if (!v5() || !is_subscribe(*at)) { return Answer::queued; }
+    Reader reader(behind_id(at));
+    const Properties properties(reader.bytes(reader.variable()));
+    if (link_.no_identifiers && properties.number(PropertyId::subscription_identifier, 0) != 0) {
       return Answer::identifiers_unavailable;
     }
     while (reader.left() != 0) {
       const Text filter = reader.text();
       reader.u8();
-      if (!link_.shared && detail::begins_share(filter)) { return Answer::shared_unavailable; }
+      if (link_.no_shared && detail::begins_share(filter)) { return Answer::shared_unavailable; }
       for (const char character : filter) {
-        if (!link_.wildcards && (character == '+' || character == '#')) {
+        if (link_.no_wildcards && (character == '+' || character == '#')) {
           return Answer::wildcards_unavailable;
         }
       }
@@ -3276,70 +3501,110 @@ class ClientEngine {
     return Answer::queued;
   }
 
-  bool control_room(uint32_t size) const noexcept {
-    return size + link_.control <= Config::control_bytes;
+  // Control packets overtake what waits in the outbox, but not in the middle of a packet.
+  bool control_first() const noexcept {
+    return link_.control != 0 && (link_.part == 0 || link_.head != 0);
   }
-  template <typename Packet>
-  Answer put_control(const Packet& packet) noexcept {
-    const Buffer room(control() + link_.control, uint32_t{Config::control_bytes} - link_.control);
-    const Result<uint32_t> size = encode(version(), packet, room);
-    if (!size) { return size.error == Error::buffer_too_small ? Answer::full : Answer::invalid; }
-    link_.control = static_cast<uint16_t>(link_.control + size.value);
+  Buffer control_room() const noexcept {
+    return Buffer(control(), Config::control_bytes).skip(link_.control);
+  }
+  // DISCONNECT and AUTH.
+  Answer put_reason(PacketType type, ReasonCode reason, Properties properties) noexcept {
+    const Buffer room = control_room();
+    detail::PacketBuilder out(room, detail::first_byte(type), room.size());
+    if (v5() && (reason != ReasonCode::success || !properties.empty())) {
+      out.u8(code(reason));
+      if (!properties.empty()) { out.properties(properties); }
+    }
+    const uint32_t size = out.finish();
+    if (size > room.size()) { return Answer::full; }
+    link_.control = static_cast<uint16_t>(link_.control + size);
     return Answer::queued;
   }
-  void put_byte(uint8_t byte) noexcept { control()[link_.control++] = byte; }
   // PUBACK, PUBREC, PUBREL or PUBCOMP; take_packet() has seen to the room.
   void put_ack(PacketType type, uint16_t id, ReasonCode reason = ReasonCode::success) noexcept {
     const bool coded = v5() && reason != ReasonCode::success;
-    put_byte(detail::first_byte(type, type == PacketType::pubrel ? 2 : 0));
-    put_byte(coded ? 3 : 2);
-    put_byte(static_cast<uint8_t>(id >> 8));
-    put_byte(static_cast<uint8_t>(id));
-    if (coded) { put_byte(code(reason)); }
+    uint8_t* const at = control() + link_.control;
+    at[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+    at[1] = coded ? 3 : 2;
+    at[2] = static_cast<uint8_t>(id >> 8);
+    at[3] = static_cast<uint8_t>(id);
+    at[4] = code(reason);
+    link_.control = static_cast<uint16_t>(link_.control + (coded ? 5 : 4));
   }
 
   // Whether the packet may be sent; takes its share of the quota [MQTT-4.9.0-2]. A PUBREL sent
   // again counts too: the server may still count its message.
   static bool takes_quota(uint8_t first, Quota& quota) noexcept {
-    if (!acknowledged || !((is_publish(first) && qos_of(first) != 0) || is_pubrel(first))) {
+    if (!acknowledges || !((is_publish(first) && qos_of(first) != 0) || is_pubrel(first))) {
       return true;
     }
-    if (!quota.available()) { return false; }
+    if (quota.used >= Config::inflight_max || (Features::v5 && !quota.available())) {
+      return false;
+    }
     quota.take();
     return true;
+  }
+
+  // A message that is next to be sent gets another head when that can name its topic by an alias
+  // or give it one. In tx it keeps its topic: aliases end with the link.
+  void put_alias() noexcept {
+    Quota quota = link_.quota;
+    if (link_.alias_max == 0 || next_ == end_ || !is_publish(*next_) ||
+        !takes_quota(*next_, quota)) {
+      return;
+    }
+    const Stored packet = stored(next_);
+    const uint8_t* const end = next_ + stored_size(next_);
+    Reader reader(Bytes(packet.body, static_cast<uint32_t>(end - packet.body)));
+    const Text topic = reader.text();
+    const uint16_t alias = sent_aliases_.alias_of(topic);
+    if (alias > link_.alias_max) { return; }
+    const bool known = !sent_aliases_.topic_of(alias).empty();
+    detail::PacketBuilder out(control_room(), *next_, packet.size);
+    out.binary(known ? Bytes() : topic.bytes());
+    if (qos_of(*next_) != 0) { out.u16(reader.u16()); }
+    const Bytes list = reader.bytes(reader.variable());
+    out.variable(list.size() + 3);
+    out.bytes(list);
+    out.u8(static_cast<uint8_t>(PropertyId::topic_alias));
+    out.u16(alias);
+    const uint32_t part = static_cast<uint32_t>(reader.cursor() - next_);
+    const uint32_t size = out.finish(packet.size - part);
+    // The answers to what comes in meanwhile need room behind it.
+    if (size > Config::control_bytes - control_spare) { return; }
+    if (!sent_aliases_.put(alias, topic)) { return; }
+    link_.head = link_.control = static_cast<uint16_t>(size);
+    link_.part = part;
   }
 
   Bytes stream_piece() noexcept {
     const uint32_t left = wire_size(next_) - link_.part;
     const Bytes piece = source_->piece(link_.part - stream_head_);
-    return piece.size() > left ? piece.first(left) : piece;
+    return piece.first(detail::smaller(left, piece.size()));
   }
-  void end_stream(Answer answer) noexcept { static_cast<void>(answer); }
 
   // --- time and the end ---
 
   void end_link(Phase phase) noexcept {
     link_.phase = phase;
-    due_ = now_ + Config::answer_timeout_ms;
+    ask();
   }
 
-  Error check_time() noexcept {
-    if (now_ < deadline()) { return Error::none; }
-    if (due_ != 0) { return Error::link_closed; }
-    put_byte(detail::first_byte(PacketType::pingreq));
-    put_byte(0);
-    due_ = now_ + Config::answer_timeout_ms;
+  Error overdue() noexcept {
+    if (link_.asked) { return Error::link_closed; }
+    ask();
+    static_cast<void>(put_reason(PacketType::pingreq, ReasonCode::success, {}));
     return Error::none;
   }
 
   void fail(Error error, ClientEvent& event) noexcept {
-    event = ClientEvent();
     event.type = ClientEventType::closed;
     event.error = error;
     event.reason_code =
         error == Error::link_closed ? ReasonCode::keep_alive_timeout : reason_code(error);
     if (v5() && online() && error != Error::link_closed) {
-      static_cast<void>(put_control(Disconnect{event.reason_code, {}}));
+      static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
     }
     end_link(Phase::reported);
   }
@@ -3351,8 +3616,8 @@ class ClientEngine {
       if (fresh_ && is_pubrel(*review_)) { answer = Answer::session_lost; }
       if (fresh_ && is_publish(*review_)) { *review_ &= static_cast<uint8_t>(~dup_flag); }
       if (answer != Answer::queued) {
-        complete(review_, event);
         event.answer = answer;
+        complete(review_, event);
         return true;
       }
       review_ += stored_size(review_);
@@ -3363,12 +3628,11 @@ class ClientEngine {
 
   // The request at `at` has come to its end.
   void complete(uint8_t* at, ClientEvent& event) noexcept {
-    const PacketType type = static_cast<PacketType>(*at >> 4);
-    event.type = type == PacketType::subscribe     ? ClientEventType::subscribed
-                 : type == PacketType::unsubscribe ? ClientEventType::unsubscribed
-                                                   : ClientEventType::published;
     const uint16_t id = id_at(at);
     event.handle = handle_of(id);
+    event.type = is_subscribe(*at)                   ? ClientEventType::subscribed
+                 : is_publish(*at) || is_pubrel(*at) ? ClientEventType::published
+                                                     : ClientEventType::unsubscribed;
     if (event.type == ClientEventType::published) { store_.drop(id); }
     remove(at);
   }
@@ -3385,161 +3649,129 @@ class ClientEngine {
       link_.skip = false;
     }
     link_.borrowed = link_.piece = 0;
-    if (rx_begin_ == rx_end_ && link_.phase > Phase::greeting) { rx_begin_ = rx_end_ = 0; }
+  }
+
+  // Waits for more bytes behind those at the front of rx.
+  Error wait_for_more() noexcept {
+    detail::move_down(rx_.data(), rx_.data() + rx_begin_, rx_end_ - rx_begin_);
+    rx_end_ -= rx_begin_;
+    rx_begin_ = 0;
+    return rx_end_ == rx_.size() ? Error::packet_too_large : Error::incomplete;
   }
 
   // Takes the packet at the front of rx; incomplete when it is not whole or cannot be taken yet.
   Error take_packet(ClientEvent& event) noexcept {
     release();
-    if (link_.phase == Phase::greeting ||
-        !control_room(ack_bytes_max + 8)) {  // PINGREQ and DISCONNECT have room left
+    if (link_.phase == Phase::greeting || control_room().size() < control_spare) {
       return Error::incomplete;
     }
     Frame frame;
-    const Bytes input(memory_.rx.data() + rx_begin_, rx_end_ - rx_begin_);
-    Error error = next_frame(input, version(), ~uint32_t{0}, frame);
+    const Error error =
+        next_frame(Bytes(rx_).first(rx_end_).skip(rx_begin_), version(), ~uint32_t{0}, frame);
     if (error > Error::incomplete) { return error; }
-    if (!may_receive(Side::client, frame.type()) && !input.empty()) {
-      return Error::protocol_direction;
-    }
-    if (frame.header_size != 0 && online() && frame.type() == PacketType::publish) {
+    if (frame.type() == PacketType::publish && frame.header_size != 0 && online()) {
       return take_publish(frame, event);
     }
-    if (error == Error::incomplete) {
-      move_to_front();
-      return frame.size() > memory_.rx.size() ? Error::packet_too_large : error;
-    }
+    if (error != Error::none) { return wait_for_more(); }
     link_.borrowed = frame.size();
-    if (!online()) { return take_greeting(frame, event); }
-    switch (frame.type()) {
-      case PacketType::puback:
-      case PacketType::pubrec:
-      case PacketType::pubrel:
-      case PacketType::pubcomp: return take_ack(frame, event);
-      case PacketType::suback:
-      case PacketType::unsuback: return take_codes(frame, event);
-      case PacketType::pingresp: due_ = 0; return detail::check_empty(frame);
-      case PacketType::disconnect: return take_disconnect(frame, event);
-      case PacketType::auth: return take_auth(frame, event);
-      case PacketType::publish:
-      case PacketType::connect:
-      case PacketType::connack:
-      case PacketType::subscribe:
-      case PacketType::unsubscribe:
-      case PacketType::pingreq: break;
+    const PacketType type = frame.type();
+    if (Features::v5 && Features::enhanced_auth && type == PacketType::auth) {
+      return take_auth(frame, event);
     }
-    return Error::protocol_state;  // a second CONNACK
+    if (!online()) {
+      // before CONNACK nothing else may come [MQTT-3.2.0-1]
+      return type == PacketType::connack ? take_connack(frame, event) : Error::protocol_state;
+    }
+    if (acknowledges && type >= PacketType::puback && type <= PacketType::pubcomp) {
+      return take_ack(frame, event);
+    }
+    if (type == PacketType::suback || type == PacketType::unsuback) {
+      return take_codes(frame, event);
+    }
+    if (type == PacketType::pingresp) {
+      link_.asked = false;
+      return detail::check_empty(frame);
+    }
+    return Features::v5 && type == PacketType::disconnect ? take_disconnect(frame, event)
+                                                          : Error::protocol_state;
   }
 
-  void move_to_front() noexcept {
-    if (rx_begin_ != 0) {
-      memmove(memory_.rx.data(), memory_.rx.data() + rx_begin_, rx_end_ - rx_begin_);
-      rx_end_ -= rx_begin_;
-      rx_begin_ = 0;
-    }
-  }
-
-  // Before CONNACK only it and AUTH may come [MQTT-3.2.0-1].
-  Error take_greeting(const Frame& frame, ClientEvent& event) noexcept {
-    if (frame.type() == PacketType::auth) { return take_auth(frame, event); }
-    if (frame.type() != PacketType::connack) { return Error::protocol_state; }
+  Error take_connack(const Frame& frame, ClientEvent& event) noexcept {
     Connack connack;
     const Error error = decode(frame, version(), connack);
     if (error != Error::none) { return error; }
     event.reason_code = connack.reason_code;
     event.session_present = connack.session_present;
-    event.properties = connack.properties;
+    if constexpr (Features::v5) { event.properties = connack.properties; }
     if (failed(connack.reason_code)) {
       event.type = ClientEventType::refused;
       end_link(Phase::reported);
       return Error::none;
     }
-    const bool clean = connect_->clean_start && !(v5() && established_);
-    if (clean && connack.session_present) {
+    if (clean_start() && connack.session_present) {
       return Error::protocol_value;  // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
     }
+    // 3.1 does not tell; a session asked for is taken to be there.
+    fresh_ = !connack.session_present && (clean_start() || version() != Version::v3_1);
     link_.phase = Phase::online;
+    link_.asked = false;
     link_.keep_alive_s = connect_->keep_alive_s;
-    link_.quota.limit = Config::inflight_max;
     if (v5()) { take_limits(connack.properties); }
     established_ = true;
-    due_ = 0;
-    received_at_ = now_;
-    // 3.1 does not tell; a session asked for is taken to be there.
-    fresh_ = !connack.session_present && (clean || rules(version()).session_present);
-    if (fresh_) { forget_ids(); }
-    review_ = begin_;
+    if (fresh_) { forget_received(); }
+    if constexpr (acknowledges || Features::v5) { review_ = begin_; }
     event.type = ClientEventType::connected;
     return Error::none;
   }
 
   void take_limits(Properties properties) noexcept {
-    Property property;
-    while (properties.next(property)) {
-      const uint32_t value = property.number;
-      switch (static_cast<uint8_t>(property.id)) {
-        case static_cast<uint8_t>(PropertyId::receive_maximum):
-          link_.quota.limit =
-              static_cast<uint16_t>(detail::smaller(value, uint32_t{Config::inflight_max}));
-          break;
-        case static_cast<uint8_t>(PropertyId::maximum_qos):
-          link_.qos_max = static_cast<uint8_t>(value);
-          break;
-        case static_cast<uint8_t>(PropertyId::retain_available): link_.retain = value != 0; break;
-        case static_cast<uint8_t>(PropertyId::maximum_packet_size):
-          link_.packet_bytes_max = value;
-          break;
-        case static_cast<uint8_t>(PropertyId::wildcard_subscription_available):
-          link_.wildcards = value != 0;
-          break;
-        case static_cast<uint8_t>(PropertyId::subscription_identifier_available):
-          link_.identifiers = value != 0;
-          break;
-        case static_cast<uint8_t>(PropertyId::shared_subscription_available):
-          link_.shared = value != 0;
-          break;
-        case static_cast<uint8_t>(PropertyId::server_keep_alive):
-          link_.keep_alive_s = static_cast<uint16_t>(value);  // [MQTT-3.2.2-21]
-          break;
-        default: break;
-      }
+    const auto refused = [&properties](PropertyId id) noexcept {
+      return properties.number(id, 1) == 0;
+    };
+    link_.quota.limit =
+        static_cast<uint16_t>(properties.number(PropertyId::receive_maximum, Config::inflight_max));
+    link_.packet_bytes_max = properties.number(PropertyId::maximum_packet_size, 0);
+    link_.refused_qos = static_cast<uint8_t>(properties.number(PropertyId::maximum_qos, 2) + 1);
+    link_.no_retain = refused(PropertyId::retain_available);
+    link_.no_wildcards = refused(PropertyId::wildcard_subscription_available);
+    link_.no_shared = refused(PropertyId::shared_subscription_available);
+    link_.no_identifiers = refused(PropertyId::subscription_identifier_available);
+    link_.keep_alive_s = static_cast<uint16_t>(properties.number(
+        PropertyId::server_keep_alive, connect_->keep_alive_s));  // [MQTT-3.2.2-21]
+    if constexpr (aliases) {
+      link_.alias_max = static_cast<uint16_t>(detail::smaller<uint32_t>(
+          properties.number(PropertyId::topic_alias_maximum, 0), sent_aliases_.count()));
     }
   }
 
   Error take_ack(const Frame& frame, ClientEvent& event) noexcept {
-    if constexpr (!acknowledged) { return Error::protocol_state; }
     Ack ack;
     const Error error = decode(frame, version(), Side::client, ack);
     if (error != Error::none) { return error; }
+    const uint16_t id = ack.packet_id;
     if (ack.type == PacketType::pubrel) {
-      take_pubrel(ack.packet_id);
+      take_pubrel(id);
       return Error::none;
     }
-    uint8_t* const at = find(ack.packet_id);
+    uint8_t* const at = find(id);
     SendState state = SendState::none;
     if (at != nullptr && is_pubrel(*at)) { state = SendState::pubcomp; }
     if (at != nullptr && is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
       state = sent_state(static_cast<Qos>(qos_of(*at)));
     }
     event.reason_code = ack.reason_code;
-    event.properties = ack.properties;
-    switch (on_ack(state, ack.type, ack.reason_code).action) {
-      case DeliveryAction::complete:
-      case DeliveryAction::fail:
-        if (at < next_) { link_.quota.give(); }
-        complete(at, event);
-        break;
-      case DeliveryAction::release: release_message(at, ack.packet_id); break;
-      case DeliveryAction::release_again: put_ack(PacketType::pubrel, ack.packet_id); break;
-      case DeliveryAction::release_unknown:
-        put_ack(PacketType::pubrel, ack.packet_id, ReasonCode::packet_identifier_not_found);
-        break;
-      case DeliveryAction::violation: return Error::protocol_state;
-      case DeliveryAction::ignore:
-      case DeliveryAction::accept:
-      case DeliveryAction::repeat:
-      case DeliveryAction::deliver:
-      case DeliveryAction::complete_unknown: break;
+    if constexpr (Features::v5) { event.properties = ack.properties; }
+    const DeliveryAction action = on_ack(state, ack.type, ack.reason_code).action;
+    if (action == DeliveryAction::violation) { return Error::protocol_state; }
+    if (action == DeliveryAction::complete || action == DeliveryAction::fail) {
+      if (at < next_) { link_.quota.give(); }
+      complete(at, event);
+    } else if (action == DeliveryAction::release) {
+      release_message(at, id);
+    } else if (action == DeliveryAction::release_again) {
+      put_ack(PacketType::pubrel, id);
+    } else if (action == DeliveryAction::release_unknown) {
+      put_ack(PacketType::pubrel, id, ReasonCode::packet_identifier_not_found);
     }
     return Error::none;
   }
@@ -3547,74 +3779,78 @@ class ClientEngine {
   // PUBREL takes the place of the message [MQTT-4.3.3-6].
   void release_message(uint8_t* at, uint16_t id) noexcept {
     const uint32_t size = stored_size(at);
-    if (at == stream_) { stream_ = nullptr; }
+    if (streams && at == stream_) { stream_ = nullptr; }
     put_ack(PacketType::pubrel, id);
-    memcpy(at + size - 4, control() + link_.control - 4, 4);
-    static_cast<void>(store_.keep(id, Bytes(at + size - 4, 4)));
+    uint8_t* const rest = at + size - 4;
+    memcpy(rest, control() + link_.control - 4, 4);
+    static_cast<void>(store_.keep(id, Bytes(rest, 4)));
     cut(at, size - 4);
   }
 
-  // The place of a QoS 2 id among those received; nullptr when it is not there.
+  // QoS 2 ids received lie behind limit(), in no order.
   uint8_t* find_received(uint16_t id) const noexcept {
-    for (uint8_t* at = ids(); at != ids() + 2 * ids_count_; at += 2) {
-      if (memcmp(at, &id, 2) == 0) { return at; }
+    for (uint32_t i = 0; i < ids_count_; ++i) {
+      if (detail::u16_at(limit() + 2 * i) == id) { return limit() + 2 * i; }
     }
     return nullptr;
   }
-  void forget_ids() noexcept {
-    for (; Features::qos_2 && ids_count_ != 0; --ids_count_) {
-      uint16_t id;
-      memcpy(&id, ids() + 2 * (ids_count_ - 1), 2);
-      store_.drop(inbound | id);
-    }
+  void add_received(uint16_t id) noexcept {
+    uint8_t* const at = limit() + 2 * ids_count_;
+    at[0] = static_cast<uint8_t>(id >> 8);
+    at[1] = static_cast<uint8_t>(id);
+    ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
+  }
+  void drop_received(uint8_t* at) noexcept {
+    store_.drop(inbound | detail::u16_at(at));
+    ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
+    const uint8_t* const last = limit() + 2 * ids_count_;
+    at[0] = last[0];
+    at[1] = last[1];
+  }
+  void forget_received() noexcept {
+    while (Features::qos_2 && ids_count_ != 0) { drop_received(limit()); }
   }
   void take_pubrel(uint16_t id) noexcept {
     uint8_t* const at = find_received(id);
     const ReceiveState state = at != nullptr ? ReceiveState::pubrel : ReceiveState::none;
-    if (on_pubrel(state).action == DeliveryAction::deliver) {
-      ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
-      memcpy(at, ids() + 2 * ids_count_, 2);
-      store_.drop(inbound | id);
-      put_ack(PacketType::pubcomp, id);
-    } else {
-      put_ack(PacketType::pubcomp, id, ReasonCode::packet_identifier_not_found);
-    }
+    const bool known = on_pubrel(state).action == DeliveryAction::deliver;
+    if (known) { drop_received(at); }
+    put_ack(PacketType::pubcomp, id,
+            known ? ReasonCode::success : ReasonCode::packet_identifier_not_found);
   }
 
   // A PUBLISH whose fixed header is there. The message goes to the application when it is whole,
   // or, larger than rx, a piece at a time: then its head stays at the front of rx.
   Error take_publish(const Frame& frame, ClientEvent& event) noexcept {
-    const uint32_t head = detail::publish_head_size(frame.first, frame.body, version());
-    const uint32_t front = frame.header_size + head;
-    const uint32_t left = frame.remaining - head - link_.offset;
-    const uint32_t piece = detail::smaller(frame.body.size() - head, left);
-    const bool whole = frame.size() <= memory_.rx.size();
-    if (head == 0 && frame.body.size() != frame.remaining) {
-      move_to_front();
-      return rx_end_ == memory_.rx.size() ? Error::packet_too_large : Error::incomplete;
-    }
-    const bool last = head == 0 || piece == left;
-    if (!last && (whole || rx_end_ != memory_.rx.size() || rx_begin_ != 0)) {
-      move_to_front();
-      return Error::incomplete;
-    }
-    Frame part = frame;
-    part.body = frame.body.first(head == 0 ? frame.body.size() : head + piece);
     Publish& publish = event.message;
-    Error error = decode(part, version(), Side::client, publish);
-    if (error == Error::none && link_.offset == 0) { error = begin_message(publish); }
+    Reader reader(frame.body);
+    Error error =
+        detail::take_publish_head(reader, frame.first, {version(), Side::client}, publish);
+    if (error == Error::malformed_length && frame.body.size() < frame.remaining) {
+      return wait_for_more();
+    }
     if (error != Error::none) { return error; }
+    const uint32_t head = frame.body.size() - reader.left();
+    const uint32_t left = frame.remaining - head - link_.offset;
+    const uint32_t piece = detail::smaller(reader.left(), left);
+    if (piece < left && (frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size())) {
+      return wait_for_more();
+    }
+    publish.payload = reader.bytes(piece);
     event.offset = link_.offset;
     event.total = frame.remaining - head;
-    if (last) {
-      link_.borrowed = front + piece;
+    if constexpr (aliases) { error = resolve_alias(publish); }
+    if (error == Error::none && link_.offset == 0) { error = begin_message(publish); }
+    if (error != Error::none) { return error; }
+    if (piece == left) {
+      link_.borrowed = frame.header_size + head + piece;
       finish_message(publish);
     } else {
       link_.piece = piece;
     }
     if (link_.skip) { return Error::none; }
     event.type = ClientEventType::message;
-    if (!Features::streaming && event.total > piece) {
+    if (!Features::streaming && piece < event.total) {
       event.type = ClientEventType::skipped;
       publish.payload = Bytes();
       link_.skip = true;
@@ -3622,17 +3858,29 @@ class ClientEngine {
     return Error::none;
   }
 
+  Error resolve_alias(Publish& publish) noexcept {
+    const uint32_t alias = publish.properties.number(PropertyId::topic_alias, 0);
+    if (alias == 0) { return Error::none; }
+    if (alias > received_aliases_.count()) {
+      return Error::topic_alias_invalid;  // [MQTT-3.3.2-9]
+    }
+    if (!publish.topic.empty()) {
+      return received_aliases_.put(alias, publish.topic) ? Error::none : Error::buffer_too_small;
+    }
+    publish.topic = received_aliases_.topic_of(alias);
+    return publish.topic.empty() ? Error::topic_alias_invalid : Error::none;
+  }
+
   // Whether the message may come now, and is new.
   Error begin_message(const Publish& publish) noexcept {
-    if (publish.qos > highest_qos) { return Error::protocol_value; }
+    if (level(publish.qos) > highest_qos) { return Error::protocol_value; }
     if constexpr (Features::qos_2) {
-      if (publish.qos == Qos::exactly_once) {
-        const bool known = find_received(publish.packet_id) != nullptr;
-        const ReceiveState state = known ? ReceiveState::pubrel : ReceiveState::none;
-        link_.skip = on_publish(state).action == DeliveryAction::repeat;
-        if (!known && ids_count_ == Config::receive_maximum) {
-          return Error::receive_maximum;  // [MQTT-3.3.4-9] is the server's to keep
-        }
+      if (publish.qos != Qos::exactly_once) { return Error::none; }
+      const bool known = find_received(publish.packet_id) != nullptr;
+      const ReceiveState state = known ? ReceiveState::pubrel : ReceiveState::none;
+      link_.skip = on_publish(state).action == DeliveryAction::repeat;
+      if (!known && ids_count_ == Config::receive_maximum) {
+        return Error::receive_maximum;  // [MQTT-3.3.4-9] is the server's to keep
       }
     }
     return Error::none;
@@ -3643,8 +3891,7 @@ class ClientEngine {
     const uint16_t id = publish.packet_id;
     if (Features::qos_2 && publish.qos == Qos::exactly_once) {
       if (find_received(id) == nullptr) {
-        memcpy(ids() + 2 * ids_count_, &id, 2);
-        ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
+        add_received(id);
         static_cast<void>(store_.keep(inbound | id, Bytes()));
       }
       put_ack(PacketType::pubrec, id);
@@ -3659,25 +3906,24 @@ class ClientEngine {
     const Error error = detail::take_codes(frame, version(), answer);
     if (error != Error::none) { return error; }
     uint8_t* const at = find(answer.packet_id);
-    const uint8_t wanted = frame.type() == PacketType::suback ? type_bits(PacketType::subscribe)
-                                                              : type_bits(PacketType::unsubscribe);
-    if (at == nullptr || at >= next_ || (*at & 0xF0) != wanted) { return Error::protocol_state; }
+    // the answer's type is the request's and 1
+    if (at == nullptr || at >= next_ || (*at >> 4) + 1 != frame.first >> 4) {
+      return Error::protocol_state;
+    }
     if (!answer.reason_codes.empty() && answer.reason_codes.size() != filters_at(at)) {
       return Error::protocol_value;  // [MQTT-3.8.4-6] [MQTT-3.8.4-5]
     }
     event.reason_codes = answer.reason_codes;
-    event.properties = answer.properties;
+    if constexpr (Features::v5) { event.properties = answer.properties; }
     complete(at, event);
     return Error::none;
   }
   uint32_t filters_at(const uint8_t* at) const noexcept {
-    const Frame frame = frame_at(at);
-    Reader reader(Bytes(at + frame.header_size + 2, frame.remaining - 2));
+    Reader reader(behind_id(at));
     if (v5()) { reader.bytes(reader.variable()); }
     uint32_t count = 0;
-    for (; reader.left() != 0; ++count) {
-      reader.binary();
-      if (frame.type() == PacketType::subscribe) { reader.u8(); }
+    for (const uint8_t* filter = reader.cursor(); filter != at + wire_size(at); ++count) {
+      filter += 2 + detail::u16_at(filter) + (is_subscribe(*at) ? 1 : 0);
     }
     return count;
   }
@@ -3694,44 +3940,50 @@ class ClientEngine {
   }
 
   Error take_auth(const Frame& frame, ClientEvent& event) noexcept {
-    if constexpr (!Features::enhanced_auth || !Features::v5) { return Error::protocol_state; }
     Auth auth;
     const Error error = decode(frame, version(), Side::client, auth);
     if (error != Error::none) { return error; }
-    if (!v5() || connect_->properties.text(PropertyId::authentication_method).empty()) {
+    if (connect_->properties.text(PropertyId::authentication_method).empty()) {
       return Error::protocol_state;  // [MQTT-4.12.0-6]
     }
-    if (!online()) { due_ = now_ + Config::answer_timeout_ms; }
+    if (!online()) { ask(); }
     event.type = ClientEventType::authentication;
     event.reason_code = auth.reason_code;
     event.properties = auth.properties;
     return Error::none;
   }
 
-  ClientMemory memory_;
-  Store store_;
-  const Connect* connect_;
-  Source* source_ = nullptr;
+  // Room that a packet is only taken with: for its answer, PINGREQ and DISCONNECT.
+  static constexpr uint32_t control_spare = 16;
 
-  uint8_t* begin_;                // the packets in tx
-  uint8_t* end_;                  //
-  uint8_t* next_;                 // the first not sent on this link
-  uint8_t* review_ = nullptr;     // the first not yet held against CONNACK; nullptr: all are
-  uint8_t* stream_ = nullptr;     // the one whose payload comes from source_
-  uint32_t stream_head_ = 0;      // its bytes in tx
-  uint32_t rx_begin_ = 0;         // bytes received and not yet taken
-  uint32_t rx_end_ = 0;           //
-  uint16_t last_id_ = 0;          // of the requests
-  uint16_t cycle_ = 0;            // how often ids have started anew
-  uint16_t ids_count_ = 0;        // QoS 2 messages being received
-  bool established_ = false;      // a CONNACK has come in this session
-  bool fresh_ = false;            // the server has no session from before this link
-  Error notice_ = Error::count_;  // the end of a link that is to be told
-  Millis now_ = 0;                // of the last next_event()
-  Millis sent_at_ = 0;
-  Millis received_at_ = 0;
-  Millis due_ = 0;  // an answer is awaited until then; 0 none is
+  Buffer rx_;
+  Buffer tx_;
+  const Connect* connect_;
+  uint8_t* begin_;             // the packets in tx
+  uint8_t* end_;               //
+  uint8_t* next_;              // the first not sent on this link
+  uint8_t* review_ = nullptr;  // the first not yet held against CONNACK; nullptr: all are
+  uint32_t rx_begin_ = 0;      // bytes received and not yet taken
+  uint32_t rx_end_ = 0;        //
+  Millis now_ = 0;             // of the last next_event() or start()
+  uint32_t sent_at_ = 0;       // low halves of times: only differences count
+  uint32_t received_at_ = 0;   //
+  uint32_t asked_at_ = 0;      //
+  uint16_t last_id_ = 0;       // of the requests
+  uint16_t cycle_ = 0;         // how often ids have started anew
+  uint16_t ids_count_ = 0;     // QoS 2 messages being received
+  bool established_ = false;   // a CONNACK has come in this session
+  bool fresh_ = false;         // the server has no session from before this link
+  bool notify_ = false;        // the end of a link is to be told, with
+  Error notice_ = Error::none;
   Link link_;
+
+  Source* source_ = nullptr;
+  uint8_t* stream_ = nullptr;  // the packet whose payload comes from source_
+  uint32_t stream_head_ = 0;   // its bytes in tx
+  Store store_;
+  detail::AliasTable received_aliases_;
+  detail::AliasTable sent_aliases_;
 };
 
 // >> 11. client — Client<Transport, Clock, Config>
