@@ -64,7 +64,7 @@ int main() {
   mqtt::Subscription entry;
   entry.filter = "room/command";
   entry.qos = qos;
-  if (!client.subscribe(entry)) { return 1; }
+  if (!client.subscribe({&entry, 1})) { return 1; }
   while (!client.wants_hang_up()) {
     const mqtt::Bytes bytes = client.tx_pending();
     if (!bytes.empty()) {
