@@ -2887,9 +2887,14 @@ class PacketBuilder {
     for (; value >= 0x80; value >>= 7) { u8(value | 0x80); }
     u8(value);
   }
-  void properties(Properties list) noexcept {
-    variable(list.size());
+  // `packet` is the packet's bit in property_table; `more` bytes of properties follow.
+  void properties(Properties list, uint16_t packet, uint32_t more = 0) noexcept {
+    variable(list.size() + more);
     bytes(list.wire());
+    for (Property property; list.next(property);) {
+      require((property_table[static_cast<uint8_t>(property.id)].client_sends & packet) != 0,
+              Error::invalid_packet);
+    }
   }
   void require(bool holds, Error error) noexcept {
     if (!holds) { error_ = error; }
@@ -3393,8 +3398,7 @@ class ClientEngine {
     out.u16(connect.keep_alive_s);
     if (v5()) {
       const bool accepts = aliases && received_aliases_.count() != 0;
-      out.variable(connect.properties.size() + 3 + (accepts ? 3 : 0));
-      out.bytes(connect.properties.wire());
+      out.properties(connect.properties, detail::in_connect, accepts ? 6 : 3);
       out.u8(static_cast<uint8_t>(PropertyId::receive_maximum));
       out.u16(Config::receive_maximum);
       if (accepts) {
@@ -3404,7 +3408,7 @@ class ClientEngine {
     }
     out.text(connect.client_id);
     if (will) {
-      if (v5()) { out.properties(connect.will.properties); }
+      if (v5()) { out.properties(connect.will.properties, detail::in_will); }
       out.topic(connect.will.topic);
       out.binary(connect.will.payload);
     }
@@ -3433,7 +3437,7 @@ class ClientEngine {
       Property property;
       out.require(!packet.properties.find(PropertyId::topic_alias, property),
                   Error::invalid_packet);
-      out.properties(packet.properties);
+      out.properties(packet.properties, detail::in_publish);
     }
     return out;
   }
@@ -3442,7 +3446,7 @@ class ClientEngine {
     const bool options = type == PacketType::subscribe;
     detail::PacketBuilder out = begin(detail::first_byte(type, 2), capacity());
     out.u16(next_packet_id(last_id_));
-    if (v5()) { out.properties(properties); }
+    if (v5()) { out.properties(properties, detail::packet_bit(type)); }
     out.require(!filters.empty(), Error::invalid_packet);  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
     for (const Subscription& entry : filters) {
       const Text filter = entry.filter;
@@ -3532,9 +3536,10 @@ class ClientEngine {
     detail::PacketBuilder out(room, detail::first_byte(type), room.size());
     if (v5() && (reason != ReasonCode::success || !properties.empty())) {
       out.u8(code(reason));
-      if (!properties.empty()) { out.properties(properties); }
+      if (!properties.empty()) { out.properties(properties, detail::packet_bit(type)); }
     }
     const uint32_t size = out.finish();
+    if (out.error() != Error::none) { return Answer::invalid; }
     if (size > room.size()) { return Answer::full; }
     link_.control = static_cast<uint16_t>(link_.control + size);
     return Answer::queued;
@@ -3772,9 +3777,12 @@ class ClientEngine {
     }
     uint8_t* const at = find(id);
     SendState state = SendState::none;
-    if (at != nullptr && is_pubrel(*at)) { state = SendState::pubcomp; }
-    if (at != nullptr && is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
-      state = sent_state(static_cast<Qos>(qos_of(*at)));
+    // One that is just being sent waits for no answer, even if it was sent on an earlier link.
+    if (at != nullptr && (at != next_ || link_.part == 0)) {
+      if (is_pubrel(*at)) { state = SendState::pubcomp; }
+      if (is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
+        state = sent_state(static_cast<Qos>(qos_of(*at)));
+      }
     }
     event.reason_code = ack.reason_code;
     if constexpr (Features::v5) { event.properties = ack.properties; }
@@ -3852,6 +3860,9 @@ class ClientEngine {
     const uint32_t piece = detail::smaller(reader.left(), left);
     if (piece < left && (frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size())) {
       return wait_for_more();
+    }
+    if (piece == 0 && left != 0) {
+      return Error::packet_too_large;  // the head fills rx
     }
     publish.payload = reader.bytes(piece);
     event.offset = link_.offset;
