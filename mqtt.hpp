@@ -2876,7 +2876,8 @@ class PacketBuilder {
   }
   void text(Text text, TextRule rule = TextRule::text) noexcept {
     const Bytes source = text.bytes();
-    require(scan(source.data(), source.size(), rule), Error::invalid_packet);
+    require(scan(source.data(), source.size(), rule),
+            is_topic(rule) ? Error::invalid_topic : Error::invalid_packet);
     binary(source);
   }
   void topic(Text topic) noexcept {
