@@ -2721,6 +2721,7 @@ struct ClientFeatures {
 struct NoStore {
   /// Adds the packet or replaces the one with this key, safely; false: no room, request refused.
   bool keep(uint32_t, Bytes) noexcept { return true; }
+  /// The key may be unknown.
   void drop(uint32_t) noexcept {}
 };
 
@@ -4113,17 +4114,17 @@ class Client {
     const Millis now = clock_.now_ms();
     if (!up_) { dial(now); }
     while (true) {
-      if (up_ && !transmit()) { hang_up(now); }
       if (engine_.next_event(now, event)) {
         note(event);
         return true;
       }
       if (!up_) { return false; }
-      if (!receive()) {
-        if (engine_.wants_hang_up() || gone_) {
-          hang_up(now);
-          continue;
-        }
+      const int32_t sent = transmit();
+      const int32_t got = receive();
+      // What came before the end is taken first: it may say why.
+      if (got < 0 || (sent < 0 && got == 0) || engine_.wants_hang_up()) {
+        hang_up(now);
+      } else if (sent == 0 && got == 0) {
         return false;
       }
     }
@@ -4146,7 +4147,8 @@ class Client {
     });
   }
   Millis deadline() const noexcept {
-    return up_ ? engine_.deadline() : started_ ? retry_at_ : ~Millis{0};
+    if (up_) { return engine_.deadline(); }
+    return dialing_ ? dial_until_ : started_ ? retry_at_ : ~Millis{0};
   }
 
  private:
@@ -4181,7 +4183,7 @@ class Client {
     transport_.hang_up();
     engine_.lost();
     if (up_ && now - up_since_ >= Config::retry_max_ms) { failures_ = 0; }
-    up_ = gone_ = false;
+    up_ = false;
     uint32_t wait = Config::retry_min_ms;
     for (uint32_t i = 0; i < failures_ && wait < Config::retry_max_ms; ++i) { wait *= 2; }
     wait = detail::smaller(wait, Config::retry_max_ms);
@@ -4190,25 +4192,22 @@ class Client {
     attempt_ += 1;
   }
 
-  // False when the link is gone.
-  bool transmit() noexcept {
+  // > 0 something was moved, < 0 the link is gone.
+  int32_t transmit() noexcept {
+    int32_t moved = 0;
     while (true) {
       const Bytes bytes = engine_.tx_pending();
-      if (bytes.empty()) { return true; }
-      const int32_t size = transport_.transmit(bytes.data(), bytes.size());
-      if (size <= 0) { return size == 0; }
+      const int32_t size = bytes.empty() ? 0 : transport_.transmit(bytes.data(), bytes.size());
+      if (size <= 0) { return size < 0 ? size : moved; }
       engine_.tx_commit(static_cast<uint32_t>(size));
+      moved = 1;
     }
   }
-  // False when there is nothing to go on with.
-  bool receive() noexcept {
+  int32_t receive() noexcept {
     const Buffer space = engine_.rx_space();
-    if (space.empty()) { return false; }
-    const int32_t size = transport_.receive(space.data(), space.size());
-    gone_ = size < 0;
-    if (size <= 0) { return false; }
-    engine_.rx_commit(static_cast<uint32_t>(size));
-    return true;
+    const int32_t size = space.empty() ? 0 : transport_.receive(space.data(), space.size());
+    if (size > 0) { engine_.rx_commit(static_cast<uint32_t>(size)); }
+    return size;
   }
 
   // Keeps the subscriptions as the server has them.
@@ -4251,7 +4250,6 @@ class Client {
   bool started_ = false;
   bool dialing_ = false;
   bool up_ = false;
-  bool gone_ = false;
   Slot slots_[Config::subscriptions_max];
   uint8_t rx_[Config::rx_bytes];
   uint8_t tx_[Config::tx_bytes];
