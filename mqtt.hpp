@@ -2791,14 +2791,14 @@ struct [[nodiscard]] Submission {
 
 enum class ClientEventType : uint8_t {
   none,
-  connected,       ///< session_present, properties
-  refused,         ///< CONNACK says no: reason_code, properties; then the link ends
-  closed,          ///< the link ends: error (none: as asked) or the server's reason, properties
-  message,         ///< message, offset, total
-  skipped,         ///< a message larger than rx without Features::streaming: message, total
-  published,       ///< handle, reason_code, properties; answer when it is not queued any more
-  subscribed,      ///< handle, reason_codes, properties; answer
-  unsubscribed,    ///< handle, reason_codes, properties; answer
+  connected,     ///< session_present, properties
+  refused,       ///< CONNACK says no: reason_code, properties; then the link ends
+  closed,        ///< no link (any more): error (none: as asked) or the server's reason, properties
+  message,       ///< message, offset, total
+  skipped,       ///< a message larger than rx without Features::streaming: message, total
+  published,     ///< handle, reason_code, properties; answer when it is not queued any more
+  subscribed,    ///< handle, reason_codes, properties; answer
+  unsubscribed,  ///< handle, reason_codes, properties; answer
   authentication,  ///< AUTH: reason_code, properties; go on by authenticate()
 };
 
@@ -4019,6 +4019,31 @@ class ClientEngine {
 
 // >> 11. client — Client<Transport, Clock, Config>
 
+/// Properties of a request (v5 §4.10), built in `scratch`; empty when it is too small.
+inline Properties request_properties(Buffer scratch, Text response_topic,
+                                     Bytes correlation) noexcept {
+  PropertyWriter writer(scratch);
+  writer.text(PropertyId::response_topic, response_topic);
+  return writer.binary(PropertyId::correlation_data, correlation).properties();
+}
+/// What tells which request a message answers; empty when nothing does.
+inline Bytes correlation_of(const Publish& message) noexcept {
+  Property property;
+  return message.properties.find(PropertyId::correlation_data, property) ? property.bytes : Bytes();
+}
+/// The answer to a request, its properties built in `scratch`; without a topic when none is wanted.
+inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) noexcept {
+  Publish answer;
+  answer.topic = request.properties.text(PropertyId::response_topic);
+  answer.payload = payload;
+  answer.qos = request.qos;
+  PropertyWriter writer(scratch);
+  const Bytes correlation = correlation_of(request);
+  if (!correlation.empty()) { writer.binary(PropertyId::correlation_data, correlation); }
+  answer.properties = writer.properties();
+  return answer;
+}
+
 /// ClientConfig with the memory and the habits of a Client.
 struct ClientMemoryConfig : ClientConfig {
   using Handler = void (*)(const ClientEvent&);     ///< anything callable, null when made by {}
@@ -4069,7 +4094,10 @@ class Client {
   /// Ends the link in order and for good, until start().
   Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
     const Answer answer = engine_.disconnect(reason, properties);
-    if (answer != Answer::full) { started_ = false; }
+    if (answer == Answer::full || answer == Answer::invalid) { return answer; }
+    started_ = false;
+    if (dialing_) { transport_.hang_up(); }
+    dialing_ = false;
     return answer;
   }
 
@@ -4112,7 +4140,7 @@ class Client {
   /// What happened next, handlers not called; false: nothing more now.
   bool next_event(ClientEvent& event) noexcept {
     const Millis now = clock_.now_ms();
-    if (!up_) { dial(now); }
+    if (!up_ && dial_failed(now, event)) { return true; }
     while (true) {
       if (engine_.next_event(now, event)) {
         note(event);
@@ -4166,16 +4194,22 @@ class Client {
     return nullptr;
   }
 
-  void dial(Millis now) noexcept {
-    if (!started_ || now < retry_at_) { return; }
+  // A dial that fails is told as the end of a link.
+  bool dial_failed(Millis now, ClientEvent& event) noexcept {
+    if (!started_ || now < retry_at_) { return false; }
     if (!dialing_) { dial_until_ = now + Config::dial_timeout_ms; }
     dialing_ = true;
     const int32_t result = transport_.dial(attempt_);
-    if (result == 0 && now < dial_until_) { return; }
+    if (result == 0 && now < dial_until_) { return false; }
     dialing_ = false;
-    up_ = result > 0 && engine_.start(now) == Error::none;
+    event = ClientEvent();
+    event.error = result > 0 ? engine_.start(now) : Error::link_closed;
+    up_ = event.error == Error::none;
     up_since_ = now;
-    if (!up_) { hang_up(now); }
+    if (up_) { return false; }
+    event.type = ClientEventType::closed;
+    hang_up(now);
+    return true;
   }
   // The wait doubles with each failure; half of it is random. A link that did not live long is a
   // failure too: it may be refused, or taken over by a client with the same id, again and again.
