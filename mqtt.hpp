@@ -2637,7 +2637,7 @@ class PacketBuilder {
     variable(list.size() + more);
     bytes(list.wire());
     for (Property property; list.next(property);) {
-      require((property_table[static_cast<uint8_t>(property.id)].client_sends & packet) != 0,
+      require((property_row(static_cast<uint8_t>(property.id)).places & packet) != 0,
               Error::invalid_packet);
     }
   }
