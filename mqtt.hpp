@@ -2448,12 +2448,8 @@ struct Quota {
 
 /// What a client is compiled with; derive from it and set to false what is not needed.
 struct ClientFeatures {
-  static constexpr bool v3_1 = true;
-  static constexpr bool v3_1_1 = true;
-  static constexpr bool v5 = true;
-  static constexpr bool qos_1 = true;
-  static constexpr bool qos_2 = true;
-  static constexpr bool wills = true;
+  static constexpr bool v3_1 = true, v3_1_1 = true, v5 = true;
+  static constexpr bool qos_1 = true, qos_2 = true, wills = true;
   static constexpr bool streaming = true;      ///< receive messages larger than rx, in pieces
   static constexpr bool topic_aliases = true;  ///< 5.0
   static constexpr bool enhanced_auth = true;  ///< 5.0
@@ -2474,18 +2470,6 @@ struct NoSource {
   Bytes piece(uint32_t) noexcept { return Bytes(); }
 };
 
-/// Types and limits of a client; derive from it and hide what is to be different.
-struct ClientConfig {
-  using Features = ClientFeatures;
-  using Store = NoStore;
-  using Source = NoSource;
-  static constexpr uint16_t inflight_max = 20;        ///< QoS > 0 under way at once
-  static constexpr uint16_t receive_maximum = 20;     ///< QoS 2 being received; 2 bytes of tx each
-  static constexpr uint16_t control_bytes = 64;       ///< of tx for acks, PINGREQ, DISCONNECT, AUTH
-  static constexpr uint16_t topic_alias_maximum = 8;  ///< each way, with memory for aliases
-  static constexpr uint32_t answer_timeout_ms = 10000;  ///< for CONNACK, PINGRESP, the last bytes
-};
-
 /// What became of a request.
 enum class Answer : uint8_t {
   queued,                   ///< it is on its way; an event with its handle tells the end
@@ -2502,25 +2486,22 @@ enum class Answer : uint8_t {
   not_kept                  ///< Config::Store has no room
 };
 
-namespace detail {
-inline constexpr const char* answer_texts[] = {
-    "the request is queued",
-    "the outbox is full (raise tx)",
-    "the client is offline",
-    "the packet exceeds the outbox or the server's maximum packet size",
-    "the call is wrong",
-    "the server does not support this QoS",
-    "the server does not support retained messages",
-    "the server does not support wildcard subscriptions",
-    "the server does not support shared subscriptions",
-    "the server does not support subscription identifiers",
-    "the server lost the session of a message it had received",
-    "the store has no room"};
-}  // namespace detail
-
 /// A sentence for people, without a full stop.
 constexpr Text text(Answer answer) noexcept {
-  return detail::answer_texts[static_cast<uint8_t>(answer)];
+  constexpr const char* sentences[] = {
+      "the request is queued",
+      "the outbox is full (raise tx)",
+      "the client is offline",
+      "the packet exceeds the outbox or the server's maximum packet size",
+      "the call is wrong",
+      "the server does not support this QoS",
+      "the server does not support retained messages",
+      "the server does not support wildcard subscriptions",
+      "the server does not support shared subscriptions",
+      "the server does not support subscription identifiers",
+      "the server lost the session of a message it had received",
+      "the store has no room"};
+  return sentences[static_cast<uint8_t>(answer)];
 }
 
 /// The answer to a request. `handle` names it in later events: packet id, and above it how often
@@ -2563,6 +2544,25 @@ struct ClientEvent {
   Properties properties;
   /// The whole message, or its last piece.
   constexpr bool last() const noexcept { return offset + message.payload.size() == total; }
+};
+
+/// Types and limits of a client; derive from it and hide what is to be different.
+struct ClientConfig {
+  using Features = ClientFeatures;
+  using Store = NoStore;
+  using Source = NoSource;
+  using Handler = void (*)(const ClientEvent&);       ///< anything callable, null when made by {}
+  static constexpr uint16_t inflight_max = 20;        ///< QoS > 0 under way at once
+  static constexpr uint16_t receive_maximum = 20;     ///< QoS 2 being received; 2 bytes of tx each
+  static constexpr uint16_t control_bytes = 64;       ///< of tx for acks, PINGREQ, DISCONNECT, AUTH
+  static constexpr uint16_t topic_alias_maximum = 8;  ///< each way, with memory for aliases
+  static constexpr uint32_t answer_timeout_ms = 10000;  ///< for CONNACK, PINGRESP, the last bytes
+  // of Client:
+  static constexpr uint32_t rx_bytes = 512, tx_bytes = 1024, alias_bytes = 0;  ///< ClientMemory
+  static constexpr uint16_t subscriptions_max = 8;    ///< remembered with their handlers
+  static constexpr uint32_t dial_timeout_ms = 10000;  ///< then it has failed
+  static constexpr uint32_t retry_min_ms = 1000;      ///< the first wait before dialing again
+  static constexpr uint32_t retry_max_ms = 60000;     ///< the longest; a link this old was good
 };
 
 /// rx holds what is received and must take any packet but the payload of a PUBLISH; CONNECT leaves
@@ -2997,24 +2997,20 @@ class ClientEngine {
   // What begins anew with each link, all being 0.
   struct Link {
     Phase phase;
-    bool asked;                 // an answer is awaited since asked_at_
-    bool skip;                  // no events for the rest of the message
-    uint8_t refused_qos;        // what CONNACK does not allow: this QoS and above; 0 all may be
-    bool no_retain;             //
-    bool no_wildcards;          //
-    bool no_shared;             //
-    bool no_identifiers;        //
+    bool asked;           // an answer is awaited since asked_at_
+    bool skip;            // no events for the rest of the message
+    uint8_t refused_qos;  // what CONNACK does not allow: this QoS and above; 0 all may be
+    bool no_retain, no_wildcards, no_shared, no_identifiers;
     uint16_t alias_max;         // what it takes
     uint16_t keep_alive_s;      //
     uint16_t control;           // bytes of acks, PINGREQ, … to be sent
     uint16_t head;              // the first of them are the head of the packet at next_
-    uint16_t window;            // QoS > 0 under way at once
-    uint16_t inflight;          // QoS > 0 under way
+    uint16_t window, inflight;  // QoS > 0 that may be and that are under way
     uint32_t packet_bytes_max;  // what the server takes; 0 any
     uint32_t part;              // bytes sent of the packet at next_
     uint32_t borrowed;          // bytes at the front of rx that the last event views
-    uint32_t piece;             // bytes at the end of rx that it views: a piece of a payload
-    uint32_t offset;            // bytes of the payload that came before it
+    uint32_t piece;             // bytes at the end of rx that it views, of a payload
+    uint32_t offset;            // bytes of the payload that came before them
   };
 
   static constexpr uint32_t never = ~uint32_t{0};
@@ -3182,7 +3178,7 @@ class ClientEngine {
       Property property;
       out.require(!packet.properties.find(PropertyId::topic_alias, property),
                   Error::invalid_packet);
-      out.properties(packet.properties, detail::in_publish);
+      out.properties(packet.properties, detail::packet_bit(PacketType::publish));
     }
     return out;
   }
@@ -3733,22 +3729,18 @@ class ClientEngine {
   uint8_t* tx_;
   uint8_t* limit_;  // of the packets in tx
   const Connect* connect_;
-  uint8_t* begin_;             // the packets in tx
-  uint8_t* end_;               //
-  uint8_t* next_;              // the first not sent on this link
-  uint8_t* review_ = nullptr;  // the first not yet held against CONNACK; nullptr: all are
-  uint32_t rx_begin_ = 0;      // bytes received and not yet taken
-  uint32_t rx_end_ = 0;        //
-  Millis now_ = 0;             // of the last next_event() or start()
-  uint32_t sent_at_ = 0;       // low halves of times: only differences count
-  uint32_t received_at_ = 0;   //
-  uint32_t asked_at_ = 0;      //
-  uint16_t last_id_ = 0;       // of the requests
-  uint16_t cycle_ = 0;         // how often ids have started anew
-  uint16_t ids_count_ = 0;     // QoS 2 messages being received
-  bool established_ = false;   // a CONNACK has come in this session
-  bool fresh_ = false;         // the server has no session from before this link
-  bool notify_ = false;        // the end of a link is to be told, with
+  uint8_t *begin_, *end_;               // the packets in tx
+  uint8_t* next_;                       // the first not sent on this link
+  uint8_t* review_ = nullptr;           // the first not yet held against CONNACK; nullptr: all are
+  uint32_t rx_begin_ = 0, rx_end_ = 0;  // bytes received and not yet taken
+  Millis now_ = 0;                      // of the last next_event() or start()
+  uint32_t sent_at_ = 0, received_at_ = 0, asked_at_ = 0;  // low halves: only differences count
+  uint16_t last_id_ = 0;                                   // of the requests
+  uint16_t cycle_ = 0;                                     // how often ids have started anew
+  uint16_t ids_count_ = 0;                                 // QoS 2 messages being received
+  bool established_ = false;                               // a CONNACK has come in this session
+  bool fresh_ = false;   // the server has no session from before this link
+  bool notify_ = false;  // the end of a link is to be told, with
   Error notice_ = Error::none;
   Link link_ = {};
 
@@ -3756,8 +3748,7 @@ class ClientEngine {
   uint8_t* stream_ = nullptr;  // the packet whose payload comes from source_
   uint32_t stream_head_ = 0;   // its bytes in tx
   Store store_;
-  detail::AliasTable received_aliases_;
-  detail::AliasTable sent_aliases_;
+  detail::AliasTable received_aliases_, sent_aliases_;
 };
 
 // >> 11. client — Client<Transport, Clock, Config>
@@ -3787,18 +3778,7 @@ inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) 
   return answer;
 }
 
-/// ClientConfig with the memory and the habits of a Client.
-struct ClientMemoryConfig : ClientConfig {
-  using Handler = void (*)(const ClientEvent&);     ///< anything callable, null when made by {}
-  static constexpr uint32_t rx_bytes = 512;         ///< the largest packet but for payloads
-  static constexpr uint32_t tx_bytes = 1024;        ///< the outbox
-  static constexpr uint32_t alias_bytes = 0;        ///< topics of aliases
-  static constexpr uint16_t subscriptions_max = 8;  ///< remembered with their handlers
-  static constexpr uint32_t dial_timeout_ms = 10000;
-  static constexpr uint32_t retry_min_ms = 1000;  ///< the first wait before dialing again
-  static constexpr uint32_t retry_max_ms =
-      60000;  ///< the longest; a link that lives so long is good
-};
+using ClientMemoryConfig = ClientConfig;
 
 /// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
 ///
@@ -3816,7 +3796,7 @@ struct ClientMemoryConfig : ClientConfig {
 /// Either call run_once() often: subscriptions' handlers get their messages, `on_event` gets all
 /// else; or call next_event() until it is false. Both return to do other work and never block;
 /// deadline() says when there is something to do even if nothing comes in.
-template <typename Transport, typename Clock, typename Config = ClientMemoryConfig>
+template <typename Transport, typename Clock, typename Config = ClientConfig>
 class Client {
  public:
   using Engine = ClientEngine<Config>;
@@ -3864,7 +3844,7 @@ class Client {
     entry.filter = filter;
     entry.qos = qos;
     const Submission submission = engine_.subscribe({&entry, 1});
-    if (submission) { *slot = Slot{entry, handler, submission.handle, false}; }
+    if (submission) { *slot = Slot{entry, handler, submission.handle}; }
     return submission;
   }
   Submission unsubscribe(Text filter) noexcept {
@@ -3883,7 +3863,7 @@ class Client {
   /// What happened next, handlers not called; false: nothing more now.
   bool next_event(ClientEvent& event) noexcept {
     const Millis now = clock_.now_ms();
-    if (!up_ && dial_failed(now, event)) { return true; }
+    if (refused(event) || (!up_ && dial_failed(now, event))) { return true; }
     while (true) {
       if (engine_.next_event(now, event)) {
         note(event);
@@ -3926,8 +3906,8 @@ class Client {
   struct Slot {
     Subscription entry;
     Handler handler{};
-    uint32_t request = 0;  // the SUBSCRIBE under way
-    bool due = false;      // to be subscribed again
+    uint32_t request = 0;           // the SUBSCRIBE under way
+    Answer again = Answer::queued;  // full: to be subscribed again; more: why it cannot be
   };
 
   Slot* slot_of(Text filter) noexcept {
@@ -3992,16 +3972,29 @@ class Client {
     const bool forgotten = event.type == ClientEventType::connected && !event.session_present;
     for (Slot& slot : slots_) {
       if (slot.entry.filter.empty()) { continue; }
-      if (forgotten && slot.request == 0) { slot.due = true; }
+      if (forgotten && slot.request == 0) { slot.again = Answer::full; }
       if (event.type == ClientEventType::subscribed && slot.request == event.handle) {
         slot.request = 0;
       }
-      if (slot.due && engine_.online()) {
+      if (slot.again == Answer::full && engine_.online()) {
         const Submission submission = engine_.subscribe({&slot.entry, 1});
-        slot.due = submission.answer == Answer::full;
+        slot.again = submission.answer;
         slot.request = submission.handle;
       }
     }
+  }
+  // What a new server does not allow is told, with the filter in message.topic.
+  bool refused(ClientEvent& event) noexcept {
+    for (Slot& slot : slots_) {
+      if (slot.again <= Answer::full) { continue; }
+      event = ClientEvent();
+      event.type = ClientEventType::subscribed;
+      event.answer = slot.again;
+      event.message.topic = slot.entry.filter;
+      slot.again = Answer::queued;
+      return true;
+    }
+    return false;
   }
   // False when no filter matches.
   bool handle(const ClientEvent& event) noexcept {
@@ -4019,14 +4012,9 @@ class Client {
   Transport& transport_;
   Clock& clock_;
   Engine engine_;
-  Millis retry_at_ = 0;
-  Millis dial_until_ = 0;
-  Millis up_since_ = 0;
-  uint32_t attempt_ = 0;
-  uint32_t failures_ = 0;
-  bool started_ = false;
-  bool dialing_ = false;
-  bool up_ = false;
+  Millis retry_at_ = 0, dial_until_ = 0, up_since_ = 0;
+  uint32_t attempt_ = 0, failures_ = 0;
+  bool started_ = false, dialing_ = false, up_ = false;
   Slot slots_[Config::subscriptions_max];
   uint8_t rx_[Config::rx_bytes];
   uint8_t tx_[Config::tx_bytes];

@@ -69,7 +69,7 @@ struct Listening {
   _exit(1);
 }
 
-struct FileConfig : ClientMemoryConfig {
+struct FileConfig : ClientConfig {
   using Store = FileStore;
   static constexpr uint32_t retry_min_ms = 20;
 };
