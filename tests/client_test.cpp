@@ -230,9 +230,12 @@ TEST_CASE("Client tells a subscription that a new server does not allow") {
       in.erase(0, count);
       return gone ? -1 : static_cast<int32_t>(count);
     }
-    int32_t transmit(const uint8_t*, size_t size) { return static_cast<int32_t>(size); }
+    int32_t transmit(const uint8_t* source, size_t size) {
+      if (*source == 0x82) { in += sim::bytes("90 04 00 01 00 00"); }
+      return static_cast<int32_t>(size);
+    }
     void hang_up() { gone = false; }
-    std::string in = sim::bytes("20 03 00 00 00 90 04 00 01 00 00");
+    std::string in = sim::bytes("20 03 00 00 00");
     bool gone = false;
   };
   sim::Broker<> broker;
