@@ -3,11 +3,11 @@
 //
 // >> 0. manual — what it is, how it is used, what it promises
 //
-// A codec for all packets of all three versions and a broker core, for a microcontroller and a
-// server alike. It never allocates, blocks, throws or recurses, includes <stdint.h>, <stddef.h> and
-// <string.h> only, and refuses every malformed byte with the reason code the specification names.
-// There is no I/O in it: bytes and the time go in, bytes and decisions come out. Sockets are in
-// ports/, the broker program is examples/mqttd. A client engine is to come between 9 and 12.
+// A codec for all packets of all three versions, a client and a broker core, for a microcontroller
+// and a server alike. It never allocates, blocks, throws or recurses, includes <stdint.h>,
+// <stddef.h> and <string.h> only, and refuses every malformed byte with the reason code the
+// specification names. There is no I/O in it: bytes and the time go in, bytes and decisions come
+// out. Sockets are in ports/, the broker program is examples/mqttd.
 //
 // CONTENTS (each section uses only those above it; `grep -n '^// >>' mqtt.hpp`)
 //
@@ -46,6 +46,35 @@
 // What decode() gives are views of the input, checked once and valid as long as its bytes. One
 // struct serves all versions; fields that a version lacks are ignored by encode() and empty after
 // decode(). Reason codes are those of 5.0 everywhere; section 3 translates.
+//
+// A CLIENT, whole, on Linux; on a chip write the hooks as in section 11 or take ports/
+//
+//     #include <ports/posix/client.hpp>
+//     using Net = mqtt::posix::ClientTransport<>;
+//
+//     int main() {
+//       const mqtt::posix::Server servers[] = {{"broker.local", "1883"}};
+//       Net net(servers);
+//       mqtt::posix::ClientClock clock;
+//       mqtt::Connect connect;  // client id, user, will, keep alive, version: as you like
+//       mqtt::Client<Net, mqtt::posix::ClientClock> client(net, clock, connect);
+//       client.start();
+//       const auto print = [](const mqtt::ClientEvent& event) {
+//         const mqtt::Publish& message = event.message;
+//         printf("%.*s\n", int(message.payload.size()), message.payload.data());
+//       };
+//       if (!client.subscribe("room/+/temperature", mqtt::Qos::at_least_once, print) ||
+//           !client.publish("room/1/hello", "there", mqtt::Qos::exactly_once)) {
+//         return 1;
+//       }
+//       while (true) { net.wait_until(client.run_once()); }
+//     }
+//
+// It dials again with growing waits, resumes its session, sends again what was not acknowledged
+// and subscribes again when the server has forgotten. Requests answer queued, full, offline, too
+// big, or which limit of the server forbids them; their end is told by an event with their handle.
+// ClientConfig names its memory and hooks (ClientFeatures: what is compiled, Store: an outbox that
+// outlives a restart, Source: payloads larger than memory). Without the loop: ClientEngine.
 //
 // A BROKER on a microcontroller: your transport and clock, memory fixed at compile time
 //
@@ -2526,8 +2555,8 @@ enum class ClientEventType : uint8_t {
   authentication,  ///< AUTH: reason_code, properties; go on by authenticate()
 };
 
-/// What happened; fields that the type does not name mean nothing. Views point into rx and are valid
-/// until the next call of next_event().
+/// What happened; fields that the type does not name mean nothing. Views point into rx and are
+/// valid until the next call of next_event().
 struct ClientEvent {
   ClientEventType type = ClientEventType::none;
   Answer answer = Answer::queued;
@@ -2876,8 +2905,7 @@ class ClientEngine {
   /// Queues a message of `payload_bytes`, which come from `source` as they are sent; one at a time.
   /// `source` must live while streaming(). It is not kept in Config::Store.
   Submission publish(const Publish& packet, uint32_t payload_bytes, Source& source) noexcept {
-    static_assert(streams, "Config::Source names no type");
-    if (streaming()) { return {Answer::full}; }
+    if (!streams || streaming()) { return {streams ? Answer::full : Answer::invalid}; }
     detail::PacketBuilder out = begin_publish(packet);
     uint8_t* const at = end_;
     out.require(packet.payload.empty() && payload_bytes != 0, Error::invalid_packet);
@@ -2912,8 +2940,7 @@ class ClientEngine {
   /// Goes on with an authentication, or begins one anew with ReasonCode::reauthenticate;
   /// `properties` holds the method of CONNECT and the data.
   Answer authenticate(ReasonCode reason, Properties properties) noexcept {
-    static_assert(Features::enhanced_auth && Features::v5, "AUTH is not compiled");
-    if (!v5() || properties.empty()) { return Answer::invalid; }
+    if (!Features::enhanced_auth || !v5() || properties.empty()) { return Answer::invalid; }
     if (!online() && link_.phase != Phase::waiting) { return Answer::offline; }
     return put_reason(PacketType::auth, reason, properties);
   }
@@ -3791,7 +3818,7 @@ using ClientMemoryConfig = ClientConfig;
 ///                int32_t transmit(const uint8_t*, size_t)   bytes taken, 0 later, < 0 gone
 ///                void hang_up()                             ends the link or the dialing
 ///     Clock      uint64_t now_ms()                          never back
-///                uint32_t random()                          so that many clients do not dial at once
+///                uint32_t random()                          lest many clients dial at once
 ///
 /// Either call run_once() often: subscriptions' handlers get their messages, `on_event` gets all
 /// else; or call next_event() until it is false. Both return to do other work and never block;
