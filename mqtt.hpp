@@ -184,6 +184,30 @@ namespace mqtt {
 namespace detail {
 template <typename T>
 using Pointer = T*;
+
+struct Place {};
+
+template <typename T, typename U>
+struct Same {
+  static constexpr bool value = false;
+};
+template <typename T>
+struct Same<T, T> {
+  static constexpr bool value = true;
+};
+
+template <typename T>
+constexpr T smaller(T a, T b) noexcept {
+  return a < b ? a : b;
+}
+template <typename T>
+constexpr T larger(T a, T b) noexcept {
+  return a < b ? b : a;
+}
+
+inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
+  if (size != 0) { memcpy(target, source, size); }
+}
 }  // namespace detail
 
 /// A view of `size` objects at `data`; owns nothing. 32-bit sizes, so that a packet of 256 MB has
@@ -373,32 +397,6 @@ struct [[nodiscard]] Result {
   constexpr explicit operator bool() const noexcept { return error == Error::none; }
 };
 
-namespace detail {
-struct Place {};
-
-template <typename T, typename U>
-struct Same {
-  static constexpr bool value = false;
-};
-template <typename T>
-struct Same<T, T> {
-  static constexpr bool value = true;
-};
-
-template <typename T>
-constexpr T smaller(T a, T b) noexcept {
-  return a < b ? a : b;
-}
-template <typename T>
-constexpr T larger(T a, T b) noexcept {
-  return a < b ? b : a;
-}
-
-inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
-  if (size != 0) { memcpy(target, source, size); }
-}
-}  // namespace detail
-
 // >> 3. protocol — versions, packet types, reason codes and what differs between versions
 
 enum class Version : uint8_t { v3_1 = 3, v3_1_1 = 4, v5 = 5 };
@@ -530,48 +528,13 @@ inline constexpr ReturnCodeRow return_code_table[] = {
     {5, ReasonCode::banned},
     {5, ReasonCode::bad_authentication_method},
 };
-}  // namespace detail
 
-constexpr const VersionRules& rules(Version version) noexcept {
-  return detail::version_rules[static_cast<uint8_t>(version) - 3];
-}
-
-namespace detail {
-// rules(version).properties without the table: every packet asks.
+// VersionRules::properties without the table: every packet asks.
 constexpr bool has_properties(Version version) noexcept { return version >= Version::v5; }
-static_assert(has_properties(Version::v3_1) == rules(Version::v3_1).properties &&
-                  has_properties(Version::v3_1_1) == rules(Version::v3_1_1).properties &&
-                  has_properties(Version::v5) == rules(Version::v5).properties,
+static_assert(!version_rules[0].properties && !version_rules[1].properties &&
+                  version_rules[2].properties,
               "the table decides");
-}  // namespace detail
 
-/// CONNACK's byte for a reason code; 0xFF where 3.x lists no fitting code: then the link is
-/// closed without CONNACK [MQTT-3.2.2-6].
-constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
-  if (rules(version).properties) { return code(reason); }
-  for (const detail::ReturnCodeRow& row : detail::return_code_table) {
-    if (row.reason == reason) { return row.return_code; }
-  }
-  return 0xFF;
-}
-
-/// The reason code for a byte of CONNACK; false when the version does not list the byte.
-constexpr bool connack_reason(Version version, uint8_t byte, ReasonCode& reason) noexcept {
-  if (rules(version).properties) {
-    reason = static_cast<ReasonCode>(byte);
-    return true;
-  }
-  reason = byte <= 5 ? detail::return_code_table[byte].reason : ReasonCode::unspecified_error;
-  return byte <= 5;
-}
-
-/// SUBACK's byte: 3.1.1 knows only 0x80, 3.1 no failure at all (the filter counts as granted).
-constexpr uint8_t suback_code(Version version, uint8_t reason) noexcept {
-  if (rules(version).properties || reason < 0x80) { return reason; }
-  return rules(version).suback_failure ? 0x80 : 0x00;
-}
-
-namespace detail {
 constexpr uint16_t packet_bit(PacketType type) noexcept {
   return static_cast<uint16_t>(1U << static_cast<uint8_t>(type));
 }
@@ -611,6 +574,36 @@ inline constexpr ReasonRow reason_table[] = {
     {0, in_auth, "\x00\x18\xFF"},
 };
 }  // namespace detail
+
+constexpr const VersionRules& rules(Version version) noexcept {
+  return detail::version_rules[static_cast<uint8_t>(version) - 3];
+}
+
+/// CONNACK's byte for a reason code; 0xFF where 3.x lists no fitting code: then the link is
+/// closed without CONNACK [MQTT-3.2.2-6].
+constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
+  if (rules(version).properties) { return code(reason); }
+  for (const detail::ReturnCodeRow& row : detail::return_code_table) {
+    if (row.reason == reason) { return row.return_code; }
+  }
+  return 0xFF;
+}
+
+/// The reason code for a byte of CONNACK; false when the version does not list the byte.
+constexpr bool connack_reason(Version version, uint8_t byte, ReasonCode& reason) noexcept {
+  if (rules(version).properties) {
+    reason = static_cast<ReasonCode>(byte);
+    return true;
+  }
+  reason = byte <= 5 ? detail::return_code_table[byte].reason : ReasonCode::unspecified_error;
+  return byte <= 5;
+}
+
+/// SUBACK's byte: 3.1.1 knows only 0x80, 3.1 no failure at all (the filter counts as granted).
+constexpr uint8_t suback_code(Version version, uint8_t reason) noexcept {
+  if (rules(version).properties || reason < 0x80) { return reason; }
+  return rules(version).suback_failure ? 0x80 : 0x00;
+}
 
 /// Whether `sender` may put the code in a packet of this type [MQTT-3.2.2-8] [MQTT-3.4.2-1]
 /// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]
@@ -681,7 +674,7 @@ constexpr bool control_or_noncharacter(uint32_t value) noexcept {
          (value & 0xFFFE) == 0xFFFE;
 }
 
-// Not inlined, so that scan() stays a small leaf.
+// Not inlined, so that scan() stays small and saves no registers.
 __attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, uint32_t size,
                                                               TextRule rule) noexcept {
   uint32_t at = 0;
@@ -753,23 +746,7 @@ inline bool scan_quickly(const uint8_t* s, uint32_t size, TextRule rule) noexcep
 inline bool scan(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
   return (large_machine && scan_quickly(s, size, rule)) || scan_slowly(s, size, rule);
 }
-}  // namespace detail
 
-/// Well-formed UTF-8 without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.3-1] [MQTT-1.5.3-2].
-/// U+FEFF is a character like any other [MQTT-1.5.4-3].
-inline bool valid_text(Text text) noexcept {
-  return detail::scan(text.bytes().data(), text.size(), detail::TextRule::text);
-}
-
-/// Bytes a variable byte integer takes, 1 to 4; the value must not exceed 268,435,455.
-constexpr uint32_t variable_size(uint32_t value) noexcept {
-  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : 4;
-}
-
-inline constexpr uint32_t remaining_length_max = 268435455;
-inline constexpr uint32_t string_bytes_max = 65535;
-
-namespace detail {
 // A variable byte integer and the bytes it takes: 0 when it is cut off, more than 4 when it is too
 // long or not in its shortest form [MQTT-1.5.5-1].
 struct VariableInteger {
@@ -786,6 +763,20 @@ constexpr VariableInteger read_variable(Bytes source) noexcept {
   return {0, source.size() < 4 ? 0U : 5U};
 }
 }  // namespace detail
+
+/// Well-formed UTF-8 without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.3-1] [MQTT-1.5.3-2].
+/// U+FEFF is a character like any other [MQTT-1.5.4-3].
+inline bool valid_text(Text text) noexcept {
+  return detail::scan(text.bytes().data(), text.size(), detail::TextRule::text);
+}
+
+/// Bytes a variable byte integer takes, 1 to 4; the value must not exceed 268,435,455.
+constexpr uint32_t variable_size(uint32_t value) noexcept {
+  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : 4;
+}
+
+inline constexpr uint32_t remaining_length_max = 268435455;
+inline constexpr uint32_t string_bytes_max = 65535;
 
 /// Reads the wire forms of v5 §1.5 from a span. Sticky: after a read that does not fit, every
 /// value is zero and failed() stays true, so one check at the end decides. Views it returns point
@@ -861,12 +852,11 @@ class Writer {
   constexpr bool failed() const noexcept { return failed_; }
   constexpr Bytes written() const noexcept { return Bytes(begin_, size()); }
 
+  constexpr void fail() noexcept { failed_ = true; }
+
   constexpr void u8(uint8_t value) noexcept {
-    if (cursor_ == end_) {
-      failed_ = true;
-      return;
-    }
-    *cursor_++ = value;
+    failed_ = failed_ || cursor_ == end_;
+    if (!failed_) { *cursor_++ = value; }
   }
   constexpr void u16(uint16_t value) noexcept {
     u8(static_cast<uint8_t>(value >> 8));
@@ -877,18 +867,12 @@ class Writer {
     u16(static_cast<uint16_t>(value));
   }
   constexpr void variable(uint32_t value) noexcept {
-    while (value >= 0x80) {
-      u8(static_cast<uint8_t>(value | 0x80));
-      value >>= 7;
-    }
+    for (; value >= 0x80; value >>= 7) { u8(static_cast<uint8_t>(value | 0x80)); }
     u8(static_cast<uint8_t>(value));
   }
   void bytes(Bytes source) noexcept {
-    if (left() < source.size()) {
-      failed_ = true;
-      end_ = cursor_;
-      return;
-    }
+    failed_ = failed_ || left() < source.size();
+    if (failed_) { return; }
     detail::copy(cursor_, source.data(), source.size());
     cursor_ += source.size();
   }
@@ -979,38 +963,38 @@ inline constexpr uint16_t in_answers = in_acks | in_releases | in_connack | in_s
 // What v5 table 2-4 says.
 struct PropertyRule {
   PropertyId id;
-  uint16_t places;  // place_bit() of the packets that may carry it
   PropertyForm form;
+  uint16_t places;  // place_bit() of the packets that may carry it
 };
 inline constexpr PropertyRule property_rules[] = {
-    {PropertyId::payload_format_indicator, in_message, PropertyForm::flag},
-    {PropertyId::message_expiry_interval, in_message, PropertyForm::u32},
-    {PropertyId::content_type, in_message, PropertyForm::text},
-    {PropertyId::response_topic, in_message, PropertyForm::topic},
-    {PropertyId::correlation_data, in_message, PropertyForm::binary},
-    {PropertyId::subscription_identifier, in_subscribe | from_server, PropertyForm::variable},
-    {PropertyId::session_expiry_interval, in_setup | in_disconnect, PropertyForm::u32},
-    {PropertyId::assigned_client_identifier, in_connack, PropertyForm::text},
-    {PropertyId::server_keep_alive, in_connack, PropertyForm::u16},
-    {PropertyId::authentication_method, in_setup | in_auth, PropertyForm::text},
-    {PropertyId::authentication_data, in_setup | in_auth, PropertyForm::binary},
-    {PropertyId::request_problem_information, in_connect, PropertyForm::flag},
-    {PropertyId::will_delay_interval, in_will, PropertyForm::u32},
-    {PropertyId::request_response_information, in_connect, PropertyForm::flag},
-    {PropertyId::response_information, in_connack, PropertyForm::text},
-    {PropertyId::server_reference, in_connack | server_disconnect, PropertyForm::text},
-    {PropertyId::reason_string, in_answers, PropertyForm::text},
-    {PropertyId::receive_maximum, in_setup, PropertyForm::u16_nonzero},
-    {PropertyId::topic_alias_maximum, in_setup, PropertyForm::u16},
-    {PropertyId::topic_alias, in_publish, PropertyForm::alias},
-    {PropertyId::maximum_qos, in_connack, PropertyForm::flag},
-    {PropertyId::retain_available, in_connack, PropertyForm::flag},
-    {PropertyId::user_property,
-     in_message | in_connect | in_subscribe | in_unsubscribe | in_answers, PropertyForm::pair},
-    {PropertyId::maximum_packet_size, in_setup, PropertyForm::u32_nonzero},
-    {PropertyId::wildcard_subscription_available, in_connack, PropertyForm::flag},
-    {PropertyId::subscription_identifier_available, in_connack, PropertyForm::flag},
-    {PropertyId::shared_subscription_available, in_connack, PropertyForm::flag},
+    {PropertyId::payload_format_indicator, PropertyForm::flag, in_message},
+    {PropertyId::message_expiry_interval, PropertyForm::u32, in_message},
+    {PropertyId::content_type, PropertyForm::text, in_message},
+    {PropertyId::response_topic, PropertyForm::topic, in_message},
+    {PropertyId::correlation_data, PropertyForm::binary, in_message},
+    {PropertyId::subscription_identifier, PropertyForm::variable, in_subscribe | from_server},
+    {PropertyId::session_expiry_interval, PropertyForm::u32, in_setup | in_disconnect},
+    {PropertyId::assigned_client_identifier, PropertyForm::text, in_connack},
+    {PropertyId::server_keep_alive, PropertyForm::u16, in_connack},
+    {PropertyId::authentication_method, PropertyForm::text, in_setup | in_auth},
+    {PropertyId::authentication_data, PropertyForm::binary, in_setup | in_auth},
+    {PropertyId::request_problem_information, PropertyForm::flag, in_connect},
+    {PropertyId::will_delay_interval, PropertyForm::u32, in_will},
+    {PropertyId::request_response_information, PropertyForm::flag, in_connect},
+    {PropertyId::response_information, PropertyForm::text, in_connack},
+    {PropertyId::server_reference, PropertyForm::text, in_connack | server_disconnect},
+    {PropertyId::reason_string, PropertyForm::text, in_answers},
+    {PropertyId::receive_maximum, PropertyForm::u16_nonzero, in_setup},
+    {PropertyId::topic_alias_maximum, PropertyForm::u16, in_setup},
+    {PropertyId::topic_alias, PropertyForm::alias, in_publish},
+    {PropertyId::maximum_qos, PropertyForm::flag, in_connack},
+    {PropertyId::retain_available, PropertyForm::flag, in_connack},
+    {PropertyId::user_property, PropertyForm::pair,
+     in_message | in_connect | in_subscribe | in_unsubscribe | in_answers},
+    {PropertyId::maximum_packet_size, PropertyForm::u32_nonzero, in_setup},
+    {PropertyId::wildcard_subscription_available, PropertyForm::flag, in_connack},
+    {PropertyId::subscription_identifier_available, PropertyForm::flag, in_connack},
+    {PropertyId::shared_subscription_available, PropertyForm::flag, in_connack},
 };
 
 // The rules by property id. `bit` is one of the rules' own, so that sets of properties fit 32 bits.
@@ -1048,11 +1032,25 @@ constexpr uint32_t read_number(Reader& reader, PropertyForm form) noexcept {
   return form == PropertyForm::variable ? reader.variable() : reader.u32();
 }
 
+constexpr void write_number(Writer& writer, PropertyForm form, uint32_t value) noexcept {
+  if (form == PropertyForm::flag) { return writer.u8(static_cast<uint8_t>(value)); }
+  if (form <= PropertyForm::alias) { return writer.u16(static_cast<uint16_t>(value)); }
+  return form == PropertyForm::variable ? writer.variable(value) : writer.u32(value);
+}
+
 // Whether a property of this form may have the value.
 constexpr Error check_number(PropertyForm form, uint32_t value) noexcept {
   if (form == PropertyForm::flag) { return value > 1 ? Error::protocol_value : Error::none; }
   if (value != 0 || form == PropertyForm::u16 || form == PropertyForm::u32) { return Error::none; }
   return form == PropertyForm::alias ? Error::topic_alias_invalid : Error::protocol_value;
+}
+
+// Whether the wire form holds the value.
+constexpr bool holds_number(PropertyForm form, uint32_t value) noexcept {
+  return form == PropertyForm::none || form >= PropertyForm::binary ? false
+         : form <= PropertyForm::alias                              ? value <= 0xFFFF
+         : form == PropertyForm::variable                           ? value <= remaining_length_max
+                                                                    : true;
 }
 }  // namespace detail
 
@@ -1081,7 +1079,7 @@ class Properties {
   constexpr uint32_t size() const noexcept { return size_; }
   constexpr bool empty() const noexcept { return size_ == 0; }
   /// May say yes for a list that was not decoded; find() knows.
-  constexpr bool has(PropertyId id) const noexcept {
+  __attribute__((always_inline)) constexpr bool has(PropertyId id) const noexcept {
     return size_ != 0 && (seen_ & detail::property_bit(id)) != 0;
   }
 
@@ -1091,7 +1089,17 @@ class Properties {
     Reader reader(wire());
     property = Property();
     property.id = static_cast<PropertyId>(reader.u8());
-    take_value(reader, property);
+    const detail::PropertyForm form = detail::form_of(property.id);
+    if (form == detail::PropertyForm::none) {
+      reader.fail();
+    } else if (form < detail::PropertyForm::binary) {
+      property.number = detail::read_number(reader, form);
+    } else if (form == detail::PropertyForm::binary) {
+      property.bytes = reader.binary();
+    } else {
+      property.text = reader.text();
+      if (form == detail::PropertyForm::pair) { property.value = reader.text(); }
+    }
     data_ = reader.cursor();
     size_ = reader.left();
     return !reader.failed();
@@ -1117,21 +1125,6 @@ class Properties {
   }
 
  private:
-  static void take_value(Reader& reader, Property& property) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(property.id);
-    if (form == PropertyForm::none) {
-      reader.fail();
-    } else if (form < PropertyForm::binary) {
-      property.number = detail::read_number(reader, form);
-    } else if (form == PropertyForm::binary) {
-      property.bytes = reader.binary();
-    } else {
-      property.text = reader.text();
-      if (form == PropertyForm::pair) { property.value = reader.text(); }
-    }
-  }
-
   const uint8_t* data_ = nullptr;
   uint32_t size_ = 0;
   uint32_t seen_ = 0;
@@ -1145,38 +1138,25 @@ class PropertyWriter {
 
   /// A flag or an integer, in the range of the property.
   PropertyWriter& number(PropertyId id, uint32_t value) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(id);
-    misused_ = misused_ || form == PropertyForm::none || form >= PropertyForm::binary ||
-               detail::check_number(form, value) != Error::none;
+    const detail::PropertyForm form = detail::form_of(id);
+    require(detail::holds_number(form, value) && detail::check_number(form, value) == Error::none);
     writer_.u8(static_cast<uint8_t>(id));
-    if (form == PropertyForm::flag) {
-      writer_.u8(static_cast<uint8_t>(value));
-    } else if (form <= PropertyForm::alias) {
-      misused_ = misused_ || value > 0xFFFF;
-      writer_.u16(static_cast<uint16_t>(value));
-    } else if (form == PropertyForm::variable) {
-      misused_ = misused_ || value > remaining_length_max;
-      writer_.variable(value);
-    } else {
-      writer_.u32(value);
-    }
+    detail::write_number(writer_, form, value);
     return *this;
   }
   PropertyWriter& text(PropertyId id, Text value) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(id);
-    misused_ = misused_ || (form != PropertyForm::text && form != PropertyForm::topic) ||
-               !valid_text(value);
-    return binary_value(id, value.bytes());
+    const detail::PropertyForm form = detail::form_of(id);
+    require(form == detail::PropertyForm::text || form == detail::PropertyForm::topic);
+    require(valid_text(value));
+    return value_of(id, value.bytes());
   }
   PropertyWriter& binary(PropertyId id, Bytes value) noexcept {
-    misused_ = misused_ || detail::form_of(id) != detail::PropertyForm::binary;
-    return binary_value(id, value);
+    require(detail::form_of(id) == detail::PropertyForm::binary);
+    return value_of(id, value);
   }
   PropertyWriter& user_property(Text name, Text value) noexcept {
-    misused_ = misused_ || !valid_text(name) || !valid_text(value);
-    binary_value(PropertyId::user_property, name.bytes());
+    require(valid_text(name) && valid_text(value));
+    value_of(PropertyId::user_property, name.bytes());
     writer_.text(value);
     return *this;
   }
@@ -1186,20 +1166,22 @@ class PropertyWriter {
     return *this;
   }
 
-  bool failed() const noexcept { return misused_ || writer_.failed(); }
+  bool failed() const noexcept { return writer_.failed(); }
   Properties properties() const noexcept {
     return failed() ? Properties() : Properties(writer_.written());
   }
 
  private:
-  PropertyWriter& binary_value(PropertyId id, Bytes value) noexcept {
+  void require(bool holds) noexcept {
+    if (!holds) { writer_.fail(); }
+  }
+  PropertyWriter& value_of(PropertyId id, Bytes value) noexcept {
     writer_.u8(static_cast<uint8_t>(id));
     writer_.binary(value);
     return *this;
   }
 
   Writer writer_;
-  bool misused_ = false;
 };
 
 namespace detail {
@@ -1264,12 +1246,16 @@ inline Error check_properties(Bytes wire, Reception reception, Properties& prope
   return Error::none;
 }
 
+inline Error read_properties(Reader& reader, Reception reception, Properties& properties) noexcept {
+  const Bytes wire = reader.bytes(reader.variable());
+  if (!wire.empty()) { return check_properties(wire, reception, properties); }
+  return reader.failed() ? Error::malformed_length : Error::none;
+}
+
 // Reads a length and the list behind it; before 5.0 there is none.
-inline Error take_properties(Reader& reader, Reception reception, Properties& properties) noexcept {
-  if (has_properties(reception.version)) {
-    const Bytes wire = reader.bytes(reader.variable());
-    if (!wire.empty()) { return check_properties(wire, reception, properties); }
-  }
+__attribute__((always_inline)) inline Error take_properties(Reader& reader, Reception reception,
+                                                            Properties& properties) noexcept {
+  if (has_properties(reception.version)) { return read_properties(reader, reception, properties); }
   return reader.failed() ? Error::malformed_length : Error::none;
 }
 }  // namespace detail
@@ -1387,18 +1373,20 @@ class SubscriptionList {
   bool options_ = false;
 };
 
+/// A packet of one type says it at compile time.
+template <PacketType T>
+struct Typed {
+  static constexpr PacketType type = T;
+};
+
 /// The fields of SUBSCRIBE and UNSUBSCRIBE.
 struct FilterRequest {
   uint16_t packet_id = 0;
   SubscriptionList filters;
   Properties properties;
 };
-struct Subscribe : FilterRequest {
-  static constexpr PacketType type = PacketType::subscribe;
-};
-struct Unsubscribe : FilterRequest {
-  static constexpr PacketType type = PacketType::unsubscribe;
-};
+struct Subscribe : FilterRequest, Typed<PacketType::subscribe> {};
+struct Unsubscribe : FilterRequest, Typed<PacketType::unsubscribe> {};
 
 /// The fields of SUBACK and UNSUBACK; one byte a filter, a ReasonCode. encode() translates SUBACK's
 /// for 3.x, where UNSUBACK has none.
@@ -1407,19 +1395,11 @@ struct FilterAnswer {
   Bytes reason_codes;
   Properties properties;
 };
-struct Suback : FilterAnswer {
-  static constexpr PacketType type = PacketType::suback;
-};
-struct Unsuback : FilterAnswer {
-  static constexpr PacketType type = PacketType::unsuback;
-};
+struct Suback : FilterAnswer, Typed<PacketType::suback> {};
+struct Unsuback : FilterAnswer, Typed<PacketType::unsuback> {};
 
-struct Pingreq {
-  static constexpr PacketType type = PacketType::pingreq;
-};
-struct Pingresp {
-  static constexpr PacketType type = PacketType::pingresp;
-};
+struct Pingreq : Typed<PacketType::pingreq> {};
+struct Pingresp : Typed<PacketType::pingresp> {};
 
 /// Clients of all versions, servers of 5.0; before 5.0 only the type is on the wire.
 struct Disconnect {
@@ -1434,12 +1414,6 @@ struct Auth {
   ReasonCode reason_code = ReasonCode::success;
   Properties properties;
 };
-
-namespace detail {
-// What decode() resets a packet to: copied, where making one anew would first clear a temporary.
-template <typename Packet>
-inline constexpr Packet blank{};
-}  // namespace detail
 
 // >> 7. codec — next_frame, decode, encode, encoded_size
 
@@ -1470,7 +1444,6 @@ constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
   const uint8_t ignored = rules(version).dup_on_requests ? 0x08 : 0x00;
   return (first & 0x0F & ~ignored) == 0x02;
 }
-
 }  // namespace detail
 
 /// Finds the first packet in `input`. Checks type, reserved flags, length form and size as soon as
@@ -1555,8 +1528,9 @@ __attribute__((always_inline)) inline Error take_text(Reader& reader, Side recei
 
 // The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
 // than the packet: then incomplete tells that the head is not whole.
-inline Error take_publish_head(Reader& reader, uint8_t first, Reception reception,
-                               Publish& publish) noexcept {
+__attribute__((always_inline)) inline Error take_publish_head(Reader& reader, uint8_t first,
+                                                              Reception reception,
+                                                              Publish& publish) noexcept {
   publish.qos = static_cast<Qos>((first >> 1) & 0x03);
   publish.dup = (first & 0x08) != 0;
   publish.retain = (first & 0x01) != 0;
@@ -1668,82 +1642,7 @@ __attribute__((always_inline)) inline Error take_credentials(Reader& reader, uin
   }
   return Error::none;
 }
-}  // namespace detail
 
-/// Reads a CONNECT of any version and sets `connect.version`, also when it then fails (so that an
-/// answer can be chosen), but for unsupported_protocol and a name that is cut off.
-/// Error::identifier_rejected leaves everything filled [MQTT-3.1.3-8].
-inline Error decode(const Frame& frame, Connect& connect) noexcept {
-  connect = detail::blank<Connect>;
-  Reader reader(frame.body);
-  Error error = detail::take_version(reader, connect.version);
-  if (error != Error::none) { return error; }
-  const Version version = connect.version;
-  const VersionRules& rules = mqtt::rules(version);
-  if (reader.left() < 3) { return Error::malformed_length; }
-  const uint8_t flags = reader.u8();
-  connect.keep_alive_s = reader.u16();
-  connect.clean_start = (flags & 0x02) != 0;
-  connect.has_will = (flags & 0x04) != 0;
-  error = detail::check_connect_flags(flags, rules);
-  if (error != Error::none) { return error; }
-  error = detail::take_properties(reader, {version, Side::broker, PacketType::connect},
-                                  connect.properties);
-  if (error != Error::none) { return error; }
-  error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
-  if (error != Error::none) { return error; }
-  if (connect.has_will) {
-    error = detail::take_will(reader, version, flags, connect.will);
-    if (error != Error::none) { return error; }
-  }
-  error = detail::take_credentials(reader, flags, connect);
-  if (error != Error::none) { return error; }
-  error = detail::finish(reader);
-  if (error != Error::none) { return error; }
-  const Properties& properties = connect.properties;
-  if (properties.has(PropertyId::authentication_data) &&
-      !properties.has(PropertyId::authentication_method)) {
-    return Error::protocol_value;  // v5 §3.1.2.11.10
-  }
-  const bool anonymous_session = !connect.clean_start && !rules.properties;
-  if (connect.client_id.empty() && (anonymous_session || !rules.assigns_client_id)) {
-    return Error::identifier_rejected;  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
-  }
-  return Error::none;
-}
-
-inline Error decode(const Frame& frame, Version version, Connack& connack) noexcept {
-  connack = Connack();
-  Reader reader(frame.body);
-  const uint8_t flags = reader.u8();
-  const uint8_t byte = reader.u8();
-  if ((flags & 0xFE) != 0) {
-    return Error::malformed_flags;  // [MQTT-3.2.2-1]
-  }
-  connack.session_present = flags != 0 && rules(version).session_present;
-  if (!connack_reason(version, byte, connack.reason_code) ||
-      (detail::has_properties(version) &&
-       !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
-    return Error::protocol_reason;  // [MQTT-3.2.2-8]
-  }
-  if (connack.session_present && connack.reason_code != ReasonCode::success) {
-    return Error::protocol_value;  // [MQTT-3.2.2-6] [MQTT-3.2.2-4]
-  }
-  const Error error = detail::take_properties(reader, {version, Side::client, PacketType::connack},
-                                              connack.properties);
-  return error != Error::none ? error : detail::finish(reader);
-}
-
-/// `receiver` is the end that reads: a broker refuses what only brokers send.
-inline Error decode(const Frame& frame, Version version, Side receiver, Publish& publish) noexcept {
-  publish = detail::blank<Publish>;
-  Reader reader(frame.body);
-  const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
-  publish.payload = reader.rest();
-  return error;
-}
-
-namespace detail {
 // The end of acks, DISCONNECT and AUTH of 5.0: a reason code and properties, each of which may be
 // missing with all behind it.
 inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason,
@@ -1759,23 +1658,7 @@ inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason
   const Error error = take_properties(reader, reception, properties);
   return error != Error::none ? error : finish(reader);
 }
-}  // namespace detail
 
-inline Error decode(const Frame& frame, Version version, Side receiver, Ack& ack) noexcept {
-  ack = Ack();
-  ack.type = frame.type();
-  Reader reader(frame.body);
-  ack.packet_id = reader.u16();
-  if (reader.failed()) { return Error::malformed_length; }
-  if (ack.packet_id == 0) {
-    return Error::protocol_value;  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
-  }
-  if (!detail::has_properties(version)) { return detail::finish(reader); }
-  return detail::take_reason(reader, {version, receiver, ack.type}, ack.reason_code,
-                             ack.properties);
-}
-
-namespace detail {
 constexpr Error check_options(uint8_t options, Text filter, Version version) noexcept {
   if (!has_properties(version)) {
     return options > 2 ? Error::malformed_flags : Error::none;  // [MQTT-3.8.3-4]
@@ -1816,21 +1699,10 @@ inline Error take_filters(const Frame& frame, Version version, FilterRequest& re
   request.filters = SubscriptionList(wire, count, options);
   return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
 }
-}  // namespace detail
 
-inline Error decode(const Frame& frame, Version version, Subscribe& subscribe) noexcept {
-  subscribe = Subscribe();
-  return detail::take_filters(frame, version, subscribe);
-}
-
-inline Error decode(const Frame& frame, Version version, Unsubscribe& unsubscribe) noexcept {
-  unsubscribe = Unsubscribe();
-  return detail::take_filters(frame, version, unsubscribe);
-}
-
-namespace detail {
 // Packet id, properties and reason codes of SUBACK and UNSUBACK.
-inline Error take_codes(const Frame& frame, Version version, FilterAnswer& answer) noexcept {
+__attribute__((always_inline)) inline Error take_codes(const Frame& frame, Version version,
+                                                       FilterAnswer& answer) noexcept {
   Reader reader(frame.body);
   answer.packet_id = reader.u16();
   if (answer.packet_id == 0) {
@@ -1853,18 +1725,122 @@ inline Error take_codes(const Frame& frame, Version version, FilterAnswer& answe
 }
 }  // namespace detail
 
-inline Error decode(const Frame& frame, Version version, Suback& suback) noexcept {
+/// Reads a CONNECT of any version and sets `connect.version`, also when it then fails (so that an
+/// answer can be chosen), but for unsupported_protocol and a name that is cut off.
+/// Error::identifier_rejected leaves everything filled [MQTT-3.1.3-8].
+inline Error decode(const Frame& frame, Connect& connect) noexcept {
+  connect = Connect();
+  Reader reader(frame.body);
+  Error error = detail::take_version(reader, connect.version);
+  if (error != Error::none) { return error; }
+  const Version version = connect.version;
+  const VersionRules& rules = mqtt::rules(version);
+  if (reader.left() < 3) { return Error::malformed_length; }
+  const uint8_t flags = reader.u8();
+  connect.keep_alive_s = reader.u16();
+  connect.clean_start = (flags & 0x02) != 0;
+  connect.has_will = (flags & 0x04) != 0;
+  error = detail::check_connect_flags(flags, rules);
+  if (error != Error::none) { return error; }
+  error = detail::take_properties(reader, {version, Side::broker, PacketType::connect},
+                                  connect.properties);
+  if (error != Error::none) { return error; }
+  error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
+  if (error != Error::none) { return error; }
+  if (connect.has_will) {
+    error = detail::take_will(reader, version, flags, connect.will);
+    if (error != Error::none) { return error; }
+  }
+  error = detail::take_credentials(reader, flags, connect);
+  if (error != Error::none) { return error; }
+  error = detail::finish(reader);
+  if (error != Error::none) { return error; }
+  const Properties& properties = connect.properties;
+  if (properties.has(PropertyId::authentication_data) &&
+      !properties.has(PropertyId::authentication_method)) {
+    return Error::protocol_value;  // v5 §3.1.2.11.10
+  }
+  const bool anonymous_session = !connect.clean_start && !rules.properties;
+  if (connect.client_id.empty() && (anonymous_session || !rules.assigns_client_id)) {
+    return Error::identifier_rejected;  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
+  }
+  return Error::none;
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Connack& connack) noexcept {
+  connack = Connack();
+  Reader reader(frame.body);
+  const uint8_t flags = reader.u8();
+  const uint8_t byte = reader.u8();
+  if ((flags & 0xFE) != 0) {
+    return Error::malformed_flags;  // [MQTT-3.2.2-1]
+  }
+  connack.session_present = flags != 0 && rules(version).session_present;
+  if (!connack_reason(version, byte, connack.reason_code) ||
+      (detail::has_properties(version) &&
+       !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
+    return Error::protocol_reason;  // [MQTT-3.2.2-8]
+  }
+  if (connack.session_present && connack.reason_code != ReasonCode::success) {
+    return Error::protocol_value;  // [MQTT-3.2.2-6] [MQTT-3.2.2-4]
+  }
+  const Error error = detail::take_properties(reader, {version, Side::client, PacketType::connack},
+                                              connack.properties);
+  return error != Error::none ? error : detail::finish(reader);
+}
+
+/// `receiver` is the end that reads: a broker refuses what only brokers send.
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Publish& publish) noexcept {
+  publish = Publish();
+  Reader reader(frame.body);
+  const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
+  publish.payload = reader.rest();
+  return error;
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Ack& ack) noexcept {
+  ack = Ack();
+  ack.type = frame.type();
+  Reader reader(frame.body);
+  ack.packet_id = reader.u16();
+  if (reader.failed()) { return Error::malformed_length; }
+  if (ack.packet_id == 0) {
+    return Error::protocol_value;  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
+  }
+  if (!detail::has_properties(version)) { return detail::finish(reader); }
+  return detail::take_reason(reader, {version, receiver, ack.type}, ack.reason_code,
+                             ack.properties);
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Subscribe& subscribe) noexcept {
+  subscribe = Subscribe();
+  return detail::take_filters(frame, version, subscribe);
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Unsubscribe& unsubscribe) noexcept {
+  unsubscribe = Unsubscribe();
+  return detail::take_filters(frame, version, unsubscribe);
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Suback& suback) noexcept {
   suback = Suback();
   return detail::take_codes(frame, version, suback);
 }
 
-inline Error decode(const Frame& frame, Version version, Unsuback& unsuback) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Unsuback& unsuback) noexcept {
   unsuback = Unsuback();
   return detail::take_codes(frame, version, unsuback);
 }
 
-inline Error decode(const Frame& frame, Version version, Side receiver,
-                    Disconnect& disconnect) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Disconnect& disconnect) noexcept {
   disconnect = Disconnect();
   Reader reader(frame.body);
   if (!detail::has_properties(version)) {
@@ -1893,9 +1869,8 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Auth& au
 
 namespace detail {
 // PINGREQ and PINGRESP have no body.
-inline Error check_empty(const Frame& frame) noexcept {
-  return frame.remaining == 0 ? Error::none : Error::malformed_length;
-}
+inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
+inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
 
 inline constexpr uint16_t from_server_only = packet_bits(
     PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
@@ -1914,12 +1889,6 @@ Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
   if (error == Error::none) { handler(static_cast<const Packet&>(room.packet)); }
   return error;
 }
-template <typename Packet, typename Handler>
-Error empty_to(Handler& handler, const Frame& frame) noexcept {
-  const Error error = check_empty(frame);
-  if (error == Error::none) { handler(Packet()); }
-  return error;
-}
 }  // namespace detail
 
 /// Whether `receiver` may be sent this type at all.
@@ -1934,21 +1903,24 @@ constexpr bool may_receive(Side receiver, PacketType type) noexcept {
 template <typename Handler>
 Error decode(const Frame& frame, Version version, Side receiver, Handler&& handler) noexcept {
   using detail::decode_to;
-  if (!may_receive(receiver, frame.type())) { return Error::protocol_direction; }
+  const bool broker = receiver == Side::broker;
+  constexpr Error wrong = Error::protocol_direction;
   switch (frame.type()) {
-    case PacketType::connect: return decode_to<Connect>(handler, frame);
-    case PacketType::connack: return decode_to<Connack>(handler, frame, version);
+    case PacketType::connect: return broker ? decode_to<Connect>(handler, frame) : wrong;
+    case PacketType::connack: return broker ? wrong : decode_to<Connack>(handler, frame, version);
     case PacketType::publish: return decode_to<Publish>(handler, frame, version, receiver);
     case PacketType::puback:
     case PacketType::pubrec:
     case PacketType::pubrel:
     case PacketType::pubcomp: return decode_to<Ack>(handler, frame, version, receiver);
-    case PacketType::subscribe: return decode_to<Subscribe>(handler, frame, version);
-    case PacketType::suback: return decode_to<Suback>(handler, frame, version);
-    case PacketType::unsubscribe: return decode_to<Unsubscribe>(handler, frame, version);
-    case PacketType::unsuback: return decode_to<Unsuback>(handler, frame, version);
-    case PacketType::pingreq: return detail::empty_to<Pingreq>(handler, frame);
-    case PacketType::pingresp: return detail::empty_to<Pingresp>(handler, frame);
+    case PacketType::subscribe:
+      return broker ? decode_to<Subscribe>(handler, frame, version) : wrong;
+    case PacketType::suback: return broker ? wrong : decode_to<Suback>(handler, frame, version);
+    case PacketType::unsubscribe:
+      return broker ? decode_to<Unsubscribe>(handler, frame, version) : wrong;
+    case PacketType::unsuback: return broker ? wrong : decode_to<Unsuback>(handler, frame, version);
+    case PacketType::pingreq: return broker ? decode_to<Pingreq>(handler, frame) : wrong;
+    case PacketType::pingresp: return broker ? wrong : decode_to<Pingresp>(handler, frame);
     case PacketType::disconnect: return decode_to<Disconnect>(handler, frame, version, receiver);
     case PacketType::auth: return decode_to<Auth>(handler, frame, version, receiver);
   }
@@ -1992,11 +1964,12 @@ inline void copy_string(uint8_t* target, const uint8_t* source, uint32_t size) n
   }
 }
 
-// How encode() goes over a packet: first it checks the fields and counts the bytes, with all care or
-// by a quick look that doubts what is unusual; then it writes and checks nothing.
+// How encode() goes over a packet: first it checks the fields and counts the bytes, with all care
+// or by a quick look that doubts what is unusual; then it writes and checks nothing.
 enum class Pass : uint8_t { quick, careful, writing };
 
-// What put() hands the fields of a packet to, once a pass. Says false where a field may not be sent.
+// What put() hands the fields of a packet to, once in each of two passes. False: a field may not be
+// sent.
 class PacketWriter {
  public:
   constexpr PacketWriter(Version version, Pass pass) noexcept : version_(version), pass_(pass) {}
@@ -2016,7 +1989,6 @@ class PacketWriter {
     cursor_ = target;
     u8(first);
     variable(remaining);
-    asm volatile("" : : : "memory");  // registers are too few to keep what the first pass has read
     return static_cast<uint32_t>(cursor_ - target) + remaining;
   }
 
@@ -2135,13 +2107,11 @@ constexpr uint8_t first_byte(const Publish& publish) noexcept {
 // [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19]: a flag for each
 // field that follows.
 constexpr uint8_t connect_flags(const Connect& connect) noexcept {
-  uint8_t flags = connect.clean_start ? 0x02 : 0;
-  if (connect.has_will) {
-    flags = static_cast<uint8_t>(flags | 0x04 | (level(connect.will.qos) << 3) |
-                                 (connect.will.retain ? 0x20 : 0));
-  }
-  return static_cast<uint8_t>(flags | (connect.has_user_name ? 0x80 : 0) |
-                              (connect.has_password ? 0x40 : 0));
+  const Will& will = connect.will;
+  const int will_flags = 0x04 | (level(will.qos) << 3) | (will.retain ? 0x20 : 0);
+  return static_cast<uint8_t>(
+      (connect.clean_start ? 0x02 : 0) | (connect.has_will ? will_flags : 0) |
+      (connect.has_password ? 0x40 : 0) | (connect.has_user_name ? 0x80 : 0));
 }
 
 inline bool put(PacketWriter& writer, const Will& will) noexcept {
@@ -2232,18 +2202,19 @@ inline bool put(PacketWriter& writer, const Unsubscribe& unsubscribe) noexcept {
   return put_filters(writer, unsubscribe, false);
 }
 
-inline bool put(PacketWriter& writer, const Suback& suback) noexcept {
-  const bool good = writer.packet_id(suback.packet_id) && writer.properties(suback.properties);
-  for (const uint8_t reason : suback.reason_codes) {
+inline bool put_codes(PacketWriter& writer, const FilterAnswer& answer, bool coded) noexcept {
+  const bool good = writer.packet_id(answer.packet_id) && writer.properties(answer.properties);
+  if (!coded) { return good; }
+  for (const uint8_t reason : answer.reason_codes) {
     writer.u8(suback_code(writer.version(), reason));
   }
-  return good && writer.require(!suback.reason_codes.empty());
+  return good && writer.require(!answer.reason_codes.empty());
+}
+inline bool put(PacketWriter& writer, const Suback& suback) noexcept {
+  return put_codes(writer, suback, true);
 }
 inline bool put(PacketWriter& writer, const Unsuback& unsuback) noexcept {
-  const bool good = writer.packet_id(unsuback.packet_id) && writer.properties(unsuback.properties);
-  if (!has_properties(writer.version())) { return good; }
-  writer.list(unsuback.reason_codes);
-  return good && writer.require(!unsuback.reason_codes.empty());
+  return put_codes(writer, unsuback, has_properties(writer.version()));
 }
 
 inline bool put(PacketWriter&, const Pingreq&) noexcept { return true; }
@@ -2260,7 +2231,7 @@ inline bool put(PacketWriter& writer, const Auth& auth) noexcept {
          writer.reason(auth.reason_code, auth.properties);
 }
 
-// A packet of any type, so that what is common to all is compiled once.
+// A packet of any type: what is common to all is compiled once.
 struct AnyPacket {
   const void* packet;
   bool (*put)(PacketWriter& writer, const void* packet);
@@ -2277,8 +2248,8 @@ constexpr AnyPacket any(const Packet& packet) noexcept {
 }
 
 inline Result<uint32_t> count_carefully(PacketWriter& writer, const AnyPacket& any) noexcept {
-  if (!any.put(writer, any.packet)) { return {0, writer.error()}; }
-  if (!writer.sizes_fit()) { return {0, Error::string_too_long}; }
+  const bool good = any.put(writer, any.packet);
+  if (!good || !writer.sizes_fit()) { return {0, good ? Error::string_too_long : writer.error()}; }
   const uint32_t remaining = static_cast<uint32_t>(writer.size());
   return {1 + variable_size(remaining) + remaining, Error::none};
 }
