@@ -3450,7 +3450,7 @@ class ClientEngine {
     }
     if (type == PacketType::pingresp) {
       link_.asked = false;
-      return detail::check_empty(frame);
+      return frame.remaining == 0 ? Error::none : Error::malformed_length;
     }
     return Features::v5 && type == PacketType::disconnect ? take_disconnect(frame, event)
                                                           : Error::protocol_state;
