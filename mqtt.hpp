@@ -9742,11 +9742,11 @@ class BrokerEngine {
 
   using Records = BrokerRecords<BrokerEngine>;
 
-  // Has a change written down by `write(records)`, which without a journal is not compiled.
+  // Has a change written down by `put(records)`, which without a journal is not compiled.
   template <typename Write>
-  void journal([[maybe_unused]] Write write) noexcept {
+  void journal([[maybe_unused]] Write put) noexcept {
     if constexpr (Journal::enabled) {
-      if (!restoring_) { write(Records(*this)); }
+      if (!restoring_) { put(Records(*this)); }
     }
   }
   void journal_change(JournalRecord::Type type, const Session& session,
@@ -9762,9 +9762,9 @@ class BrokerEngine {
   }
   // A change of a session, if the journal knows it.
   template <typename Write>
-  void journal([[maybe_unused]] const Session& session, [[maybe_unused]] Write write) noexcept {
+  void journal([[maybe_unused]] const Session& session, [[maybe_unused]] Write put) noexcept {
     if constexpr (Journal::enabled) {
-      if (!restoring_ && session.journaled) { write(Records(*this)); }
+      if (!restoring_ && session.journaled) { put(Records(*this)); }
     }
   }
 
