@@ -21,6 +21,7 @@ uint32_t argument(const char* name, uint32_t otherwise);
 
 /// Since reset; wraps after 49.7 days.
 uint32_t milliseconds();
+void set_milliseconds(uint32_t ms);
 
 /// The most bytes of stack that were ever in use.
 uint32_t stack_used();

@@ -1,8 +1,8 @@
 // An MQTT broker on a Cortex-M3: port 1883, all versions, all QoS, retained messages, wills and
 // sessions that survive a lost link, in fixed memory.
 //
-// Arguments: speed=N lets the broker's time run N times as fast, so that hours of keep-alive pass
-// in seconds; ticks=N is what the millisecond counter starts from.
+// Arguments, for tests: ticks=N is what the millisecond counter starts from; speed=N lets the
+// broker's time run N times as fast from fast_after=MS on, so that hours pass in seconds.
 #include <mqtt.hpp>
 #include <ports/lwip/broker.hpp>
 #include "board.hpp"
@@ -29,7 +29,7 @@ constexpr mqtt::BrokerLimits small() {
   limits.packet_bytes_max = limits.control_packet_bytes_max = 256;
   limits.topic_levels_max = 8;
   limits.receive_maximum = limits.inflight_max = 4;
-  limits.queued_max = 16;
+  limits.queued_max = 8;  // a full queue holds its publisher back while there are blocks
   limits.topic_alias_max = limits.topic_alias_broker_max = 4;
   limits.session_expiry_max_s = 86400;
   return limits;
@@ -40,9 +40,21 @@ struct Config : mqtt::BrokerConfig {
   using Index = uint16_t;
 };
 
-struct FastClock : mqtt::lwip::Clock {
-  uint64_t now_ms() { return mqtt::lwip::Clock::now_ms() * speed; }
-  uint32_t speed = 1;
+class FastClock {
+ public:
+  void start(uint32_t speed, uint32_t fast_after_ms) {
+    speed_ = speed;
+    turn_ms_ = clock_.now_ms() + fast_after_ms;
+  }
+  uint64_t now_ms() {
+    const uint64_t now = clock_.now_ms();
+    return now < turn_ms_ ? now : turn_ms_ + (now - turn_ms_) * speed_;
+  }
+
+ private:
+  mqtt::lwip::Clock clock_;
+  uint32_t speed_ = 1;
+  uint64_t turn_ms_ = 0;
 };
 
 using Transport = mqtt::lwip::BrokerTransport<limits.connections>;
@@ -65,7 +77,8 @@ void report_stack() {
 }  // namespace
 
 int main() {
-  clock.speed = board::argument("speed", 1);
+  board::set_milliseconds(board::argument("ticks", 0));
+  clock.start(board::argument("speed", 1), board::argument("fast_after", 0));
   if (!network.start()) { return 1; }
   if (transport.start(altcp_new(nullptr), 1883) != ERR_OK) { return 2; }
   const mqtt::Error error = broker.start(board::random_number());

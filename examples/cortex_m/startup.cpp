@@ -161,6 +161,8 @@ uint32_t argument(const char* name, uint32_t otherwise) {
 
 uint32_t milliseconds() { return ticks; }
 
+void set_milliseconds(uint32_t ms) { ticks = ms; }
+
 uint32_t stack_used() {
   const uint32_t* word = &stack_begin;
   while (word < &stack_end && *word == paint) { ++word; }

@@ -12,6 +12,7 @@
 #define LWIP_IPV6 0
 #define LWIP_ARP 1
 #define LWIP_RAW 0
+#define ARP_QUEUEING 1 /* the answers to several first packets wait for one address */
 
 #ifndef LWIP_DNS
 #define LWIP_DNS 0
