@@ -21,6 +21,8 @@
 //   >> 7. codec — next_frame, decode, encode, encoded_size
 //   >> 8. topics — validation, matching, shared subscriptions
 //   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+//   >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
+//   >> 11. client — Client<Transport, Clock, Config>
 //   >> 12. broker memory — limits, tables, blocks, texts, queues, timers
 //   >> 13. broker index — filters, shared groups, retained messages
 //   >> 14. broker engine — connections, sessions, routing, queues, wills, expiry, output
@@ -2637,36 +2639,32 @@ struct DeliveryStep {
   DeliveryAction action;
 };
 
-/// The sender's half: what an ack with this reason does to a message in this state. The whole
-/// truth table, v5 §4.3; unknown ids are no error (§4.4: acks may come twice after a resume).
+namespace detail {
+// The sender's half, v5 §4.3: a row for each SendState, a column for PUBACK, PUBREC and PUBCOMP. An
+// unknown id is no error (§4.4: acks may come twice after a resume); PUBACK answers QoS 1 only,
+// PUBREC QoS 2 only, and no PUBCOMP comes before PUBREL.
+inline constexpr DeliveryAction ack_table[][3] = {
+    {DeliveryAction::ignore, DeliveryAction::release_unknown, DeliveryAction::ignore},
+    {DeliveryAction::complete, DeliveryAction::violation, DeliveryAction::violation},
+    {DeliveryAction::violation, DeliveryAction::release, DeliveryAction::violation},
+    {DeliveryAction::violation, DeliveryAction::release_again, DeliveryAction::complete},
+};
+}  // namespace detail
+
+/// The sender's half: what an ack with this reason does to a message in this state.
 constexpr DeliveryStep<SendState> on_ack(SendState state, PacketType ack,
                                          ReasonCode reason) noexcept {
-  if (ack == PacketType::puback) {
-    if (state == SendState::none) { return {state, DeliveryAction::ignore}; }
-    if (state != SendState::puback) {
-      return {state, DeliveryAction::violation};  // PUBACK answers QoS 1 only
-    }
-    return {SendState::none, failed(reason) ? DeliveryAction::fail : DeliveryAction::complete};
+  if (ack < PacketType::puback || ack > PacketType::pubcomp || ack == PacketType::pubrel) {
+    return {state, DeliveryAction::violation};
   }
-  if (ack == PacketType::pubrec) {
-    if (state == SendState::puback) {
-      return {state, DeliveryAction::violation};  // PUBREC answers QoS 2 only
-    }
-    if (state == SendState::none) {
-      return {state, failed(reason) ? DeliveryAction::ignore : DeliveryAction::release_unknown};
-    }
-    if (failed(reason)) { return {SendState::none, DeliveryAction::fail}; }
-    return {SendState::pubcomp,
-            state == SendState::pubrec ? DeliveryAction::release : DeliveryAction::release_again};
+  const uint32_t column = ack == PacketType::pubcomp ? 2 : ack == PacketType::pubrec ? 1 : 0;
+  DeliveryAction action = detail::ack_table[static_cast<uint8_t>(state)][column];
+  if (failed(reason) && column != 2 && action != DeliveryAction::violation) {
+    action = state == SendState::none ? DeliveryAction::ignore : DeliveryAction::fail;
   }
-  if (ack == PacketType::pubcomp) {
-    if (state == SendState::none) { return {state, DeliveryAction::ignore}; }
-    if (state != SendState::pubcomp) {
-      return {state, DeliveryAction::violation};  // no PUBCOMP before PUBREL
-    }
-    return {SendState::none, DeliveryAction::complete};
-  }
-  return {state, DeliveryAction::violation};
+  if (action == DeliveryAction::release) { return {SendState::pubcomp, action}; }
+  const bool over = action == DeliveryAction::complete || action == DeliveryAction::fail;
+  return {over ? SendState::none : state, action};
 }
 
 /// The receiver's half for QoS 2 (QoS 1 has no state [MQTT-4.3.2-5]).
@@ -2701,6 +2699,1533 @@ struct Quota {
   constexpr bool available() const noexcept { return used < limit; }
   constexpr void take() noexcept { used = static_cast<uint16_t>(used + 1); }
   constexpr void give() noexcept { used = static_cast<uint16_t>(used - (used != 0 ? 1 : 0)); }
+};
+
+// >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
+
+/// What a client is compiled with; derive from it and set to false what is not needed.
+struct ClientFeatures {
+  static constexpr bool v3_1 = true;
+  static constexpr bool v3_1_1 = true;
+  static constexpr bool v5 = true;
+  static constexpr bool qos_1 = true;
+  static constexpr bool qos_2 = true;
+  static constexpr bool wills = true;
+  static constexpr bool streaming = true;      ///< receive messages larger than rx, in pieces
+  static constexpr bool topic_aliases = true;  ///< 5.0
+  static constexpr bool enhanced_auth = true;  ///< 5.0
+};
+
+/// The hook that lets the outbox outlive a restart: what is kept at a reboot goes to restore(), in
+/// the order of each key's first keep(). Bytes are valid during the call only.
+struct NoStore {
+  /// Adds the packet or replaces the one with this key, safely; false: no room, request refused.
+  bool keep(uint32_t, Bytes) noexcept { return true; }
+  void drop(uint32_t) noexcept {}
+};
+
+/// The hook that a streamed payload comes from: at least one byte from `offset` on, none when
+/// there is nothing yet. At QoS 0 `offset` only grows, above it starts again after a lost link.
+struct NoSource {
+  Bytes piece(uint32_t) noexcept { return Bytes(); }
+};
+
+/// Types and limits of a client; derive from it and hide what is to be different.
+struct ClientConfig {
+  using Features = ClientFeatures;
+  using Store = NoStore;
+  using Source = NoSource;
+  static constexpr uint16_t inflight_max = 20;        ///< QoS > 0 under way at once
+  static constexpr uint16_t receive_maximum = 20;     ///< QoS 2 being received; 2 bytes of tx each
+  static constexpr uint16_t control_bytes = 64;       ///< of tx for acks, PINGREQ, DISCONNECT, AUTH
+  static constexpr uint16_t topic_alias_maximum = 8;  ///< each way, with memory for aliases
+  static constexpr uint32_t answer_timeout_ms = 10000;  ///< for CONNACK, PINGRESP, the last bytes
+};
+
+/// What became of a request.
+enum class Answer : uint8_t {
+  queued,                   ///< it is on its way; an event with its handle tells the end
+  full,                     ///< no room now: try again after an event
+  offline,                  ///< QoS 0 and AUTH need a connection
+  too_big,                  ///< larger than the outbox or than the server takes
+  invalid,                  ///< a wrong call, see Submission::error
+  qos_unavailable,          ///< the server does not take this QoS
+  retain_unavailable,       ///< the server does not retain
+  wildcards_unavailable,    ///< the server has no wildcard subscriptions
+  shared_unavailable,       ///< the server has no shared subscriptions
+  identifiers_unavailable,  ///< the server has no subscription identifiers
+  session_lost,             ///< the server forgot a QoS 2 message it had received
+  not_kept                  ///< Config::Store has no room
+};
+
+namespace detail {
+inline constexpr const char* answer_texts[] = {
+    "the request is queued",
+    "the outbox is full (raise tx)",
+    "the client is offline",
+    "the packet exceeds the outbox or the server's maximum packet size",
+    "the call is wrong",
+    "the server does not support this QoS",
+    "the server does not support retained messages",
+    "the server does not support wildcard subscriptions",
+    "the server does not support shared subscriptions",
+    "the server does not support subscription identifiers",
+    "the server lost the session of a message it had received",
+    "the store has no room"};
+}  // namespace detail
+
+/// A sentence for people, without a full stop.
+constexpr Text text(Answer answer) noexcept {
+  return detail::answer_texts[static_cast<uint8_t>(answer)];
+}
+
+/// The answer to a request. `handle` names it in later events: packet id, and above it how often
+/// ids had started anew; 0 at QoS 0, which has no end to tell of.
+struct [[nodiscard]] Submission {
+  Answer answer = Answer::queued;
+  Error error = Error::none;
+  uint32_t handle = 0;
+  constexpr explicit operator bool() const noexcept { return answer == Answer::queued; }
+};
+
+enum class ClientEventType : uint8_t {
+  none,
+  connected,       ///< session_present, properties
+  refused,         ///< CONNACK says no: reason_code, properties; then the link ends
+  closed,          ///< the link ends: error (none: as asked) or the server's reason, properties
+  message,         ///< message, offset, total
+  skipped,         ///< a message larger than rx without Features::streaming: message, total
+  published,       ///< handle, reason_code, properties; answer when it is not queued any more
+  subscribed,      ///< handle, reason_codes, properties; answer
+  unsubscribed,    ///< handle, reason_codes, properties; answer
+  authentication,  ///< AUTH: reason_code, properties; go on by authenticate()
+};
+
+/// What happened. Views point into rx and are valid until the next call of next_event().
+struct ClientEvent {
+  ClientEventType type = ClientEventType::none;
+  Answer answer = Answer::queued;
+  Error error = Error::none;
+  ReasonCode reason_code = ReasonCode::success;
+  bool session_present = false;
+  uint32_t handle = 0;
+  /// A message larger than rx comes in pieces: message.payload is the one at `offset` of `total`.
+  /// After a lost link it starts again at offset 0.
+  uint32_t offset = 0;
+  uint32_t total = 0;
+  Publish message;
+  Bytes reason_codes;
+  Properties properties;
+  /// The whole message, or its last piece.
+  constexpr bool last() const noexcept { return offset + message.payload.size() == total; }
+};
+
+/// rx holds what is received and must take any packet but the payload of a PUBLISH; CONNECT leaves
+/// from it. tx is the outbox: requests wait, are sent and stay in it until acknowledged. `aliases`
+/// holds twice Config::topic_alias_maximum topics in equal parts; without it there are no aliases.
+/// A server that gives an alias to a longer topic ends the link with 0x97.
+struct ClientMemory {
+  Buffer rx;
+  Buffer tx;
+  Buffer aliases = {};
+};
+
+namespace detail {
+// memmove() towards the front; on small machines a loop, for the library's is ten times as large.
+__attribute__((noinline)) inline void move_down(uint8_t* target, const uint8_t* source,
+                                                uint32_t size) noexcept {
+  if constexpr (large_machine) {
+    memmove(target, source, size);
+  } else {
+    for (; size != 0; --size) { *target++ = *source++; }
+  }
+}
+
+// Writes a packet in one pass, for which there is room or not: counts on when there is none. The
+// length goes in last. encode() takes two passes, which costs more code than all of this.
+class PacketBuilder {
+ public:
+  // `most` bounds the bytes behind the fixed header; far too much costs a move.
+  PacketBuilder(Buffer target, uint8_t first, uint32_t most) noexcept
+      : target_(target), head_size_(1 + variable_size(most)) {
+    u8(first);
+    size_ = head_size_;
+  }
+
+  __attribute__((noinline)) void u8(uint32_t value) noexcept {
+    if (size_ < target_.size()) { target_[size_] = static_cast<uint8_t>(value); }
+    size_ += 1;
+  }
+  __attribute__((noinline)) void u16(uint32_t value) noexcept {
+    u8(value >> 8);
+    u8(value);
+  }
+  __attribute__((noinline)) void bytes(Bytes source) noexcept {
+    require(source.size() <= remaining_length_max, Error::string_too_long);
+    if (error_ != Error::none) { return; }
+    if (size_ + source.size() <= target_.size()) {
+      copy(target_.data() + size_, source.data(), source.size());
+    }
+    size_ += source.size();
+  }
+  __attribute__((noinline)) void binary(Bytes source) noexcept {
+    require(source.size() <= string_bytes_max, Error::string_too_long);
+    u16(source.size());
+    bytes(source);
+  }
+  void text(Text text, TextRule rule = TextRule::text) noexcept {
+    const Bytes source = text.bytes();
+    require(scan(source.data(), source.size(), rule), Error::invalid_packet);
+    binary(source);
+  }
+  void topic(Text topic) noexcept {
+    require(!topic.empty(), Error::invalid_topic);
+    text(topic, TextRule::topic_name);
+  }
+  void variable(uint32_t value) noexcept {
+    for (; value >= 0x80; value >>= 7) { u8(value | 0x80); }
+    u8(value);
+  }
+  void properties(Properties list) noexcept {
+    variable(list.size());
+    bytes(list.wire());
+  }
+  void require(bool holds, Error error) noexcept {
+    if (!holds) { error_ = error; }
+  }
+
+  Error error() const noexcept { return error_; }
+  // Puts the length in; `behind` bytes follow that are not here. The size so far, which is more
+  // than the target's when it did not fit.
+  uint32_t finish(uint32_t behind = 0) noexcept {
+    const uint32_t body = size_ - head_size_;
+    require(behind <= remaining_length_max && body <= remaining_length_max - behind,
+            Error::string_too_long);
+    const uint32_t head_size = 1 + variable_size(body + behind);
+    if (error_ == Error::none && head_size + body <= target_.size()) {
+      move_down(target_.data() + head_size, target_.data() + head_size_, body);
+      size_ = 1;
+      variable(body + behind);
+    }
+    return head_size + body;
+  }
+
+ private:
+  Buffer target_;
+  uint32_t size_ = 0;
+  uint32_t head_size_;
+  Error error_ = Error::none;
+};
+
+// Topics by alias, in equal slots of the caller's memory: two bytes of length and the topic.
+class AliasTable {
+ public:
+  AliasTable() noexcept = default;
+  AliasTable(Buffer memory, uint16_t count) noexcept : memory_(memory), count_(count) { clear(); }
+  uint16_t count() const noexcept { return memory_.empty() ? uint16_t{0} : count_; }
+  void clear() noexcept {
+    for (uint16_t alias = 1; alias <= count(); ++alias) { static_cast<void>(put(alias, Text())); }
+  }
+  // `alias` must not exceed count(); empty when it has none.
+  Text topic_of(uint32_t alias) const noexcept { return Reader(slot(alias)).text(); }
+  // The alias of the topic, else the first that is free, else more than count().
+  uint16_t alias_of(Text topic) const noexcept {
+    uint16_t alias = 1;
+    while (alias <= count() && !topic_of(alias).empty() && topic_of(alias) != topic) { ++alias; }
+    return alias;
+  }
+  // False when the slot is too small.
+  bool put(uint32_t alias, Text topic) noexcept {
+    Writer writer(slot(alias));
+    writer.text(topic);
+    return !writer.failed();
+  }
+
+ private:
+  Buffer slot(uint32_t alias) const noexcept {
+    const uint32_t size = memory_.size() / count_;
+    return memory_.skip((alias - 1) * size).first(size);
+  }
+  Buffer memory_;
+  uint16_t count_ = 1;
+};
+
+constexpr uint32_t u16_at(const uint8_t* at) noexcept { return (uint32_t{at[0]} << 8) | at[1]; }
+}  // namespace detail
+
+/// A client over any transport: bytes and time in, bytes and events out. The session (outbox,
+/// packet ids, QoS 2 ids received) outlives its links.
+///
+/// *Link*: start() when the transport is up, lost() when it is gone; while it is up, bytes go
+/// through rx_space/rx_commit and tx_pending/tx_commit, and wants_hang_up() tells when to end it.
+/// *Requests*: publish, subscribe, unsubscribe, disconnect, authenticate; legal at any time, also
+/// while an event is being handled. *Outputs*: next_event() until it is false, then deadline().
+/// One event borrows rx at a time. No call blocks, none calls back but Config's hooks.
+template <typename Config = ClientConfig>
+class ClientEngine {
+  using Features = typename Config::Features;
+  using Store = typename Config::Store;
+  using Source = typename Config::Source;
+  static constexpr bool acknowledges = Features::qos_1 || Features::qos_2;
+  static constexpr bool streams = !detail::Same<Source, NoSource>::value;
+  static constexpr bool aliases = Features::v5 && Features::topic_aliases;
+  static constexpr uint32_t reserve_bytes =
+      Config::control_bytes + (Features::qos_2 ? 2U * Config::receive_maximum : 0U);
+  static_assert(Features::v3_1 || Features::v3_1_1 || Features::v5, "no version is left");
+  static_assert(Config::control_bytes >= 32, "acks, PINGREQ and DISCONNECT need room");
+  static_assert(Config::receive_maximum > 0 && Config::inflight_max > 0, "0 lets nothing pass");
+
+ public:
+  /// `connect` and what it views must live as long as the engine and may change between links, but
+  /// for the version only when idle(). Its property list must not hold Receive Maximum or Topic
+  /// Alias Maximum: they come from Config.
+  ClientEngine(const Connect& connect, ClientMemory memory) noexcept
+      : rx_(memory.rx), tx_(memory.tx), connect_(&connect) {
+    MQTT_ASSERT(tx_.size() > reserve_bytes);
+    begin_ = end_ = next_ = tx_.data();
+    if constexpr (aliases) {
+      const uint32_t half = memory.aliases.size() / 2;
+      received_aliases_ = {memory.aliases.first(half), Config::topic_alias_maximum};
+      sent_aliases_ = {memory.aliases.skip(half), Config::topic_alias_maximum};
+    }
+  }
+
+  // --- the link ---
+
+  /// The transport is up: CONNECT is encoded into rx. In 5.0 a clean start is asked for once: later
+  /// links resume the session.
+  Error start(Millis now) noexcept {
+    MQTT_ASSERT(link_.phase == Phase::offline);
+    now_ = now;
+    detail::PacketBuilder out(rx_, detail::first_byte(PacketType::connect), remaining_length_max);
+    put_connect(out);
+    const uint32_t size = out.finish();
+    if (out.error() != Error::none) { return out.error(); }
+    if (size > rx_.size()) { return Error::buffer_too_small; }
+    link_.phase = Phase::greeting;
+    rx_end_ = size;
+    ask();
+    return Error::none;
+  }
+
+  /// The transport is gone. What was sent and not acknowledged will be sent again, in its order,
+  /// once a link is up.
+  void lost() noexcept {
+    if (link_.phase == Phase::offline) { return; }
+    if (link_.phase != Phase::reported) {
+      notify_ = true;
+      notice_ = link_.phase == Phase::ending ? Error::none : Error::link_closed;
+    }
+    if constexpr (acknowledges) {
+      uint8_t* const sent_end = link_.part != 0 ? next_ + stored_size(next_) : next_;
+      for (uint8_t* at = begin_; at != sent_end; at += stored_size(at)) {
+        if (is_publish(*at) && qos_of(*at) != 0) {
+          *at |= dup_flag;  // [MQTT-3.3.1-1]
+        }
+      }
+    }
+    if (streams && streaming() && qos_of(*stream_) == 0) { remove(stream_); }
+    if constexpr (aliases) {
+      received_aliases_.clear();
+      sent_aliases_.clear();
+    }
+    next_ = begin_;
+    review_ = nullptr;
+    link_ = Link();
+    rx_begin_ = rx_end_ = 0;
+  }
+
+  /// Where received bytes go; empty while an event must be taken first.
+  Buffer rx_space() noexcept {
+    return link_.phase == Phase::greeting ? Buffer() : rx_.skip(rx_end_);
+  }
+  void rx_commit(uint32_t size) noexcept {
+    MQTT_ASSERT(size <= rx_.size() - rx_end_);
+    rx_end_ += size;
+    received_at_ = ticks();
+  }
+
+  /// What is to be sent next; tx_commit() must follow before any other call.
+  Bytes tx_pending() noexcept {
+    if (link_.phase == Phase::greeting) { return Bytes(rx_).first(rx_end_).skip(rx_begin_); }
+    const bool going = link_.phase == Phase::online && review_ == nullptr;
+    if constexpr (aliases) {
+      if (going && link_.part == 0 && link_.control == 0) { put_alias(); }
+    }
+    if (control_first()) { return Bytes(control(), link_.head != 0 ? link_.head : link_.control); }
+    if (!going && link_.part == 0) { return Bytes(); }
+    if constexpr (streams) {
+      if (next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
+    }
+    uint8_t* at = next_;
+    for (Quota quota = link_.quota; at != end_ && takes_quota(*at, quota);) {
+      const bool alone = !going || link_.alias_max != 0 || (streams && at == stream_);
+      at += stored_size(at);
+      if (alone) { break; }
+    }
+    return at == next_ ? Bytes() : Bytes(next_, static_cast<uint32_t>(at - next_)).skip(link_.part);
+  }
+
+  /// The transport took this many bytes of tx_pending().
+  void tx_commit(uint32_t size) noexcept {
+    sent_at_ = ticks();
+    if (link_.phase == Phase::greeting) {
+      rx_begin_ += size;
+      if (rx_begin_ == rx_end_) {
+        rx_begin_ = rx_end_ = 0;
+        link_.phase = Phase::waiting;
+      }
+      return;
+    }
+    if (control_first()) {
+      link_.control = static_cast<uint16_t>(link_.control - size);
+      detail::move_down(control(), control() + size, link_.control);
+      link_.head = static_cast<uint16_t>(link_.head - (link_.head != 0 ? size : 0));
+      size = 0;
+    }
+    link_.part += size;
+    while (link_.part != 0 && link_.head == 0 && link_.part >= wire_size(next_)) {
+      link_.part -= wire_size(next_);
+      if (is_publish(*next_) && qos_of(*next_) == 0) {
+        remove(next_);
+      } else {
+        takes_quota(*next_, link_.quota);
+        next_ += stored_size(next_);
+      }
+    }
+  }
+
+  /// Whether the transport is to be closed (and lost() called): all is sent that will be.
+  bool wants_hang_up() noexcept {
+    return link_.phase >= Phase::ending && (tx_pending().empty() || deadline() <= now_);
+  }
+  /// Between a successful CONNACK and the end of its link.
+  bool online() const noexcept { return link_.phase == Phase::online; }
+  /// Whether every request has come to its end.
+  bool idle() const noexcept { return begin_ == end_; }
+  /// When to call next_event() at the latest.
+  Millis deadline() const noexcept {
+    uint32_t limit = Config::answer_timeout_ms;
+    uint32_t passed = ticks() - asked_at_;
+    if (!link_.asked) {
+      // Before the interval is over [MQTT-3.1.2-20] [MQTT-3.1.2-23], and when nothing comes in.
+      limit = uint32_t{link_.keep_alive_s} * 875;
+      passed = detail::larger(ticks() - sent_at_, ticks() - received_at_);
+      if (limit == 0) { return ~Millis{0}; }
+    }
+    return now_ + (passed < limit ? limit - passed : 0);
+  }
+  Store& store() noexcept { return store_; }
+
+  // --- requests ---
+
+  /// Queues a message; `packet_id` and `dup` are set here, Topic Alias must not be. All is copied.
+  Submission publish(const Publish& packet) noexcept {
+    detail::PacketBuilder out = begin_publish(packet);
+    out.bytes(packet.payload);
+    return submit(out, 0);
+  }
+  /// Queues a message of `payload_bytes`, which come from `source` as they are sent; one at a time.
+  /// `source` must live while streaming(). It is not kept in Config::Store.
+  Submission publish(const Publish& packet, uint32_t payload_bytes, Source& source) noexcept {
+    static_assert(streams, "Config::Source names no type");
+    if (streaming()) { return {Answer::full}; }
+    detail::PacketBuilder out = begin_publish(packet);
+    uint8_t* const at = end_;
+    out.require(packet.payload.empty() && payload_bytes != 0, Error::invalid_packet);
+    source_ = &source;
+    const Submission submission = submit(out, payload_bytes);
+    if (submission) {
+      stream_ = at;
+      stream_head_ = static_cast<uint32_t>(end_ - at);
+    }
+    return submission;
+  }
+  /// Whether a source is still read: at QoS 0 until all is sent or the link is lost, above until
+  /// the message is acknowledged.
+  bool streaming() const noexcept { return stream_ != nullptr; }
+  Submission subscribe(SubscriptionList filters, Properties properties = {}) noexcept {
+    return request(PacketType::subscribe, filters, properties);
+  }
+  Submission unsubscribe(SubscriptionList filters, Properties properties = {}) noexcept {
+    return request(PacketType::unsubscribe, filters, properties);
+  }
+  /// Ends the link in order; what is queued stays queued. Full when the properties do not fit
+  /// Config::control_bytes.
+  Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
+    if (link_.phase == Phase::offline) { return Answer::offline; }
+    if (link_.phase >= Phase::ending) { return Answer::queued; }
+    const Answer answer =
+        online() ? put_reason(PacketType::disconnect, reason, properties) : Answer::queued;
+    if (answer == Answer::queued) { end_link(Phase::ending); }
+    return answer;
+  }
+  /// Goes on with an authentication, or begins one anew with ReasonCode::reauthenticate;
+  /// `properties` holds the method of CONNECT and the data.
+  Answer authenticate(ReasonCode reason, Properties properties) noexcept {
+    static_assert(Features::enhanced_auth && Features::v5, "AUTH is not compiled");
+    if (!v5() || properties.empty()) { return Answer::invalid; }
+    if (!online() && link_.phase != Phase::waiting) { return Answer::offline; }
+    return put_reason(PacketType::auth, reason, properties);
+  }
+  /// The rest of the message whose piece is being handled is not wanted.
+  void skip() noexcept { link_.skip = true; }
+
+  /// Gives back what Config::Store kept, in its order, before the first start().
+  bool restore(uint32_t key, Bytes packet) noexcept {
+    const uint16_t id = static_cast<uint16_t>(key);
+    if ((key & inbound) != 0) {
+      if (!Features::qos_2 || ids_count_ == Config::receive_maximum) { return false; }
+      add_received(id);
+      return true;
+    }
+    if (packet.size() < 4 || packet.size() > static_cast<uint32_t>(limit() - end_)) {
+      return false;
+    }
+    detail::copy(end_, packet.data(), packet.size());
+    if (wire_size(end_) != packet.size() || id_at(end_) != id) { return false; }
+    if (is_publish(*end_)) { *end_ |= dup_flag; }
+    end_ += packet.size();
+    last_id_ = id;
+    return true;
+  }
+
+  // --- outputs ---
+
+  /// What happened next; false: nothing more now.
+  bool next_event(Millis now, ClientEvent& event) noexcept {
+    now_ = now;
+    event = ClientEvent();
+    release();
+    if (notify_) {
+      notify_ = false;
+      event.type = ClientEventType::closed;
+      event.error = notice_;
+      return true;
+    }
+    if (link_.phase == Phase::offline || link_.phase >= Phase::ending) { return false; }
+    Error error = Error::none;
+    if (deadline() <= now_) { error = overdue(); }
+    if ((acknowledges || Features::v5) && review_ != nullptr && review(event)) { return true; }
+    while (error == Error::none && event.type == ClientEventType::none) {
+      error = take_packet(event);
+    }
+    if (error > Error::incomplete) { fail(error, event); }
+    return event.type != ClientEventType::none;
+  }
+
+  /// Whether what must hold holds; for tests.
+  bool check_invariants() const noexcept {
+    bool ok = tx_.data() <= begin_ && begin_ <= next_ && next_ <= end_ && end_ <= limit();
+    bool met_next = next_ == end_;
+    bool met_review = review_ == nullptr || review_ == end_;
+    const uint8_t* at = begin_;
+    for (; ok && at < end_; at += stored_size(at)) {
+      met_next = met_next || at == next_;
+      met_review = met_review || at == review_;
+      ok = *at >= 0x10 && (is_publish(*at) || (*at & dup_flag) == 0);
+    }
+    ok = ok && at == end_ && met_next && met_review && rx_begin_ <= rx_end_;
+    ok = ok && rx_end_ <= rx_.size() && link_.borrowed + link_.piece <= rx_end_ - rx_begin_;
+    ok = ok && ids_count_ <= Config::receive_maximum && link_.control <= Config::control_bytes;
+    ok = ok && link_.head <= link_.control;
+    return ok && (link_.part == 0 || (next_ != end_ && link_.part <= wire_size(next_)));
+  }
+
+ private:
+  enum class Phase : uint8_t {
+    offline,   // no link
+    greeting,  // CONNECT leaves from rx
+    waiting,   // for CONNACK
+    online,
+    ending,   // the last bytes leave; closed will be told when the link is gone
+    reported  // the last bytes leave; the end has been told
+  };
+
+  // What begins anew with each link.
+  struct Link {
+    Phase phase = Phase::offline;
+    bool asked = false;           // an answer is awaited since asked_at_
+    bool skip = false;            // no events for the rest of the message
+    uint8_t refused_qos = 0;      // what CONNACK does not allow: this QoS and above; 0 all may be
+    bool no_retain = false;       //
+    bool no_wildcards = false;    //
+    bool no_shared = false;       //
+    bool no_identifiers = false;  //
+    uint16_t alias_max = 0;       //
+    uint16_t keep_alive_s = 0;
+    uint16_t control = 0;           // bytes of acks, PINGREQ, … to be sent
+    uint16_t head = 0;              // the first of them are the head of the packet at next_
+    Quota quota;                    // QoS > 0 under way
+    uint32_t packet_bytes_max = 0;  // what the server takes; 0 any
+    uint32_t part = 0;              // bytes sent of the packet at next_
+    uint32_t borrowed = 0;          // bytes at the front of rx that the last event views
+    uint32_t piece = 0;             // bytes at the end of rx that it views: a piece of a payload
+    uint32_t offset = 0;            // bytes of the payload that came before it
+  };
+
+  static constexpr uint8_t dup_flag = 0x08;
+  static constexpr uint8_t highest_qos = Features::qos_2 ? 2 : Features::qos_1 ? 1 : 0;
+  static constexpr uint32_t inbound = 0x10000;  // in keys of the store: a QoS 2 id received
+
+  static constexpr bool is_publish(uint8_t first) noexcept { return (first & 0xF0) == 0x30; }
+  static constexpr bool is_pubrel(uint8_t first) noexcept { return (first & 0xF0) == 0x60; }
+  static constexpr bool is_subscribe(uint8_t first) noexcept { return (first & 0xF0) == 0x80; }
+  static constexpr uint8_t qos_of(uint8_t first) noexcept { return (first >> 1) & 3; }
+
+  Version version() const noexcept {
+    if constexpr (!Features::v3_1 && !Features::v5) { return Version::v3_1_1; }
+    if constexpr (!Features::v3_1 && !Features::v3_1_1) { return Version::v5; }
+    return connect_->version;
+  }
+  bool v5() const noexcept { return Features::v5 && detail::has_properties(version()); }
+  uint32_t ticks() const noexcept { return static_cast<uint32_t>(now_); }
+  void ask() noexcept {
+    link_.asked = true;
+    asked_at_ = ticks();
+  }
+
+  // --- memory ---
+
+  // tx: packets, room, QoS 2 ids received, bytes of control packets. The packets lie one behind
+  // the other in the order of the requests: those before next_ are sent and wait for their answer,
+  // those from next_ on wait to be sent.
+  uint8_t* limit() const noexcept { return tx_.end() - reserve_bytes; }
+  uint8_t* control() const noexcept { return tx_.end() - Config::control_bytes; }
+
+  // A packet in tx; it is whole and well-formed.
+  struct Stored {
+    const uint8_t* body;
+    uint32_t size;  // of the whole packet
+  };
+  static Stored stored(const uint8_t* at) noexcept {
+    uint32_t remaining = 0;
+    const uint8_t* body = at + 1;
+    for (uint32_t shift = 0;; shift += 7) {
+      remaining |= (*body & 0x7FU) << shift;
+      if (*body++ < 0x80) { return {body, static_cast<uint32_t>(body - at) + remaining}; }
+    }
+  }
+  static uint32_t wire_size(const uint8_t* at) noexcept { return stored(at).size; }
+  uint32_t stored_size(const uint8_t* at) const noexcept {
+    return streams && at == stream_ ? stream_head_ : wire_size(at);
+  }
+  // 0 for QoS 0.
+  static uint16_t id_at(const uint8_t* at) noexcept {
+    const uint8_t* id = stored(at).body;
+    if (is_publish(*at)) { id += 2 + detail::u16_at(id); }
+    return static_cast<uint16_t>(is_publish(*at) && qos_of(*at) == 0 ? 0 : detail::u16_at(id));
+  }
+  static Bytes behind_id(const uint8_t* at) noexcept {
+    const uint8_t* const begin = stored(at).body + 2;
+    return Bytes(begin, static_cast<uint32_t>(at + wire_size(at) - begin));
+  }
+  // The packet with this id, the first with any for 0; nullptr when there is none.
+  uint8_t* find(uint16_t id) const noexcept {
+    for (uint8_t* at = begin_; at != end_; at += stored_size(at)) {
+      const uint16_t found = id_at(at);
+      if (found == id ? id != 0 : id == 0) { return at; }
+    }
+    return nullptr;
+  }
+  uint32_t handle_of(uint16_t id) const noexcept {
+    return (uint32_t{cycle_} - (id > last_id_ ? 1 : 0)) << 16 | id;
+  }
+
+  // Closes the gap of `size` bytes at `at`.
+  void cut(uint8_t* at, uint32_t size) noexcept {
+    if (at == begin_) {  // as a rule, and then nothing moves
+      begin_ += size;
+      if (next_ == at) { next_ = begin_; }
+      if (review_ == at) { review_ = begin_; }
+      return;
+    }
+    detail::move_down(at, at + size, static_cast<uint32_t>(end_ - at) - size);
+    move_pointers(at + 1, size);
+  }
+  void remove(uint8_t* at) noexcept {
+    const uint32_t size = stored_size(at);
+    if (streams && at == stream_) { stream_ = nullptr; }
+    cut(at, size);
+  }
+  // What points to `from` or behind it moves down.
+  void move_pointers(const uint8_t* from, uint32_t size) noexcept {
+    end_ -= size;
+    if (next_ >= from) { next_ -= size; }
+    if ((acknowledges || Features::v5) && review_ >= from) { review_ -= size; }
+    if (streams && stream_ >= from) { stream_ -= size; }
+  }
+  // Moves the packets to the front when less than `size` bytes are free behind them.
+  void make_room(uint32_t size) noexcept {
+    if (static_cast<uint32_t>(limit() - end_) > size) { return; }
+    const uint32_t gap = static_cast<uint32_t>(begin_ - tx_.data());
+    detail::move_down(tx_.data(), begin_, static_cast<uint32_t>(end_ - begin_));
+    move_pointers(begin_, gap);
+    begin_ -= gap;
+  }
+
+  // --- sending ---
+
+  void put_connect(detail::PacketBuilder& out) noexcept {
+    const Connect& connect = *connect_;
+    const bool will = Features::wills && connect.has_will;
+    const uint8_t flags = detail::connect_flags(connect);
+    out.binary(rules(version()).protocol_name.bytes());
+    out.u8(static_cast<uint8_t>(version()));
+    out.u8(clean_start() ? flags | 2U : flags & ~2U);
+    out.u16(connect.keep_alive_s);
+    if (v5()) {
+      const bool accepts = aliases && received_aliases_.count() != 0;
+      out.variable(connect.properties.size() + 3 + (accepts ? 3 : 0));
+      out.bytes(connect.properties.wire());
+      out.u8(static_cast<uint8_t>(PropertyId::receive_maximum));
+      out.u16(Config::receive_maximum);
+      if (accepts) {
+        out.u8(static_cast<uint8_t>(PropertyId::topic_alias_maximum));
+        out.u16(Config::topic_alias_maximum);
+      }
+    }
+    out.text(connect.client_id);
+    if (will) {
+      if (v5()) { out.properties(connect.will.properties); }
+      out.topic(connect.will.topic);
+      out.binary(connect.will.payload);
+    }
+    if (connect.has_user_name) { out.text(connect.user_name); }
+    if (connect.has_password) { out.binary(connect.password); }
+    const bool assigned = v5() || (rules(version()).assigns_client_id && clean_start());
+    out.require((will || !connect.has_will) && (assigned || !connect.client_id.empty()) &&
+                    (v5() || connect.has_user_name || !connect.has_password),
+                Error::invalid_packet);  // [MQTT-3.1.3-7] [MQTT-3.1.2-22]
+  }
+  bool clean_start() const noexcept { return connect_->clean_start && !(v5() && established_); }
+
+  detail::PacketBuilder begin(uint8_t first, uint32_t most) noexcept {
+    make_room(most);
+    return detail::PacketBuilder(Buffer(end_, static_cast<uint32_t>(limit() - end_)), first, most);
+  }
+  detail::PacketBuilder begin_publish(const Publish& packet) noexcept {
+    const uint8_t qos = level(packet.qos);
+    detail::PacketBuilder out =
+        begin(static_cast<uint8_t>(0x30 | qos << 1 | (packet.retain ? 1 : 0)),
+              packet.topic.size() + packet.payload.size() + packet.properties.size() + 16);
+    out.topic(packet.topic);
+    if (acknowledges && qos != 0) { out.u16(next_packet_id(last_id_)); }
+    out.require(qos <= highest_qos, Error::invalid_packet);
+    if (v5()) {
+      Property property;
+      out.require(!packet.properties.find(PropertyId::topic_alias, property),
+                  Error::invalid_packet);
+      out.properties(packet.properties);
+    }
+    return out;
+  }
+  Submission request(PacketType type, SubscriptionList filters, Properties properties) noexcept {
+    const bool options = type == PacketType::subscribe;
+    detail::PacketBuilder out = begin(detail::first_byte(type, 2), tx_.size());
+    out.u16(next_packet_id(last_id_));
+    if (v5()) { out.properties(properties); }
+    out.require(!filters.empty(), Error::invalid_packet);  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+    for (Subscription entry; filters.next(entry);) {
+      const Text filter = entry.filter;
+      const bool shared = Features::v5 && detail::begins_share(filter);
+      out.require(!filter.empty() && detail::wildcards_placed(filter) &&
+                      !(shared && (detail::share_name_size(filter) == 0 || entry.no_local)),
+                  Error::invalid_filter);
+      out.text(filter);
+      uint32_t bits = level(entry.qos);
+      if (v5()) {
+        bits |= (entry.no_local ? 4U : 0U) | (entry.retain_as_published ? 8U : 0U) |
+                static_cast<uint32_t>(entry.retain_handling) << 4;
+      }
+      if (options) { out.u8(bits); }
+    }
+    return submit(out, 0);
+  }
+
+  // A request is built at end_: takes it in if it may be. `behind` bytes come from a source.
+  Submission submit(detail::PacketBuilder& out, uint32_t behind) noexcept {
+    const uint32_t size = out.finish(behind);
+    if (out.error() != Error::none) { return {Answer::invalid, out.error()}; }
+    if (size > tx_.size() - reserve_bytes) { return {Answer::too_big}; }
+    if (size > static_cast<uint32_t>(limit() - end_)) { return {Answer::full}; }
+    const uint16_t id = id_at(end_);
+    if (id == 0 && !online()) { return {Answer::offline}; }
+    if (Features::v5 && online()) {
+      const Answer answer = permitted(end_);
+      if (answer != Answer::queued) { return {answer}; }
+    }
+    if (id == 0) {
+      end_ += size;
+      return {};
+    }
+    // Ids are not used again while the oldest is open, so a handle names one request only.
+    const uint8_t* const oldest = find(0);
+    if (oldest != nullptr && id_at(oldest) == id) { return {Answer::full}; }
+    if (is_publish(*end_) && behind == 0 && !store_.keep(id, Bytes(end_, size))) {
+      return {Answer::not_kept};
+    }
+    end_ += size;
+    if (id < last_id_) { cycle_ = static_cast<uint16_t>(cycle_ + 1); }
+    last_id_ = id;
+    return {Answer::queued, Error::none, handle_of(id)};
+  }
+
+  // What the server's CONNACK says about a request [MQTT-3.2.2-11] [MQTT-3.2.2-14]
+  // [MQTT-3.2.2-15], v5 §3.2.2.3.11 ff.
+  Answer permitted(const uint8_t* at) const noexcept {
+    const Stored packet = stored(at);
+    if (packet.size - 1 > link_.packet_bytes_max - 1) { return Answer::too_big; }
+    if (is_publish(*at)) {
+      if (link_.refused_qos != 0 && qos_of(*at) >= link_.refused_qos) {
+        return Answer::qos_unavailable;
+      }
+      return (*at & 1) != 0 && link_.no_retain ? Answer::retain_unavailable : Answer::queued;
+    }
+    if (!v5() || !is_subscribe(*at)) { return Answer::queued; }
+    Reader reader(behind_id(at));
+    const Properties properties(reader.bytes(reader.variable()));
+    if (link_.no_identifiers && properties.number(PropertyId::subscription_identifier, 0) != 0) {
+      return Answer::identifiers_unavailable;
+    }
+    while (reader.left() != 0) {
+      const Text filter = reader.text();
+      reader.u8();
+      if (link_.no_shared && detail::begins_share(filter)) { return Answer::shared_unavailable; }
+      for (const char character : filter) {
+        if (link_.no_wildcards && (character == '+' || character == '#')) {
+          return Answer::wildcards_unavailable;
+        }
+      }
+    }
+    return Answer::queued;
+  }
+
+  // Control packets overtake what waits in the outbox, but not in the middle of a packet.
+  bool control_first() const noexcept {
+    return link_.control != 0 && (link_.part == 0 || link_.head != 0);
+  }
+  Buffer control_room() const noexcept {
+    return Buffer(control(), Config::control_bytes).skip(link_.control);
+  }
+  // DISCONNECT and AUTH.
+  Answer put_reason(PacketType type, ReasonCode reason, Properties properties) noexcept {
+    const Buffer room = control_room();
+    detail::PacketBuilder out(room, detail::first_byte(type), room.size());
+    if (v5() && (reason != ReasonCode::success || !properties.empty())) {
+      out.u8(code(reason));
+      if (!properties.empty()) { out.properties(properties); }
+    }
+    const uint32_t size = out.finish();
+    if (size > room.size()) { return Answer::full; }
+    link_.control = static_cast<uint16_t>(link_.control + size);
+    return Answer::queued;
+  }
+  // PUBACK, PUBREC, PUBREL or PUBCOMP; take_packet() has seen to the room.
+  void put_ack(PacketType type, uint16_t id, ReasonCode reason = ReasonCode::success) noexcept {
+    const bool coded = v5() && reason != ReasonCode::success;
+    uint8_t* const at = control() + link_.control;
+    at[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+    at[1] = coded ? 3 : 2;
+    at[2] = static_cast<uint8_t>(id >> 8);
+    at[3] = static_cast<uint8_t>(id);
+    at[4] = code(reason);
+    link_.control = static_cast<uint16_t>(link_.control + (coded ? 5 : 4));
+  }
+
+  // Whether the packet may be sent; takes its share of the quota [MQTT-4.9.0-2]. A PUBREL sent
+  // again counts too: the server may still count its message.
+  static bool takes_quota(uint8_t first, Quota& quota) noexcept {
+    if (!acknowledges || !((is_publish(first) && qos_of(first) != 0) || is_pubrel(first))) {
+      return true;
+    }
+    if (quota.used >= Config::inflight_max || (Features::v5 && !quota.available())) {
+      return false;
+    }
+    quota.take();
+    return true;
+  }
+
+  // A message that is next to be sent gets another head when that can name its topic by an alias
+  // or give it one. In tx it keeps its topic: aliases end with the link.
+  void put_alias() noexcept {
+    Quota quota = link_.quota;
+    if (link_.alias_max == 0 || next_ == end_ || !is_publish(*next_) ||
+        !takes_quota(*next_, quota)) {
+      return;
+    }
+    const Stored packet = stored(next_);
+    const uint8_t* const end = next_ + stored_size(next_);
+    Reader reader(Bytes(packet.body, static_cast<uint32_t>(end - packet.body)));
+    const Text topic = reader.text();
+    const uint16_t alias = sent_aliases_.alias_of(topic);
+    if (alias > link_.alias_max) { return; }
+    const bool known = !sent_aliases_.topic_of(alias).empty();
+    detail::PacketBuilder out(control_room(), *next_, packet.size);
+    out.binary(known ? Bytes() : topic.bytes());
+    if (qos_of(*next_) != 0) { out.u16(reader.u16()); }
+    const Bytes list = reader.bytes(reader.variable());
+    out.variable(list.size() + 3);
+    out.bytes(list);
+    out.u8(static_cast<uint8_t>(PropertyId::topic_alias));
+    out.u16(alias);
+    const uint32_t part = static_cast<uint32_t>(reader.cursor() - next_);
+    const uint32_t size = out.finish(packet.size - part);
+    // The answers to what comes in meanwhile need room behind it.
+    if (size > Config::control_bytes - control_spare) { return; }
+    if (!sent_aliases_.put(alias, topic)) { return; }
+    link_.head = link_.control = static_cast<uint16_t>(size);
+    link_.part = part;
+  }
+
+  Bytes stream_piece() noexcept {
+    const uint32_t left = wire_size(next_) - link_.part;
+    const Bytes piece = source_->piece(link_.part - stream_head_);
+    return piece.first(detail::smaller(left, piece.size()));
+  }
+
+  // --- time and the end ---
+
+  void end_link(Phase phase) noexcept {
+    link_.phase = phase;
+    ask();
+  }
+
+  Error overdue() noexcept {
+    if (link_.asked) { return Error::link_closed; }
+    ask();
+    static_cast<void>(put_reason(PacketType::pingreq, ReasonCode::success, {}));
+    return Error::none;
+  }
+
+  void fail(Error error, ClientEvent& event) noexcept {
+    event.type = ClientEventType::closed;
+    event.error = error;
+    event.reason_code =
+        error == Error::link_closed ? ReasonCode::keep_alive_timeout : reason_code(error);
+    if (v5() && online() && error != Error::link_closed) {
+      static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
+    }
+    end_link(Phase::reported);
+  }
+
+  // What the new CONNACK does not allow of what is queued is told, one event a packet.
+  bool review(ClientEvent& event) noexcept {
+    while (review_ != end_) {
+      Answer answer = Features::v5 ? permitted(review_) : Answer::queued;
+      if (fresh_ && is_pubrel(*review_)) { answer = Answer::session_lost; }
+      if (fresh_ && is_publish(*review_)) { *review_ &= static_cast<uint8_t>(~dup_flag); }
+      if (answer != Answer::queued) {
+        event.answer = answer;
+        complete(review_, event);
+        return true;
+      }
+      review_ += stored_size(review_);
+    }
+    review_ = nullptr;
+    return false;
+  }
+
+  // The request at `at` has come to its end.
+  void complete(uint8_t* at, ClientEvent& event) noexcept {
+    const uint16_t id = id_at(at);
+    event.handle = handle_of(id);
+    event.type = is_subscribe(*at)                   ? ClientEventType::subscribed
+                 : is_publish(*at) || is_pubrel(*at) ? ClientEventType::published
+                                                     : ClientEventType::unsubscribed;
+    if (event.type == ClientEventType::published) { store_.drop(id); }
+    remove(at);
+  }
+
+  // --- receiving ---
+
+  // Frees what the last event viewed.
+  void release() noexcept {
+    rx_begin_ += link_.borrowed;
+    rx_end_ -= link_.piece;
+    link_.offset += link_.piece;
+    if (link_.borrowed != 0) {
+      link_.offset = 0;
+      link_.skip = false;
+    }
+    link_.borrowed = link_.piece = 0;
+  }
+
+  // Waits for more bytes behind those at the front of rx.
+  Error wait_for_more() noexcept {
+    detail::move_down(rx_.data(), rx_.data() + rx_begin_, rx_end_ - rx_begin_);
+    rx_end_ -= rx_begin_;
+    rx_begin_ = 0;
+    return rx_end_ == rx_.size() ? Error::packet_too_large : Error::incomplete;
+  }
+
+  // Takes the packet at the front of rx; incomplete when it is not whole or cannot be taken yet.
+  Error take_packet(ClientEvent& event) noexcept {
+    release();
+    if (link_.phase == Phase::greeting || control_room().size() < control_spare) {
+      return Error::incomplete;
+    }
+    Frame frame;
+    const Error error =
+        next_frame(Bytes(rx_).first(rx_end_).skip(rx_begin_), version(), ~uint32_t{0}, frame);
+    if (error > Error::incomplete) { return error; }
+    if (frame.type() == PacketType::publish && frame.header_size != 0 && online()) {
+      return take_publish(frame, event);
+    }
+    if (error != Error::none) { return wait_for_more(); }
+    link_.borrowed = frame.size();
+    const PacketType type = frame.type();
+    if (Features::v5 && Features::enhanced_auth && type == PacketType::auth) {
+      return take_auth(frame, event);
+    }
+    if (!online()) {
+      // before CONNACK nothing else may come [MQTT-3.2.0-1]
+      return type == PacketType::connack ? take_connack(frame, event) : Error::protocol_state;
+    }
+    if (acknowledges && type >= PacketType::puback && type <= PacketType::pubcomp) {
+      return take_ack(frame, event);
+    }
+    if (type == PacketType::suback || type == PacketType::unsuback) {
+      return take_codes(frame, event);
+    }
+    if (type == PacketType::pingresp) {
+      link_.asked = false;
+      return detail::check_empty(frame);
+    }
+    return Features::v5 && type == PacketType::disconnect ? take_disconnect(frame, event)
+                                                          : Error::protocol_state;
+  }
+
+  Error take_connack(const Frame& frame, ClientEvent& event) noexcept {
+    Connack connack;
+    const Error error = decode(frame, version(), connack);
+    if (error != Error::none) { return error; }
+    event.reason_code = connack.reason_code;
+    event.session_present = connack.session_present;
+    if constexpr (Features::v5) { event.properties = connack.properties; }
+    if (failed(connack.reason_code)) {
+      event.type = ClientEventType::refused;
+      end_link(Phase::reported);
+      return Error::none;
+    }
+    if (clean_start() && connack.session_present) {
+      return Error::protocol_value;  // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
+    }
+    // 3.1 does not tell; a session asked for is taken to be there.
+    fresh_ = !connack.session_present && (clean_start() || version() != Version::v3_1);
+    link_.phase = Phase::online;
+    link_.asked = false;
+    link_.keep_alive_s = connect_->keep_alive_s;
+    if (v5()) { take_limits(connack.properties); }
+    established_ = true;
+    if (fresh_) { forget_received(); }
+    if constexpr (acknowledges || Features::v5) { review_ = begin_; }
+    event.type = ClientEventType::connected;
+    return Error::none;
+  }
+
+  void take_limits(Properties properties) noexcept {
+    const auto refused = [&properties](PropertyId id) noexcept {
+      return properties.number(id, 1) == 0;
+    };
+    link_.quota.limit =
+        static_cast<uint16_t>(properties.number(PropertyId::receive_maximum, Config::inflight_max));
+    link_.packet_bytes_max = properties.number(PropertyId::maximum_packet_size, 0);
+    link_.refused_qos = static_cast<uint8_t>(properties.number(PropertyId::maximum_qos, 2) + 1);
+    link_.no_retain = refused(PropertyId::retain_available);
+    link_.no_wildcards = refused(PropertyId::wildcard_subscription_available);
+    link_.no_shared = refused(PropertyId::shared_subscription_available);
+    link_.no_identifiers = refused(PropertyId::subscription_identifier_available);
+    link_.keep_alive_s = static_cast<uint16_t>(properties.number(
+        PropertyId::server_keep_alive, connect_->keep_alive_s));  // [MQTT-3.2.2-21]
+    if constexpr (aliases) {
+      link_.alias_max = static_cast<uint16_t>(detail::smaller<uint32_t>(
+          properties.number(PropertyId::topic_alias_maximum, 0), sent_aliases_.count()));
+    }
+  }
+
+  Error take_ack(const Frame& frame, ClientEvent& event) noexcept {
+    Ack ack;
+    const Error error = decode(frame, version(), Side::client, ack);
+    if (error != Error::none) { return error; }
+    const uint16_t id = ack.packet_id;
+    if (ack.type == PacketType::pubrel) {
+      take_pubrel(id);
+      return Error::none;
+    }
+    uint8_t* const at = find(id);
+    SendState state = SendState::none;
+    if (at != nullptr && is_pubrel(*at)) { state = SendState::pubcomp; }
+    if (at != nullptr && is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
+      state = sent_state(static_cast<Qos>(qos_of(*at)));
+    }
+    event.reason_code = ack.reason_code;
+    if constexpr (Features::v5) { event.properties = ack.properties; }
+    const DeliveryAction action = on_ack(state, ack.type, ack.reason_code).action;
+    if (action == DeliveryAction::violation) { return Error::protocol_state; }
+    if (action == DeliveryAction::complete || action == DeliveryAction::fail) {
+      if (at < next_) { link_.quota.give(); }
+      complete(at, event);
+    } else if (action == DeliveryAction::release) {
+      release_message(at, id);
+    } else if (action == DeliveryAction::release_again) {
+      put_ack(PacketType::pubrel, id);
+    } else if (action == DeliveryAction::release_unknown) {
+      put_ack(PacketType::pubrel, id, ReasonCode::packet_identifier_not_found);
+    }
+    return Error::none;
+  }
+
+  // PUBREL takes the place of the message [MQTT-4.3.3-6].
+  void release_message(uint8_t* at, uint16_t id) noexcept {
+    const uint32_t size = stored_size(at);
+    if (streams && at == stream_) { stream_ = nullptr; }
+    put_ack(PacketType::pubrel, id);
+    uint8_t* const rest = at + size - 4;
+    memcpy(rest, control() + link_.control - 4, 4);
+    static_cast<void>(store_.keep(id, Bytes(rest, 4)));
+    cut(at, size - 4);
+  }
+
+  // QoS 2 ids received lie behind limit(), in no order.
+  uint8_t* find_received(uint16_t id) const noexcept {
+    for (uint32_t i = 0; i < ids_count_; ++i) {
+      if (detail::u16_at(limit() + 2 * i) == id) { return limit() + 2 * i; }
+    }
+    return nullptr;
+  }
+  void add_received(uint16_t id) noexcept {
+    uint8_t* const at = limit() + 2 * ids_count_;
+    at[0] = static_cast<uint8_t>(id >> 8);
+    at[1] = static_cast<uint8_t>(id);
+    ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
+  }
+  void drop_received(uint8_t* at) noexcept {
+    store_.drop(inbound | detail::u16_at(at));
+    ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
+    const uint8_t* const last = limit() + 2 * ids_count_;
+    at[0] = last[0];
+    at[1] = last[1];
+  }
+  void forget_received() noexcept {
+    while (Features::qos_2 && ids_count_ != 0) { drop_received(limit()); }
+  }
+  void take_pubrel(uint16_t id) noexcept {
+    uint8_t* const at = find_received(id);
+    const ReceiveState state = at != nullptr ? ReceiveState::pubrel : ReceiveState::none;
+    const bool known = on_pubrel(state).action == DeliveryAction::deliver;
+    if (known) { drop_received(at); }
+    put_ack(PacketType::pubcomp, id,
+            known ? ReasonCode::success : ReasonCode::packet_identifier_not_found);
+  }
+
+  // A PUBLISH whose fixed header is there. The message goes to the application when it is whole,
+  // or, larger than rx, a piece at a time: then its head stays at the front of rx.
+  Error take_publish(const Frame& frame, ClientEvent& event) noexcept {
+    Publish& publish = event.message;
+    Reader reader(frame.body);
+    Error error =
+        detail::take_publish_head(reader, frame.first, {version(), Side::client}, publish);
+    if (error == Error::malformed_length && frame.body.size() < frame.remaining) {
+      return wait_for_more();
+    }
+    if (error != Error::none) { return error; }
+    const uint32_t head = frame.body.size() - reader.left();
+    const uint32_t left = frame.remaining - head - link_.offset;
+    const uint32_t piece = detail::smaller(reader.left(), left);
+    if (piece < left && (frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size())) {
+      return wait_for_more();
+    }
+    publish.payload = reader.bytes(piece);
+    event.offset = link_.offset;
+    event.total = frame.remaining - head;
+    if constexpr (aliases) { error = resolve_alias(publish); }
+    if (error == Error::none && link_.offset == 0) { error = begin_message(publish); }
+    if (error != Error::none) { return error; }
+    if (piece == left) {
+      link_.borrowed = frame.header_size + head + piece;
+      finish_message(publish);
+    } else {
+      link_.piece = piece;
+    }
+    if (link_.skip) { return Error::none; }
+    event.type = ClientEventType::message;
+    if (!Features::streaming && piece < event.total) {
+      event.type = ClientEventType::skipped;
+      publish.payload = Bytes();
+      link_.skip = true;
+    }
+    return Error::none;
+  }
+
+  Error resolve_alias(Publish& publish) noexcept {
+    const uint32_t alias = publish.properties.number(PropertyId::topic_alias, 0);
+    if (alias == 0) { return Error::none; }
+    if (alias > received_aliases_.count()) {
+      return Error::topic_alias_invalid;  // [MQTT-3.3.2-9]
+    }
+    if (!publish.topic.empty()) {
+      return received_aliases_.put(alias, publish.topic) ? Error::none : Error::buffer_too_small;
+    }
+    publish.topic = received_aliases_.topic_of(alias);
+    return publish.topic.empty() ? Error::topic_alias_invalid : Error::none;
+  }
+
+  // Whether the message may come now, and is new.
+  Error begin_message(const Publish& publish) noexcept {
+    if (level(publish.qos) > highest_qos) { return Error::protocol_value; }
+    if constexpr (Features::qos_2) {
+      if (publish.qos != Qos::exactly_once) { return Error::none; }
+      const bool known = find_received(publish.packet_id) != nullptr;
+      const ReceiveState state = known ? ReceiveState::pubrel : ReceiveState::none;
+      link_.skip = on_publish(state).action == DeliveryAction::repeat;
+      if (!known && ids_count_ == Config::receive_maximum) {
+        return Error::receive_maximum;  // [MQTT-3.3.4-9] is the server's to keep
+      }
+    }
+    return Error::none;
+  }
+  // The last byte is there: the answer. A QoS 2 id is taken down before the application sees the
+  // message: it never sees it twice.
+  void finish_message(const Publish& publish) noexcept {
+    const uint16_t id = publish.packet_id;
+    if (Features::qos_2 && publish.qos == Qos::exactly_once) {
+      if (find_received(id) == nullptr) {
+        add_received(id);
+        static_cast<void>(store_.keep(inbound | id, Bytes()));
+      }
+      put_ack(PacketType::pubrec, id);
+    } else if (Features::qos_1 && publish.qos == Qos::at_least_once) {
+      put_ack(PacketType::puback, id);
+    }
+  }
+
+  // SUBACK and UNSUBACK.
+  Error take_codes(const Frame& frame, ClientEvent& event) noexcept {
+    Suback answer;
+    const Error error = detail::take_codes(frame, version(), answer);
+    if (error != Error::none) { return error; }
+    uint8_t* const at = find(answer.packet_id);
+    // the answer's type is the request's and 1
+    if (at == nullptr || at >= next_ || (*at >> 4) + 1 != frame.first >> 4) {
+      return Error::protocol_state;
+    }
+    if (!answer.reason_codes.empty() && answer.reason_codes.size() != filters_at(at)) {
+      return Error::protocol_value;  // [MQTT-3.8.4-6] [MQTT-3.8.4-5]
+    }
+    event.reason_codes = answer.reason_codes;
+    if constexpr (Features::v5) { event.properties = answer.properties; }
+    complete(at, event);
+    return Error::none;
+  }
+  uint32_t filters_at(const uint8_t* at) const noexcept {
+    Reader reader(behind_id(at));
+    if (v5()) { reader.bytes(reader.variable()); }
+    uint32_t count = 0;
+    for (const uint8_t* filter = reader.cursor(); filter != at + wire_size(at); ++count) {
+      filter += 2 + detail::u16_at(filter) + (is_subscribe(*at) ? 1 : 0);
+    }
+    return count;
+  }
+
+  Error take_disconnect(const Frame& frame, ClientEvent& event) noexcept {
+    Disconnect packet;
+    const Error error = decode(frame, version(), Side::client, packet);
+    if (error != Error::none) { return error; }
+    event.type = ClientEventType::closed;
+    event.reason_code = packet.reason_code;
+    event.properties = packet.properties;
+    end_link(Phase::reported);
+    return Error::none;
+  }
+
+  Error take_auth(const Frame& frame, ClientEvent& event) noexcept {
+    Auth auth;
+    const Error error = decode(frame, version(), Side::client, auth);
+    if (error != Error::none) { return error; }
+    if (connect_->properties.text(PropertyId::authentication_method).empty()) {
+      return Error::protocol_state;  // [MQTT-4.12.0-6]
+    }
+    if (!online()) { ask(); }
+    event.type = ClientEventType::authentication;
+    event.reason_code = auth.reason_code;
+    event.properties = auth.properties;
+    return Error::none;
+  }
+
+  // Room that a packet is only taken with: for its answer, PINGREQ and DISCONNECT.
+  static constexpr uint32_t control_spare = 16;
+
+  Buffer rx_;
+  Buffer tx_;
+  const Connect* connect_;
+  uint8_t* begin_;             // the packets in tx
+  uint8_t* end_;               //
+  uint8_t* next_;              // the first not sent on this link
+  uint8_t* review_ = nullptr;  // the first not yet held against CONNACK; nullptr: all are
+  uint32_t rx_begin_ = 0;      // bytes received and not yet taken
+  uint32_t rx_end_ = 0;        //
+  Millis now_ = 0;             // of the last next_event() or start()
+  uint32_t sent_at_ = 0;       // low halves of times: only differences count
+  uint32_t received_at_ = 0;   //
+  uint32_t asked_at_ = 0;      //
+  uint16_t last_id_ = 0;       // of the requests
+  uint16_t cycle_ = 0;         // how often ids have started anew
+  uint16_t ids_count_ = 0;     // QoS 2 messages being received
+  bool established_ = false;   // a CONNACK has come in this session
+  bool fresh_ = false;         // the server has no session from before this link
+  bool notify_ = false;        // the end of a link is to be told, with
+  Error notice_ = Error::none;
+  Link link_;
+
+  Source* source_ = nullptr;
+  uint8_t* stream_ = nullptr;  // the packet whose payload comes from source_
+  uint32_t stream_head_ = 0;   // its bytes in tx
+  Store store_;
+  detail::AliasTable received_aliases_;
+  detail::AliasTable sent_aliases_;
+};
+
+// >> 11. client — Client<Transport, Clock, Config>
+
+/// ClientConfig with the memory and the habits of a Client.
+struct ClientMemoryConfig : ClientConfig {
+  using Handler = void (*)(const ClientEvent&);     ///< anything callable, null when made by {}
+  static constexpr uint32_t rx_bytes = 512;         ///< the largest packet but for payloads
+  static constexpr uint32_t tx_bytes = 1024;        ///< the outbox
+  static constexpr uint32_t alias_bytes = 0;        ///< topics of aliases
+  static constexpr uint16_t subscriptions_max = 8;  ///< remembered with their handlers
+  static constexpr uint32_t dial_timeout_ms = 10000;
+  static constexpr uint32_t retry_min_ms = 1000;  ///< the first wait before dialing again
+  static constexpr uint32_t retry_max_ms =
+      60000;  ///< the longest; a link that lives so long is good
+};
+
+/// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
+///
+///     Transport  int32_t dial(uint32_t attempt)             > 0 the link is up, 0 on its way: call
+///                                                           again, < 0 failed; never blocks.
+///                                                           `attempt` counts dials that failed or
+///                                                           links that ended, from 0: with several
+///                                                           servers take attempt % servers
+///                int32_t receive(uint8_t*, size_t)          > 0 bytes, 0 nothing now, < 0 gone
+///                int32_t transmit(const uint8_t*, size_t)   bytes taken, 0 later, < 0 gone
+///                void hang_up()                             ends the link or the dialing
+///     Clock      uint64_t now_ms()                          never back
+///                uint32_t random()                          so that many clients do not dial at once
+///
+/// Either call run_once() often: subscriptions' handlers get their messages, `on_event` gets all
+/// else; or call next_event() until it is false. Both return to do other work and never block;
+/// deadline() says when there is something to do even if nothing comes in.
+template <typename Transport, typename Clock, typename Config = ClientMemoryConfig>
+class Client {
+ public:
+  using Engine = ClientEngine<Config>;
+  using Handler = typename Config::Handler;
+
+  /// `connect`: see ClientEngine.
+  Client(Transport& transport, Clock& clock, const Connect& connect) noexcept
+      : transport_(transport),
+        clock_(clock),
+        engine_(connect, {rx_, tx_, Buffer(aliases_, Config::alias_bytes)}) {}
+
+  /// From now on there shall be a link.
+  void start() noexcept {
+    started_ = true;
+    attempt_ = failures_ = 0;
+    retry_at_ = clock_.now_ms();
+  }
+  /// Ends the link in order and for good, until start().
+  Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
+    const Answer answer = engine_.disconnect(reason, properties);
+    if (answer != Answer::full) { started_ = false; }
+    return answer;
+  }
+
+  Submission publish(const Publish& packet) noexcept { return engine_.publish(packet); }
+  Submission publish(Text topic, Text payload, Qos qos = Qos::at_most_once,
+                     bool retain = false) noexcept {
+    Publish packet;
+    packet.topic = topic;
+    packet.payload = payload.bytes();
+    packet.qos = qos;
+    packet.retain = retain;
+    return engine_.publish(packet);
+  }
+  /// Subscribes now and whenever the server has forgotten; the filter must live on. Messages go to
+  /// the handlers of all filters that match, those of other messages to the events.
+  Submission subscribe(Text filter, Qos qos, Handler handler = {}) noexcept {
+    Slot* slot = slot_of(filter);
+    if (slot == nullptr) { slot = slot_of(Text()); }
+    if (slot == nullptr) { return {Answer::full}; }
+    Subscription entry;
+    entry.filter = filter;
+    entry.qos = qos;
+    const Submission submission = engine_.subscribe(entry);
+    if (submission) { *slot = Slot{entry, handler, submission.handle, false}; }
+    return submission;
+  }
+  Submission unsubscribe(Text filter) noexcept {
+    Subscription entry;
+    entry.filter = filter;
+    const Submission submission = engine_.unsubscribe(entry);
+    Slot* const slot = slot_of(filter);
+    if (submission && slot != nullptr) { *slot = Slot(); }
+    return submission;
+  }
+
+  bool online() const noexcept { return engine_.online(); }
+  Engine& engine() noexcept { return engine_; }
+  Transport& transport() noexcept { return transport_; }
+
+  /// What happened next, handlers not called; false: nothing more now.
+  bool next_event(ClientEvent& event) noexcept {
+    const Millis now = clock_.now_ms();
+    if (!up_) { dial(now); }
+    while (true) {
+      if (up_ && !transmit()) { hang_up(now); }
+      if (engine_.next_event(now, event)) {
+        note(event);
+        return true;
+      }
+      if (!up_) { return false; }
+      if (!receive()) {
+        if (engine_.wants_hang_up() || gone_) {
+          hang_up(now);
+          continue;
+        }
+        return false;
+      }
+    }
+  }
+
+  /// Takes all that is ready: messages to their handlers, all else to `on_event(const
+  /// ClientEvent&)`. Returns deadline().
+  template <typename OnEvent>
+  Millis run_once(OnEvent&& on_event) noexcept {
+    ClientEvent event;
+    while (next_event(event)) {
+      if (event.type != ClientEventType::message || !handle(event)) { on_event(event); }
+    }
+    return deadline();
+  }
+  /// As above; messages without a handler are skipped.
+  Millis run_once() noexcept {
+    return run_once([this](const ClientEvent& event) noexcept {
+      if (event.type == ClientEventType::message) { engine_.skip(); }
+    });
+  }
+  Millis deadline() const noexcept {
+    return up_ ? engine_.deadline() : started_ ? retry_at_ : ~Millis{0};
+  }
+
+ private:
+  struct Slot {
+    Subscription entry;
+    Handler handler{};
+    uint32_t request = 0;  // the SUBSCRIBE under way
+    bool due = false;      // to be subscribed again
+  };
+
+  Slot* slot_of(Text filter) noexcept {
+    for (Slot& slot : slots_) {
+      if (slot.entry.filter == filter) { return &slot; }
+    }
+    return nullptr;
+  }
+
+  void dial(Millis now) noexcept {
+    if (!started_ || now < retry_at_) { return; }
+    if (!dialing_) { dial_until_ = now + Config::dial_timeout_ms; }
+    dialing_ = true;
+    const int32_t result = transport_.dial(attempt_);
+    if (result == 0 && now < dial_until_) { return; }
+    dialing_ = false;
+    up_ = result > 0 && engine_.start(now) == Error::none;
+    up_since_ = now;
+    if (!up_) { hang_up(now); }
+  }
+  // The wait doubles with each failure; half of it is random. A link that did not live long is a
+  // failure too: it may be refused, or taken over by a client with the same id, again and again.
+  void hang_up(Millis now) noexcept {
+    transport_.hang_up();
+    engine_.lost();
+    if (up_ && now - up_since_ >= Config::retry_max_ms) { failures_ = 0; }
+    up_ = gone_ = false;
+    uint32_t wait = Config::retry_min_ms;
+    for (uint32_t i = 0; i < failures_ && wait < Config::retry_max_ms; ++i) { wait *= 2; }
+    wait = detail::smaller(wait, Config::retry_max_ms);
+    retry_at_ = now + wait / 2 + clock_.random() % (wait / 2 + 1);
+    failures_ += 1;
+    attempt_ += 1;
+  }
+
+  // False when the link is gone.
+  bool transmit() noexcept {
+    while (true) {
+      const Bytes bytes = engine_.tx_pending();
+      if (bytes.empty()) { return true; }
+      const int32_t size = transport_.transmit(bytes.data(), bytes.size());
+      if (size <= 0) { return size == 0; }
+      engine_.tx_commit(static_cast<uint32_t>(size));
+    }
+  }
+  // False when there is nothing to go on with.
+  bool receive() noexcept {
+    const Buffer space = engine_.rx_space();
+    if (space.empty()) { return false; }
+    const int32_t size = transport_.receive(space.data(), space.size());
+    gone_ = size < 0;
+    if (size <= 0) { return false; }
+    engine_.rx_commit(static_cast<uint32_t>(size));
+    return true;
+  }
+
+  // Keeps the subscriptions as the server has them.
+  void note(const ClientEvent& event) noexcept {
+    const bool forgotten = event.type == ClientEventType::connected && !event.session_present;
+    for (Slot& slot : slots_) {
+      if (slot.entry.filter.empty()) { continue; }
+      if (forgotten && slot.request == 0) { slot.due = true; }
+      if (event.type == ClientEventType::subscribed && slot.request == event.handle) {
+        slot.request = 0;
+      }
+      if (slot.due && engine_.online()) {
+        const Submission submission = engine_.subscribe(slot.entry);
+        slot.due = submission.answer == Answer::full;
+        slot.request = submission.handle;
+      }
+    }
+  }
+  // False when no filter matches.
+  bool handle(const ClientEvent& event) noexcept {
+    bool handled = false;
+    for (Slot& slot : slots_) {
+      if (slot.handler && !slot.entry.filter.empty() &&
+          matches(split_shared(slot.entry.filter).filter, event.message.topic)) {
+        slot.handler(event);
+        handled = true;
+      }
+    }
+    return handled;
+  }
+
+  Transport& transport_;
+  Clock& clock_;
+  Engine engine_;
+  Millis retry_at_ = 0;
+  Millis dial_until_ = 0;
+  Millis up_since_ = 0;
+  uint32_t attempt_ = 0;
+  uint32_t failures_ = 0;
+  bool started_ = false;
+  bool dialing_ = false;
+  bool up_ = false;
+  bool gone_ = false;
+  Slot slots_[Config::subscriptions_max];
+  uint8_t rx_[Config::rx_bytes];
+  uint8_t tx_[Config::tx_bytes];
+  uint8_t aliases_[Config::alias_bytes + 1];
 };
 
 // >> 12. broker memory — limits, tables, blocks, texts, queues, timers
