@@ -29,11 +29,12 @@ class BrokerTransport {
   ~BrokerTransport() { stop(); }
 
   /// Listens on `port` of all addresses with a new pcb: altcp_new(nullptr) for TCP, or one of
-  /// altcp_tls_new() with `tls` set. The pcb is the transport's from now on, also on error.
-  err_t start(altcp_pcb* pcb, uint16_t port, bool tls = false) noexcept {
+  /// altcp_tls_new() with tls_holds_output (ports/lwip/tls.hpp). The pcb is the transport's from now
+  /// on, also on error.
+  err_t start(altcp_pcb* pcb, uint16_t port, HoldsOutput holds = nullptr) noexcept {
     const CoreLock lock;
     if (pcb == nullptr || !wakeup_.start()) { return ERR_MEM; }
-    tls_ = tls;
+    holds_ = holds;
     const err_t error = altcp_bind(pcb, IP_ANY_TYPE, port);
     if (error != ERR_OK) {
       altcp_close(pcb);
@@ -124,7 +125,7 @@ class BrokerTransport {
     for (Slot& slot : transport.slots_) {
       if (slot.use == Use::free) {
         slot.use = Use::fresh;
-        slot.connection.adopt(pcb, transport.tls_, transport.wakeup_);
+        slot.connection.adopt(pcb, transport.holds_, transport.wakeup_);
         transport.wakeup_.signal();
         return ERR_OK;
       }
@@ -140,7 +141,7 @@ class BrokerTransport {
 
   altcp_pcb* listener_ = nullptr;
   Wakeup wakeup_;
-  bool tls_ = false;
+  HoldsOutput holds_ = nullptr;
   Slot slots_[links];
 };
 

@@ -87,6 +87,15 @@ class Wakeup {
 #endif
 };
 
+struct Endpoint {
+  ip_addr_t address{};
+  uint16_t port = 0;
+};
+
+/// Whether TLS has a record that did not leave yet; lwIP sends it when there is room. Until then
+/// nothing may be written, or the record would go twice.
+using HoldsOutput = bool (*)(altcp_pcb*);
+
 /// A connection in the hands of lwIP. It owns no bytes: what came in stays in lwIP's pbufs, and is
 /// acknowledged (tcp_recved) only as receive() takes it, so that an engine that does not read stops
 /// its peer; what goes out is copied into lwIP's send buffer as far as that has room.
@@ -100,19 +109,30 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
   ~Connection() { hang_up(); }
 
-  /// Takes over a pcb. `tls`: its allocator was altcp_tls_alloc.
-  void adopt(altcp_pcb* pcb, bool tls, Wakeup& wakeup) noexcept {
+  /// Takes over a pcb. `holds`: null for TCP, tls_holds_output of ports/lwip/tls.hpp for TLS.
+  void adopt(altcp_pcb* pcb, HoldsOutput holds, Wakeup& wakeup) noexcept {
     pcb_ = pcb;
     wakeup_ = &wakeup;
-    tls_ = tls;
-    ended_ = unsent_ = false;
-    retry_ = 0;
+    holds_ = holds;
+    ended_ = unsent_ = connected_ = false;
     altcp_arg(pcb, this);
     altcp_recv(pcb, on_receive);
     altcp_sent(pcb, on_sent);
     altcp_err(pcb, on_error);
+    altcp_nagle_disable(pcb);  // flush() sends whole turns; the peer's delayed acks would stop it
   }
 
+  /// adopt(), and begins to connect; is_connected() tells when that is done. False: closed again.
+  bool dial(altcp_pcb* pcb, HoldsOutput holds, Wakeup& wakeup, const Endpoint& peer) noexcept {
+    adopt(pcb, holds, wakeup);
+    if (altcp_connect(pcb, &peer.address, peer.port, on_connected) == ERR_OK) { return true; }
+    hang_up();
+    return false;
+  }
+
+  /// Since dial(): with TLS only after its handshake.
+  bool is_connected() const noexcept { return connected_ && !ended_; }
+  bool has_ended() const noexcept { return ended_; }
   altcp_pcb* pcb() const noexcept { return pcb_; }
   bool has_input() const noexcept { return rx_ != nullptr || ended_; }
 
@@ -129,21 +149,17 @@ class Connection {
   /// Bytes taken, 0 later, < 0 gone. They leave at flush().
   int32_t transmit(const uint8_t* source, size_t size) noexcept {
     if (pcb_ == nullptr) { return -1; }
-    // A TLS record that did not leave whole is in mbedTLS already: offer its bytes again.
-    size_t count = retry_ != 0 ? retry_ : detail::smaller<size_t>(size, altcp_sndbuf(pcb_));
+    if (holds_ != nullptr && holds_(pcb_)) { return 0; }
+    size_t count = detail::smaller<size_t>(size, altcp_sndbuf(pcb_));
     count = detail::smaller<size_t>(count, 0x7FFF);
     while (count != 0) {
-      const err_t error = altcp_write(pcb_, source, static_cast<uint16_t>(count), write_flags);
+      const err_t error =
+          altcp_write(pcb_, source, static_cast<uint16_t>(count), TCP_WRITE_FLAG_COPY);
       unsent_ = true;
-      if (error == ERR_OK) {
-        retry_ = 0;
-        return static_cast<int32_t>(count);
-      }
+      // A TLS record that found no room is encrypted and waits: its bytes are taken.
+      const bool taken = error == ERR_MEM && holds_ != nullptr && holds_(pcb_);
+      if (error == ERR_OK || taken) { return static_cast<int32_t>(count); }
       if (error != ERR_MEM) { return -1; }
-      if (tls_) {
-        retry_ = static_cast<uint16_t>(count);
-        return 0;
-      }
       // lwIP's heap or segment pool is short for so much; a piece may still fit.
       count = count > piece_min ? count / 2 : 0;
     }
@@ -175,9 +191,15 @@ class Connection {
   }
 
  private:
-  static constexpr uint8_t write_flags = TCP_WRITE_FLAG_COPY;
   static constexpr size_t piece_min = 32;
   static constexpr uint8_t linger_half_seconds = 10;
+
+  static err_t on_connected(void* self, altcp_pcb*, err_t error) {
+    Connection& connection = *static_cast<Connection*>(self);
+    connection.connected_ = error == ERR_OK;
+    connection.wakeup_->signal();
+    return ERR_OK;
+  }
 
   static err_t on_receive(void* self, altcp_pcb*, pbuf* bytes, err_t) {
     Connection& connection = *static_cast<Connection*>(self);
@@ -252,8 +274,8 @@ class Connection {
   altcp_pcb* pcb_ = nullptr;  // null: closed, or lost
   pbuf* rx_ = nullptr;        // received and not yet taken
   Wakeup* wakeup_ = nullptr;
-  uint16_t retry_ = 0;  // TLS: bytes that the last write left in mbedTLS
-  bool tls_ = false;
+  HoldsOutput holds_ = nullptr;
+  bool connected_ = false;
   bool ended_ = false;   // nothing more will come
   bool unsent_ = false;  // written since the last flush()
 };

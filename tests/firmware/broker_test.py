@@ -7,35 +7,16 @@ Prints a line "ok NAME", "FAIL NAME: why" or "skip NAME: why" for each test.
 """
 
 import os
-import shutil
-import subprocess
 import sys
 import threading
 import time
 
-from guest import Failure, Guest
+from guest import Guest
+from judge import Failure, Judge, Skip, Subscriber, VERSION_NAMES, expect, finish, tool
 import wire
 
 os.environ.setdefault("TIMEOUT_S", "8")
-VERSION_NAMES = {3: "31", 4: "311", 5: "5"}
-tests = []
-
-
-def test(name, versions=(None,)):
-    def collect(function):
-        tests.extend((name if v is None else "%s v%s" % (name, v), function,
-                      () if v is None else (v,)) for v in versions)
-        return function
-    return collect
-
-
-class Skip(Exception):
-    pass
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failure(text)
+test = Judge()
 
 
 def open_client(broker, v, name, code=0, **options):
@@ -49,34 +30,8 @@ def open_client(broker, v, name, code=0, **options):
     return client
 
 
-def mosquitto(broker, program, *arguments, timeout_s=20):
-    if shutil.which(program) is None:
-        raise Skip("no %s (Debian: mosquitto-clients)" % program)
-    return subprocess.run([program, "-p", str(broker.port)] + list(arguments),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s,
-                          check=False)
-
-
-class Subscriber:
-    """mosquitto_sub in the background, from its SUBACK on."""
-
-    def __init__(self, broker, *arguments):
-        if shutil.which("mosquitto_sub") is None:
-            raise Skip("no mosquitto_sub (Debian: mosquitto-clients)")
-        self.process = subprocess.Popen(
-            ["stdbuf", "-oL", "mosquitto_sub", "-p", str(broker.port), "-d", "-W", "15"] +
-            list(arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for line in self.process.stdout:
-            if line.startswith("Subscribed"):
-                return
-        raise Failure("mosquitto_sub was not granted its subscription")
-
-    def messages(self):
-        """What it printed until it ended; lines about packets are not messages."""
-        lines = self.process.communicate(timeout=20)[0].splitlines()
-        expect(self.process.returncode == 0, "mosquitto_sub ended with %d after %s" % (
-            self.process.returncode, lines))
-        return [line for line in lines if not line.startswith(("Client ", "Subscribed"))]
+def mosquitto(broker, *arguments):
+    return tool(*arguments, port=broker.port)
 
 
 # --- people's clients ----------------------------------------------------------------------------
@@ -85,7 +40,7 @@ class Subscriber:
 @test("mosquitto_pub reaches mosquitto_sub at QoS 0, 1 and 2", (3, 4, 5))
 def pub_sub(broker, v):
     version = VERSION_NAMES[v]
-    subscriber = Subscriber(broker, "-V", version, "-t", "lamp/+", "-q", "2", "-C", "3", "-v")
+    subscriber = Subscriber(broker.port, "-V", version, "-t", "lamp/+", "-q", "2", "-C", "3", "-v")
     for qos in "012":
         done = mosquitto(broker, "mosquitto_pub", "-V", version, "-t", "lamp/" + qos, "-m",
                          "on " + qos, "-q", qos)
@@ -336,37 +291,33 @@ def hours(image, v):
     broker.kill()
 
 
-def run_one(name, function, arguments, broker):
-    try:
-        function(broker, *arguments)
-        if isinstance(broker, Guest):
-            broker.check_alive()
-        print("ok " + name, flush=True)
-        return True
-    except Skip as reason:
-        print("skip %s: %s" % (name, reason), flush=True)
-        return True
-    except Exception as error:  # whatever a test runs into is its failure
-        print("FAIL %s: %s: %s" % (name, type(error).__name__, error), flush=True)
-        return False
+class Context:
+    """The guest that the tests share; a new one when it has ended."""
+
+    def __init__(self, image):
+        self.image = image
+        self.broker = None
+        self.stack = 0
+
+    def __call__(self, function):
+        if function is hours:
+            return self.image
+        if self.broker is None or self.broker.process.poll() is not None:
+            self.broker = Guest(self.image)
+            self.broker.wait_for("listening")
+        return self.broker
 
 
 def main():
-    image, chosen = sys.argv[1], sys.argv[2:]
-    passed = True
-    broker = Guest(image)
-    broker.wait_for("listening")
-    for name, function, arguments in tests:
-        if chosen and not any(part in name for part in chosen):
-            continue
-        passed &= run_one("firmware: " + name, function, arguments,
-                          image if function is hours else broker)
-        if broker.process.poll() is not None:
-            broker = Guest(image)
-            broker.wait_for("listening")
-    print("broker firmware: %d bytes of stack used" % broker.stack_used())
-    broker.kill()
-    return 0 if passed else 1
+    context = Context(sys.argv[1])
+    passed = test.run(context, sys.argv[2:])
+    if context.broker is not None:
+        alive = context.broker.process.poll() is None
+        print("%s the broker is alive after all of it; %d bytes of stack" % (
+            "ok" if alive else "FAIL", context.broker.stack_used()))
+        context.broker.kill()
+        passed &= alive
+    finish(passed)
 
 
-sys.exit(main())
+main()

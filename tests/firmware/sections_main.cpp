@@ -76,8 +76,7 @@ void* take(size_t size) {
 
 void give_back(void* memory_of_block) {
   if (memory_of_block == nullptr) { return; }
-  auto* const block =
-      reinterpret_cast<Block*>(static_cast<uint8_t*>(memory_of_block) - header);
+  auto* const block = reinterpret_cast<Block*>(static_cast<uint8_t*>(memory_of_block) - header);
   block->next = free_blocks[block->kind];
   free_blocks[block->kind] = block;
 }
