@@ -170,9 +170,9 @@ struct Server {
 
 // A client that notes what happens to it.
 struct Peer {
-  explicit Peer(Version version, const char* id,
-                mqtt::Span<const mqtt::lwip::Server> servers =
-                    mqtt::Span<const mqtt::lwip::Server>(here))
+  explicit Peer(
+      Version version, const char* id,
+      mqtt::Span<const mqtt::lwip::Server> servers = mqtt::Span<const mqtt::lwip::Server>(here))
       : transport(servers), client(transport, clock, connect) {
     connect.version = version;
     connect.client_id = id;
@@ -297,7 +297,8 @@ TEST_CASE("messages of every QoS arrive in order over a wire that loses packets"
           steps_until([&] { return receiver.messages.size() >= 120; }, loss.ms_max, server, sender,
                       receiver, flood);
           const bool may_lose = qos == Qos::at_most_once && loss.every != 0;
-          check_all_came(receiver.messages, qos, may_lose ? number(receiver.messages.back()) + 1 : 120);
+          check_all_came(receiver.messages, qos,
+                         may_lose ? number(receiver.messages.back()) + 1 : 120);
           CHECK((loss.every == 0) == (Wire::get().lost == 0));
         }
         settle();
@@ -401,14 +402,15 @@ TEST_CASE("without memory for it lwIP takes nothing, later everything") {
   }
 }
 
-TEST_CASE("one connection more than there are links is reset, and a link that is free serves again") {
+TEST_CASE(
+    "one connection more than there are links is reset, and a link that is free serves again") {
   {
     Server server;
     Peer a(Version::v5, "a");
     Peer b(Version::v5, "b");
     Peer c(Version::v5, "c");
-    REQUIRE(steps_until([&] { return a.connected + b.connected + c.connected == 3; }, 1000, server, a,
-                        b, c));
+    REQUIRE(steps_until([&] { return a.connected + b.connected + c.connected == 3; }, 1000, server,
+                        a, b, c));
     Peer d(Version::v5, "a2");
     for (uint32_t ms = 0; ms < 500; ++ms) { step(server, a, b, c, d); }
     CHECK(d.connected == 0);
@@ -543,7 +545,8 @@ TEST_CASE("dialing fails at once where nobody listens, and after a while where n
 
 TEST_CASE("the next attempt takes the next server") {
   {
-    const mqtt::lwip::Server servers[] = {{"10.0.0.1", 1}, {"not an address", 1}, {"10.0.0.1", port}};
+    const mqtt::lwip::Server servers[] = {
+        {"10.0.0.1", 1}, {"not an address", 1}, {"10.0.0.1", port}};
     Server server;
     Peer peer(Version::v3_1_1, "peer", mqtt::Span<const mqtt::lwip::Server>(servers));
     CHECK(steps_until([&] { return peer.connected == 1; }, 120000, server, peer));
@@ -579,8 +582,7 @@ class NameServer {
       answer[7] = 1;
       answer += std::string("\xC0\x0C\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0A\x00\x00\x01", 16);
     }
-    pbuf* const reply =
-        pbuf_alloc(PBUF_TRANSPORT, static_cast<uint16_t>(answer.size()), PBUF_RAM);
+    pbuf* const reply = pbuf_alloc(PBUF_TRANSPORT, static_cast<uint16_t>(answer.size()), PBUF_RAM);
     pbuf_take(reply, answer.data(), static_cast<uint16_t>(answer.size()));
     udp_sendto(pcb, reply, from, port);
     pbuf_free(reply);
