@@ -28,7 +28,8 @@ void report(const Tls& tls) {
   const int error = tls.link().error();
   if (error == reported || error == 0) { return; }
   reported = error;
-  board::print(error == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED ? "certificate refused " : "TLS ended ");
+  board::print(error == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED ? "certificate refused "
+                                                            : "TLS ended ");
   board::print_number(static_cast<uint32_t>(-error));
   board::print("\n");
 }

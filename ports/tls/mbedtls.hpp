@@ -70,8 +70,12 @@ class MbedtlsLink {
   /// Begins as a client: the server must be `host`. 0, or an error of mbedTLS. `config` must live as
   /// long as the link and stay the same.
   int start_client(const mbedtls_ssl_config& config, const char* host) noexcept {
-    if (host == nullptr || *host == '\0') { return error_ = MBEDTLS_ERR_SSL_BAD_INPUT_DATA; }
+    if (host == nullptr || *host == '\0') {
+      begun_ = open_ = false;
+      return error_ = MBEDTLS_ERR_SSL_BAD_INPUT_DATA;
+    }
     if (begin(config) == 0) { error_ = mbedtls_ssl_set_hostname(&context_, host); }
+    begun_ = error_ == 0;
     return error_;
   }
   /// Begins as a server, by a configuration for servers.
@@ -79,7 +83,7 @@ class MbedtlsLink {
 
   /// > 0 the connection is there and checked, 0 call again, < 0 it failed, see error().
   int32_t handshake() noexcept {
-    if (error_ != 0) { return -1; }
+    if (!begun_ || error_ != 0) { return -1; }
     const int result = mbedtls_ssl_handshake(&context_);
     open_ = result == 0;
     return open_ ? 1 : outcome(result);
@@ -87,7 +91,7 @@ class MbedtlsLink {
 
   /// > 0 bytes, 0 nothing now, < 0 ended.
   int32_t receive(uint8_t* target, size_t size) noexcept {
-    if (error_ != 0 || !flush()) { return -1; }
+    if (!open_ || !flush()) { return -1; }
     const int result = mbedtls_ssl_read(&context_, target, size);
     if (result > 0) { return result; }
     return outcome(result == 0 ? MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY : result);
@@ -95,7 +99,7 @@ class MbedtlsLink {
 
   /// Bytes taken, 0 later, < 0 ended.
   int32_t transmit(const uint8_t* source, size_t size) noexcept {
-    if (error_ != 0 || !flush()) { return -1; }
+    if (!open_ || !flush()) { return -1; }
     const int payload_max = mbedtls_ssl_get_max_out_record_payload(&context_);
     if (unsent_ != 0 || size == 0) { return 0; }
     if (payload_max <= 0) { return outcome(payload_max); }
@@ -108,8 +112,8 @@ class MbedtlsLink {
 
   /// Sends what was taken and has not left, as far as it goes; false: the connection is gone.
   bool flush() noexcept {
-    if (error_ != 0) { return false; }
-    if (unsent_ == 0 || !open_) { return true; }
+    if (!open_) { return false; }
+    if (unsent_ == 0) { return true; }
     // With a record on its way mbedTLS sends the rest of it, and encrypts nothing of this.
     const uint8_t nothing = 0;
     const int result = mbedtls_ssl_write(&context_, &nothing, 1);
@@ -118,15 +122,12 @@ class MbedtlsLink {
 
   /// Says goodbye as far as Inner takes it now. Then the link can be started again.
   void end() noexcept {
-    if (error_ == 0 && open_) { mbedtls_ssl_close_notify(&context_); }
-    open_ = false;
-    error_ = MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
+    if (open_) { mbedtls_ssl_close_notify(&context_); }
+    open_ = begun_ = false;
   }
 
   /// Whether receive() has bytes that Inner does not.
-  bool has_input() const noexcept {
-    return error_ == 0 && mbedtls_ssl_get_bytes_avail(&context_) != 0;
-  }
+  bool has_input() const noexcept { return open_ && mbedtls_ssl_get_bytes_avail(&context_) != 0; }
   /// Why it failed or ended, as mbedTLS numbers it; 0 while it has not.
   int error() const noexcept { return error_; }
   /// Why the peer's certificate was not accepted, as mbedtls_x509_crt_verify_info() explains it.
@@ -134,8 +135,9 @@ class MbedtlsLink {
 
  private:
   int begin(const mbedtls_ssl_config& config) noexcept {
-    error_ = begun_ ? mbedtls_ssl_session_reset(&context_) : mbedtls_ssl_setup(&context_, &config);
-    begun_ = begun_ || error_ == 0;
+    error_ = used_ ? mbedtls_ssl_session_reset(&context_) : mbedtls_ssl_setup(&context_, &config);
+    used_ = used_ || error_ == 0;
+    begun_ = error_ == 0;
     unsent_ = 0;
     open_ = false;
     mbedtls_ssl_set_bio(&context_, this, put, get, nullptr);
@@ -149,6 +151,7 @@ class MbedtlsLink {
     if (result == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET) { return 0; }
 #endif
     error_ = result;
+    open_ = begun_ = false;
     return -1;
   }
 
@@ -168,9 +171,10 @@ class MbedtlsLink {
   Inner& inner_;
   mbedtls_ssl_context context_;
   size_t unsent_ = 0;  // bytes of the record on its way
-  int error_ = MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
-  bool begun_ = false;
-  bool open_ = false;  // the handshake is done
+  int error_ = 0;
+  bool used_ = false;   // the context has its memory
+  bool begun_ = false;  // and has not ended
+  bool open_ = false;   // the handshake is done
 };
 
 /// The Transport hook of a Client over `Inner`, which is one too. `hosts` has the name that each of

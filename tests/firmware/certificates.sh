@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes a small EC authority, a certificate for broker.test signed by it, and an authority that has
-# signed nothing, in the folder given. Needs openssl.
+# Makes in the folder given a small EC authority, a certificate for broker.test signed by it, and
+# another authority, which nobody trusts, with such a certificate too. Needs openssl.
 set -eu
 folder=$1
 mkdir -p "$folder"
@@ -13,9 +13,14 @@ authority() {
 }
 authority authority
 authority stranger
-key broker
-openssl req -new -key broker.key -subj /CN=broker.test -out broker.csr
-printf 'subjectAltName=DNS:broker.test\n' >extensions
-openssl x509 -req -in broker.csr -CA authority.crt -CAkey authority.key -CAcreateserial -sha256 \
-  -days 3650 -extfile extensions -out broker.crt 2>/dev/null
+# certificate NAME AUTHORITY: for the host broker.test
+certificate() {
+  key "$1"
+  openssl req -new -key "$1.key" -subj /CN=broker.test -out "$1.csr"
+  printf 'subjectAltName=DNS:broker.test\n' >extensions
+  openssl x509 -req -in "$1.csr" -CA "$2.crt" -CAkey "$2.key" -CAcreateserial -sha256 -days 3650 \
+    -extfile extensions -out "$1.crt" 2>/dev/null
+}
+certificate broker authority
+certificate impostor stranger
 touch complete

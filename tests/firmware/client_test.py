@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """The client firmware in QEMU against Debian's mosquitto and against the broker firmware.
 
-    client_test.py CLIENT-IMAGE BROKER-IMAGE [PART OF A TEST'S NAME]...
+    client_test.py FOLDER CERTIFICATES [PART OF A TEST'S NAME]...
+
+FOLDER has the images, CERTIFICATES what certificates.sh has made.
 
 Prints a line "ok NAME", "FAIL NAME: why" or "skip NAME: why" for each test.
 """
 
+import os
 import sys
+import time
 
 from guest import Guest
 from judge import Judge, Mosquitto, Subscriber, VERSION_NAMES, expect, finish, tool
@@ -105,7 +109,7 @@ def will(client, v):
 
 @test("it talks to the broker firmware", (3, 4, 5))
 def firmware_pair(client, v):
-    broker = Guest(sys.argv[2])
+    broker = Guest(os.path.join(sys.argv[1], "broker-cortex-m3.elf"))
     broker.wait_for("listening")
     try:
         check_readings(broker.port, client, v)
@@ -114,16 +118,69 @@ def firmware_pair(client, v):
         broker.kill()
 
 
+# --- TLS: mbedTLS by ports/tls over TCP, and lwIP's own by ports/lwip/tls.hpp ----------------------
+
+KINDS = ("client_tls", "client_altcp")
+
+
+def tls_server(certificate):
+    folder = os.path.abspath(sys.argv[2])
+    return Mosquitto(*["%s %s/%s" % (option, folder, certificate + end)
+                       for option, end in (("certfile", ".crt"), ("keyfile", ".key"))])
+
+
+def check_tls(client, kind, v):
+    with tls_server("broker") as broker:
+        guest = client(broker.port, image=kind, version=v, readings=9, every=20)
+        expect(guest.wait(40) == 0, str(guest.lines))
+        expect("connected" in guest.lines, str(guest.lines))
+
+
+@test("over TLS by ports/tls readings are acknowledged", (3, 4, 5))
+def tls(client, v):
+    check_tls(client, "client_tls", v)
+
+
+@test("over TLS by lwIP readings are acknowledged", (3, 4, 5))
+def tls_lwip(client, v):
+    check_tls(client, "client_altcp", v)
+
+
+def check_refused(client, certificate, **arguments):
+    """Neither client goes on with such a server; the same image does with the right one."""
+    for kind in KINDS:
+        with tls_server(certificate) as broker:
+            guest = client(broker.port, image=kind, **arguments)
+            if kind == "client_tls":
+                guest.wait_for("certificate refused")
+            time.sleep(2.5)  # it dials again, too
+            expect("connected" not in guest.lines, str(guest.lines))
+            guest.check_alive()
+            guest.kill()
+
+
+@test("over TLS a server whose certificate nobody trusted signed is refused")
+def tls_stranger(client):
+    check_refused(client, "impostor")
+
+
+@test("over TLS a server with another name is refused")
+def tls_name(client):
+    check_refused(client, "broker", host="other.test")
+
+
 def main():
     guests = []
 
-    def client(port, **arguments):
-        guests.append(Guest(sys.argv[1], outgoing=True, port=port, **arguments))
+    def client(port, image="client", **arguments):
+        path = os.path.join(sys.argv[1], image + "-cortex-m3.elf")
+        guests.append(Guest(path, outgoing=True, port=port, **arguments))
         return guests[-1]
 
     passed = test.run(lambda _: client, sys.argv[3:])
-    print("client firmware: %d bytes of stack" % max(
-        (guest.stack_used() for guest in guests), default=0))
+    for kind in ("client",) + KINDS:
+        used = max((g.stack_used() for g in guests if g.image.startswith(kind + "-")), default=0)
+        print("%s: %d bytes of stack" % (kind, used))
     for guest in guests:
         guest.kill()
     finish(passed)

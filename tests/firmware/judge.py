@@ -101,6 +101,8 @@ class Mosquitto:
         config = os.path.join(self.folder, "broker.conf")
         with open(config, "w") as file:
             file.write("listener %d 127.0.0.1\nallow_anonymous true\n" % self.port)
+            if os.geteuid() == 0:
+                file.write("user root\n")  # or it could not read the keys
             file.writelines(line + "\n" for line in lines)
         self.process = subprocess.Popen([self.program, "-c", config], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -108,7 +110,9 @@ class Mosquitto:
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
+                time.sleep(0.05)
+                if self.process.poll() is None:
+                    return
             except OSError:
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     self.stop()

@@ -26,9 +26,13 @@
 #endif
 
 #define MEM_ALIGNMENT 4
+#ifndef MEM_SIZE
 #define MEM_SIZE 12288 /* what is on its way out */
+#endif
 #define TCP_MSS 536
+#ifndef TCP_WND
 #define TCP_WND (4 * TCP_MSS)
+#endif
 #define TCP_SND_BUF (4 * TCP_MSS)
 #define TCP_SND_QUEUELEN 16
 #define MEMP_NUM_TCP_SEG 48
