@@ -2721,6 +2721,7 @@ struct ClientFeatures {
 struct NoStore {
   /// Adds the packet or replaces the one with this key, safely; false: no room, request refused.
   bool keep(uint32_t, Bytes) noexcept { return true; }
+  /// The key may be unknown.
   void drop(uint32_t) noexcept {}
 };
 
@@ -2790,18 +2791,19 @@ struct [[nodiscard]] Submission {
 
 enum class ClientEventType : uint8_t {
   none,
-  connected,       ///< session_present, properties
-  refused,         ///< CONNACK says no: reason_code, properties; then the link ends
-  closed,          ///< the link ends: error (none: as asked) or the server's reason, properties
-  message,         ///< message, offset, total
-  skipped,         ///< a message larger than rx without Features::streaming: message, total
-  published,       ///< handle, reason_code, properties; answer when it is not queued any more
-  subscribed,      ///< handle, reason_codes, properties; answer
-  unsubscribed,    ///< handle, reason_codes, properties; answer
+  connected,     ///< session_present, properties
+  refused,       ///< CONNACK says no: reason_code, properties; then the link ends
+  closed,        ///< no link (any more): error (none: as asked) or the server's reason, properties
+  message,       ///< message, offset, total
+  skipped,       ///< a message larger than rx without Features::streaming: message, total
+  published,     ///< handle, reason_code, properties; answer when it is not queued any more
+  subscribed,    ///< handle, reason_codes, properties; answer
+  unsubscribed,  ///< handle, reason_codes, properties; answer
   authentication,  ///< AUTH: reason_code, properties; go on by authenticate()
 };
 
-/// What happened. Views point into rx and are valid until the next call of next_event().
+/// What happened; fields that the type does not name mean nothing. Views point into rx and are valid
+/// until the next call of next_event().
 struct ClientEvent {
   ClientEventType type = ClientEventType::none;
   Answer answer = Answer::queued;
@@ -2875,7 +2877,8 @@ class PacketBuilder {
   }
   void text(Text text, TextRule rule = TextRule::text) noexcept {
     const Bytes source = text.bytes();
-    require(scan(source.data(), source.size(), rule), Error::invalid_packet);
+    require(scan(source.data(), source.size(), rule),
+            is_topic(rule) ? Error::invalid_topic : Error::invalid_packet);
     binary(source);
   }
   void topic(Text topic) noexcept {
@@ -2886,9 +2889,14 @@ class PacketBuilder {
     for (; value >= 0x80; value >>= 7) { u8(value | 0x80); }
     u8(value);
   }
-  void properties(Properties list) noexcept {
-    variable(list.size());
+  // `packet` is the packet's bit in property_table; `more` bytes of properties follow.
+  void properties(Properties list, uint16_t packet, uint32_t more = 0) noexcept {
+    variable(list.size() + more);
     bytes(list.wire());
+    for (Property property; list.next(property);) {
+      require((property_table[static_cast<uint8_t>(property.id)].client_sends & packet) != 0,
+              Error::invalid_packet);
+    }
   }
   void require(bool holds, Error error) noexcept {
     if (!holds) { error_ = error; }
@@ -2980,9 +2988,14 @@ class ClientEngine {
   /// for the version only when idle(). Its property list must not hold Receive Maximum or Topic
   /// Alias Maximum: they come from Config.
   ClientEngine(const Connect& connect, ClientMemory memory) noexcept
-      : rx_(memory.rx), tx_(memory.tx), connect_(&connect) {
-    MQTT_ASSERT(tx_.size() > reserve_bytes);
-    begin_ = end_ = next_ = tx_.data();
+      : rx_(memory.rx),
+        tx_(memory.tx.data()),
+        limit_(memory.tx.end() - reserve_bytes),
+        connect_(&connect),
+        begin_(tx_),
+        end_(tx_),
+        next_(tx_) {
+    MQTT_ASSERT(memory.tx.size() > reserve_bytes);
     if constexpr (aliases) {
       const uint32_t half = memory.aliases.size() / 2;
       received_aliases_ = {memory.aliases.first(half), Config::topic_alias_maximum};
@@ -3031,7 +3044,7 @@ class ClientEngine {
     }
     next_ = begin_;
     review_ = nullptr;
-    link_ = Link();
+    memset(&link_, 0, sizeof link_);
     rx_begin_ = rx_end_ = 0;
   }
 
@@ -3052,14 +3065,16 @@ class ClientEngine {
     if constexpr (aliases) {
       if (going && link_.part == 0 && link_.control == 0) { put_alias(); }
     }
-    if (control_first()) { return Bytes(control(), link_.head != 0 ? link_.head : link_.control); }
+    if (control_first()) {
+      return Bytes(control(), aliases && link_.head != 0 ? link_.head : link_.control);
+    }
     if (!going && link_.part == 0) { return Bytes(); }
     if constexpr (streams) {
       if (next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
     }
     uint8_t* at = next_;
-    for (Quota quota = link_.quota; at != end_ && takes_quota(*at, quota);) {
-      const bool alone = !going || link_.alias_max != 0 || (streams && at == stream_);
+    for (uint16_t inflight = link_.inflight; at != end_ && takes_quota(*at, inflight);) {
+      const bool alone = !going || (aliases && link_.alias_max != 0) || (streams && at == stream_);
       at += stored_size(at);
       if (alone) { break; }
     }
@@ -3080,16 +3095,16 @@ class ClientEngine {
     if (control_first()) {
       link_.control = static_cast<uint16_t>(link_.control - size);
       detail::move_down(control(), control() + size, link_.control);
-      link_.head = static_cast<uint16_t>(link_.head - (link_.head != 0 ? size : 0));
+      if (aliases && link_.head != 0) { link_.head = static_cast<uint16_t>(link_.head - size); }
       size = 0;
     }
     link_.part += size;
-    while (link_.part != 0 && link_.head == 0 && link_.part >= wire_size(next_)) {
+    while (link_.part != 0 && (!aliases || link_.head == 0) && link_.part >= wire_size(next_)) {
       link_.part -= wire_size(next_);
       if (is_publish(*next_) && qos_of(*next_) == 0) {
         remove(next_);
       } else {
-        takes_quota(*next_, link_.quota);
+        takes_quota(*next_, link_.inflight);
         next_ += stored_size(next_);
       }
     }
@@ -3097,24 +3112,14 @@ class ClientEngine {
 
   /// Whether the transport is to be closed (and lost() called): all is sent that will be.
   bool wants_hang_up() noexcept {
-    return link_.phase >= Phase::ending && (tx_pending().empty() || deadline() <= now_);
+    return link_.phase >= Phase::ending && (tx_pending().empty() || left_ms() == 0);
   }
   /// Between a successful CONNACK and the end of its link.
   bool online() const noexcept { return link_.phase == Phase::online; }
   /// Whether every request has come to its end.
   bool idle() const noexcept { return begin_ == end_; }
   /// When to call next_event() at the latest.
-  Millis deadline() const noexcept {
-    uint32_t limit = Config::answer_timeout_ms;
-    uint32_t passed = ticks() - asked_at_;
-    if (!link_.asked) {
-      // Before the interval is over [MQTT-3.1.2-20] [MQTT-3.1.2-23], and when nothing comes in.
-      limit = uint32_t{link_.keep_alive_s} * 875;
-      passed = detail::larger(ticks() - sent_at_, ticks() - received_at_);
-      if (limit == 0) { return ~Millis{0}; }
-    }
-    return now_ + (passed < limit ? limit - passed : 0);
-  }
+  Millis deadline() const noexcept { return left_ms() == never ? ~Millis{0} : now_ + left_ms(); }
   Store& store() noexcept { return store_; }
 
   // --- requests ---
@@ -3144,10 +3149,11 @@ class ClientEngine {
   /// Whether a source is still read: at QoS 0 until all is sent or the link is lost, above until
   /// the message is acknowledged.
   bool streaming() const noexcept { return stream_ != nullptr; }
-  Submission subscribe(SubscriptionList filters, Properties properties = {}) noexcept {
+  Submission subscribe(Span<const Subscription> filters, Properties properties = {}) noexcept {
     return request(PacketType::subscribe, filters, properties);
   }
-  Submission unsubscribe(SubscriptionList filters, Properties properties = {}) noexcept {
+  /// Uses the filters of the entries.
+  Submission unsubscribe(Span<const Subscription> filters, Properties properties = {}) noexcept {
     return request(PacketType::unsubscribe, filters, properties);
   }
   /// Ends the link in order; what is queued stays queued. Full when the properties do not fit
@@ -3179,9 +3185,7 @@ class ClientEngine {
       add_received(id);
       return true;
     }
-    if (packet.size() < 4 || packet.size() > static_cast<uint32_t>(limit() - end_)) {
-      return false;
-    }
+    if (packet.size() < 4 || packet.size() > room()) { return false; }
     detail::copy(end_, packet.data(), packet.size());
     if (wire_size(end_) != packet.size() || id_at(end_) != id) { return false; }
     if (is_publish(*end_)) { *end_ |= dup_flag; }
@@ -3195,8 +3199,13 @@ class ClientEngine {
   /// What happened next; false: nothing more now.
   bool next_event(Millis now, ClientEvent& event) noexcept {
     now_ = now;
-    event = ClientEvent();
-    release();
+    event.type = ClientEventType::none;
+    event.answer = Answer::queued;
+    event.error = Error::none;
+    event.reason_code = ReasonCode::success;
+    event.session_present = false;
+    event.handle = 0;
+    if constexpr (Features::v5) { event.properties = Properties(); }
     if (notify_) {
       notify_ = false;
       event.type = ClientEventType::closed;
@@ -3205,7 +3214,7 @@ class ClientEngine {
     }
     if (link_.phase == Phase::offline || link_.phase >= Phase::ending) { return false; }
     Error error = Error::none;
-    if (deadline() <= now_) { error = overdue(); }
+    if (left_ms() == 0) { error = overdue(); }
     if ((acknowledges || Features::v5) && review_ != nullptr && review(event)) { return true; }
     while (error == Error::none && event.type == ClientEventType::none) {
       error = take_packet(event);
@@ -3216,7 +3225,7 @@ class ClientEngine {
 
   /// Whether what must hold holds; for tests.
   bool check_invariants() const noexcept {
-    bool ok = tx_.data() <= begin_ && begin_ <= next_ && next_ <= end_ && end_ <= limit();
+    bool ok = tx_ <= begin_ && begin_ <= next_ && next_ <= end_ && end_ <= limit_;
     bool met_next = next_ == end_;
     bool met_review = review_ == nullptr || review_ == end_;
     const uint8_t* at = begin_;
@@ -3242,28 +3251,30 @@ class ClientEngine {
     reported  // the last bytes leave; the end has been told
   };
 
-  // What begins anew with each link.
+  // What begins anew with each link, all being 0.
   struct Link {
-    Phase phase = Phase::offline;
-    bool asked = false;           // an answer is awaited since asked_at_
-    bool skip = false;            // no events for the rest of the message
-    uint8_t refused_qos = 0;      // what CONNACK does not allow: this QoS and above; 0 all may be
-    bool no_retain = false;       //
-    bool no_wildcards = false;    //
-    bool no_shared = false;       //
-    bool no_identifiers = false;  //
-    uint16_t alias_max = 0;       //
-    uint16_t keep_alive_s = 0;
-    uint16_t control = 0;           // bytes of acks, PINGREQ, … to be sent
-    uint16_t head = 0;              // the first of them are the head of the packet at next_
-    Quota quota;                    // QoS > 0 under way
-    uint32_t packet_bytes_max = 0;  // what the server takes; 0 any
-    uint32_t part = 0;              // bytes sent of the packet at next_
-    uint32_t borrowed = 0;          // bytes at the front of rx that the last event views
-    uint32_t piece = 0;             // bytes at the end of rx that it views: a piece of a payload
-    uint32_t offset = 0;            // bytes of the payload that came before it
+    Phase phase;
+    bool asked;                 // an answer is awaited since asked_at_
+    bool skip;                  // no events for the rest of the message
+    uint8_t refused_qos;        // what CONNACK does not allow: this QoS and above; 0 all may be
+    bool no_retain;             //
+    bool no_wildcards;          //
+    bool no_shared;             //
+    bool no_identifiers;        //
+    uint16_t alias_max;         // what it takes
+    uint16_t keep_alive_s;      //
+    uint16_t control;           // bytes of acks, PINGREQ, … to be sent
+    uint16_t head;              // the first of them are the head of the packet at next_
+    uint16_t window;            // QoS > 0 under way at once
+    uint16_t inflight;          // QoS > 0 under way
+    uint32_t packet_bytes_max;  // what the server takes; 0 any
+    uint32_t part;              // bytes sent of the packet at next_
+    uint32_t borrowed;          // bytes at the front of rx that the last event views
+    uint32_t piece;             // bytes at the end of rx that it views: a piece of a payload
+    uint32_t offset;            // bytes of the payload that came before it
   };
 
+  static constexpr uint32_t never = ~uint32_t{0};
   static constexpr uint8_t dup_flag = 0x08;
   static constexpr uint8_t highest_qos = Features::qos_2 ? 2 : Features::qos_1 ? 1 : 0;
   static constexpr uint32_t inbound = 0x10000;  // in keys of the store: a QoS 2 id received
@@ -3284,14 +3295,27 @@ class ClientEngine {
     link_.asked = true;
     asked_at_ = ticks();
   }
+  // Until the server must have answered or PINGREQ is due.
+  uint32_t left_ms() const noexcept {
+    uint32_t limit = Config::answer_timeout_ms;
+    uint32_t passed = ticks() - asked_at_;
+    if (!link_.asked) {
+      if (link_.keep_alive_s == 0) { return never; }
+      // Before the interval is over [MQTT-3.1.2-20] [MQTT-3.1.2-23], and when nothing comes in.
+      limit = uint32_t{link_.keep_alive_s} * 875;
+      passed = detail::larger(ticks() - sent_at_, ticks() - received_at_);
+    }
+    return passed < limit ? limit - passed : 0;
+  }
 
   // --- memory ---
 
   // tx: packets, room, QoS 2 ids received, bytes of control packets. The packets lie one behind
   // the other in the order of the requests: those before next_ are sent and wait for their answer,
   // those from next_ on wait to be sent.
-  uint8_t* limit() const noexcept { return tx_.end() - reserve_bytes; }
-  uint8_t* control() const noexcept { return tx_.end() - Config::control_bytes; }
+  uint32_t capacity() const noexcept { return static_cast<uint32_t>(limit_ - tx_); }
+  uint32_t room() const noexcept { return static_cast<uint32_t>(limit_ - end_); }
+  uint8_t* control() const noexcept { return limit_ + reserve_bytes - Config::control_bytes; }
 
   // A packet in tx; it is whole and well-formed.
   struct Stored {
@@ -3357,9 +3381,9 @@ class ClientEngine {
   }
   // Moves the packets to the front when less than `size` bytes are free behind them.
   void make_room(uint32_t size) noexcept {
-    if (static_cast<uint32_t>(limit() - end_) > size) { return; }
-    const uint32_t gap = static_cast<uint32_t>(begin_ - tx_.data());
-    detail::move_down(tx_.data(), begin_, static_cast<uint32_t>(end_ - begin_));
+    if (room() > size) { return; }
+    const uint32_t gap = static_cast<uint32_t>(begin_ - tx_);
+    detail::move_down(tx_, begin_, static_cast<uint32_t>(end_ - begin_));
     move_pointers(begin_, gap);
     begin_ -= gap;
   }
@@ -3376,8 +3400,7 @@ class ClientEngine {
     out.u16(connect.keep_alive_s);
     if (v5()) {
       const bool accepts = aliases && received_aliases_.count() != 0;
-      out.variable(connect.properties.size() + 3 + (accepts ? 3 : 0));
-      out.bytes(connect.properties.wire());
+      out.properties(connect.properties, detail::in_connect, accepts ? 6 : 3);
       out.u8(static_cast<uint8_t>(PropertyId::receive_maximum));
       out.u16(Config::receive_maximum);
       if (accepts) {
@@ -3387,7 +3410,7 @@ class ClientEngine {
     }
     out.text(connect.client_id);
     if (will) {
-      if (v5()) { out.properties(connect.will.properties); }
+      if (v5()) { out.properties(connect.will.properties, detail::in_will); }
       out.topic(connect.will.topic);
       out.binary(connect.will.payload);
     }
@@ -3402,7 +3425,7 @@ class ClientEngine {
 
   detail::PacketBuilder begin(uint8_t first, uint32_t most) noexcept {
     make_room(most);
-    return detail::PacketBuilder(Buffer(end_, static_cast<uint32_t>(limit() - end_)), first, most);
+    return detail::PacketBuilder(Buffer(end_, room()), first, most);
   }
   detail::PacketBuilder begin_publish(const Publish& packet) noexcept {
     const uint8_t qos = level(packet.qos);
@@ -3416,17 +3439,18 @@ class ClientEngine {
       Property property;
       out.require(!packet.properties.find(PropertyId::topic_alias, property),
                   Error::invalid_packet);
-      out.properties(packet.properties);
+      out.properties(packet.properties, detail::in_publish);
     }
     return out;
   }
-  Submission request(PacketType type, SubscriptionList filters, Properties properties) noexcept {
+  Submission request(PacketType type, Span<const Subscription> filters,
+                     Properties properties) noexcept {
     const bool options = type == PacketType::subscribe;
-    detail::PacketBuilder out = begin(detail::first_byte(type, 2), tx_.size());
+    detail::PacketBuilder out = begin(detail::first_byte(type, 2), capacity());
     out.u16(next_packet_id(last_id_));
-    if (v5()) { out.properties(properties); }
+    if (v5()) { out.properties(properties, detail::packet_bit(type)); }
     out.require(!filters.empty(), Error::invalid_packet);  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
-    for (Subscription entry; filters.next(entry);) {
+    for (const Subscription& entry : filters) {
       const Text filter = entry.filter;
       const bool shared = Features::v5 && detail::begins_share(filter);
       out.require(!filter.empty() && detail::wildcards_placed(filter) &&
@@ -3447,8 +3471,8 @@ class ClientEngine {
   Submission submit(detail::PacketBuilder& out, uint32_t behind) noexcept {
     const uint32_t size = out.finish(behind);
     if (out.error() != Error::none) { return {Answer::invalid, out.error()}; }
-    if (size > tx_.size() - reserve_bytes) { return {Answer::too_big}; }
-    if (size > static_cast<uint32_t>(limit() - end_)) { return {Answer::full}; }
+    if (size > capacity()) { return {Answer::too_big}; }
+    if (size > room()) { return {Answer::full}; }
     const uint16_t id = id_at(end_);
     if (id == 0 && !online()) { return {Answer::offline}; }
     if (Features::v5 && online()) {
@@ -3503,7 +3527,7 @@ class ClientEngine {
 
   // Control packets overtake what waits in the outbox, but not in the middle of a packet.
   bool control_first() const noexcept {
-    return link_.control != 0 && (link_.part == 0 || link_.head != 0);
+    return link_.control != 0 && (link_.part == 0 || (aliases && link_.head != 0));
   }
   Buffer control_room() const noexcept {
     return Buffer(control(), Config::control_bytes).skip(link_.control);
@@ -3514,9 +3538,10 @@ class ClientEngine {
     detail::PacketBuilder out(room, detail::first_byte(type), room.size());
     if (v5() && (reason != ReasonCode::success || !properties.empty())) {
       out.u8(code(reason));
-      if (!properties.empty()) { out.properties(properties); }
+      if (!properties.empty()) { out.properties(properties, detail::packet_bit(type)); }
     }
     const uint32_t size = out.finish();
+    if (out.error() != Error::none) { return Answer::invalid; }
     if (size > room.size()) { return Answer::full; }
     link_.control = static_cast<uint16_t>(link_.control + size);
     return Answer::queued;
@@ -3529,29 +3554,27 @@ class ClientEngine {
     at[1] = coded ? 3 : 2;
     at[2] = static_cast<uint8_t>(id >> 8);
     at[3] = static_cast<uint8_t>(id);
-    at[4] = code(reason);
+    if (coded) { at[4] = code(reason); }
     link_.control = static_cast<uint16_t>(link_.control + (coded ? 5 : 4));
   }
 
   // Whether the packet may be sent; takes its share of the quota [MQTT-4.9.0-2]. A PUBREL sent
   // again counts too: the server may still count its message.
-  static bool takes_quota(uint8_t first, Quota& quota) noexcept {
+  bool takes_quota(uint8_t first, uint16_t& inflight) const noexcept {
     if (!acknowledges || !((is_publish(first) && qos_of(first) != 0) || is_pubrel(first))) {
       return true;
     }
-    if (quota.used >= Config::inflight_max || (Features::v5 && !quota.available())) {
-      return false;
-    }
-    quota.take();
+    if (inflight >= link_.window) { return false; }
+    inflight = static_cast<uint16_t>(inflight + 1);
     return true;
   }
 
   // A message that is next to be sent gets another head when that can name its topic by an alias
   // or give it one. In tx it keeps its topic: aliases end with the link.
   void put_alias() noexcept {
-    Quota quota = link_.quota;
+    uint16_t inflight = link_.inflight;
     if (link_.alias_max == 0 || next_ == end_ || !is_publish(*next_) ||
-        !takes_quota(*next_, quota)) {
+        !takes_quota(*next_, inflight)) {
       return;
     }
     const Stored packet = stored(next_);
@@ -3716,6 +3739,7 @@ class ClientEngine {
     link_.phase = Phase::online;
     link_.asked = false;
     link_.keep_alive_s = connect_->keep_alive_s;
+    link_.window = Config::inflight_max;
     if (v5()) { take_limits(connack.properties); }
     established_ = true;
     if (fresh_) { forget_received(); }
@@ -3728,8 +3752,8 @@ class ClientEngine {
     const auto refused = [&properties](PropertyId id) noexcept {
       return properties.number(id, 1) == 0;
     };
-    link_.quota.limit =
-        static_cast<uint16_t>(properties.number(PropertyId::receive_maximum, Config::inflight_max));
+    link_.window = static_cast<uint16_t>(detail::smaller<uint32_t>(
+        properties.number(PropertyId::receive_maximum, never), Config::inflight_max));
     link_.packet_bytes_max = properties.number(PropertyId::maximum_packet_size, 0);
     link_.refused_qos = static_cast<uint8_t>(properties.number(PropertyId::maximum_qos, 2) + 1);
     link_.no_retain = refused(PropertyId::retain_available);
@@ -3755,16 +3779,19 @@ class ClientEngine {
     }
     uint8_t* const at = find(id);
     SendState state = SendState::none;
-    if (at != nullptr && is_pubrel(*at)) { state = SendState::pubcomp; }
-    if (at != nullptr && is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
-      state = sent_state(static_cast<Qos>(qos_of(*at)));
+    // One that is just being sent waits for no answer, even if it was sent on an earlier link.
+    if (at != nullptr && (at != next_ || link_.part == 0)) {
+      if (is_pubrel(*at)) { state = SendState::pubcomp; }
+      if (is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
+        state = sent_state(static_cast<Qos>(qos_of(*at)));
+      }
     }
     event.reason_code = ack.reason_code;
     if constexpr (Features::v5) { event.properties = ack.properties; }
     const DeliveryAction action = on_ack(state, ack.type, ack.reason_code).action;
     if (action == DeliveryAction::violation) { return Error::protocol_state; }
     if (action == DeliveryAction::complete || action == DeliveryAction::fail) {
-      if (at < next_) { link_.quota.give(); }
+      link_.inflight = static_cast<uint16_t>(link_.inflight - (at < next_ ? 1 : 0));
       complete(at, event);
     } else if (action == DeliveryAction::release) {
       release_message(at, id);
@@ -3787,15 +3814,15 @@ class ClientEngine {
     cut(at, size - 4);
   }
 
-  // QoS 2 ids received lie behind limit(), in no order.
+  // QoS 2 ids received lie behind limit_, in no order.
   uint8_t* find_received(uint16_t id) const noexcept {
     for (uint32_t i = 0; i < ids_count_; ++i) {
-      if (detail::u16_at(limit() + 2 * i) == id) { return limit() + 2 * i; }
+      if (detail::u16_at(limit_ + 2 * i) == id) { return limit_ + 2 * i; }
     }
     return nullptr;
   }
   void add_received(uint16_t id) noexcept {
-    uint8_t* const at = limit() + 2 * ids_count_;
+    uint8_t* const at = limit_ + 2 * ids_count_;
     at[0] = static_cast<uint8_t>(id >> 8);
     at[1] = static_cast<uint8_t>(id);
     ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
@@ -3803,12 +3830,12 @@ class ClientEngine {
   void drop_received(uint8_t* at) noexcept {
     store_.drop(inbound | detail::u16_at(at));
     ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
-    const uint8_t* const last = limit() + 2 * ids_count_;
+    const uint8_t* const last = limit_ + 2 * ids_count_;
     at[0] = last[0];
     at[1] = last[1];
   }
   void forget_received() noexcept {
-    while (Features::qos_2 && ids_count_ != 0) { drop_received(limit()); }
+    while (Features::qos_2 && ids_count_ != 0) { drop_received(limit_); }
   }
   void take_pubrel(uint16_t id) noexcept {
     uint8_t* const at = find_received(id);
@@ -3835,6 +3862,9 @@ class ClientEngine {
     const uint32_t piece = detail::smaller(reader.left(), left);
     if (piece < left && (frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size())) {
       return wait_for_more();
+    }
+    if (piece == 0 && left != 0) {
+      return Error::packet_too_large;  // the head fills rx
     }
     publish.payload = reader.bytes(piece);
     event.offset = link_.offset;
@@ -3957,7 +3987,8 @@ class ClientEngine {
   static constexpr uint32_t control_spare = 16;
 
   Buffer rx_;
-  Buffer tx_;
+  uint8_t* tx_;
+  uint8_t* limit_;  // of the packets in tx
   const Connect* connect_;
   uint8_t* begin_;             // the packets in tx
   uint8_t* end_;               //
@@ -3976,7 +4007,7 @@ class ClientEngine {
   bool fresh_ = false;         // the server has no session from before this link
   bool notify_ = false;        // the end of a link is to be told, with
   Error notice_ = Error::none;
-  Link link_;
+  Link link_ = {};
 
   Source* source_ = nullptr;
   uint8_t* stream_ = nullptr;  // the packet whose payload comes from source_
@@ -3987,6 +4018,31 @@ class ClientEngine {
 };
 
 // >> 11. client — Client<Transport, Clock, Config>
+
+/// Properties of a request (v5 §4.10), built in `scratch`; empty when it is too small.
+inline Properties request_properties(Buffer scratch, Text response_topic,
+                                     Bytes correlation) noexcept {
+  PropertyWriter writer(scratch);
+  writer.text(PropertyId::response_topic, response_topic);
+  return writer.binary(PropertyId::correlation_data, correlation).properties();
+}
+/// What tells which request a message answers; empty when nothing does.
+inline Bytes correlation_of(const Publish& message) noexcept {
+  Property property;
+  return message.properties.find(PropertyId::correlation_data, property) ? property.bytes : Bytes();
+}
+/// The answer to a request, its properties built in `scratch`; without a topic when none is wanted.
+inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) noexcept {
+  Publish answer;
+  answer.topic = request.properties.text(PropertyId::response_topic);
+  answer.payload = payload;
+  answer.qos = request.qos;
+  PropertyWriter writer(scratch);
+  const Bytes correlation = correlation_of(request);
+  if (!correlation.empty()) { writer.binary(PropertyId::correlation_data, correlation); }
+  answer.properties = writer.properties();
+  return answer;
+}
 
 /// ClientConfig with the memory and the habits of a Client.
 struct ClientMemoryConfig : ClientConfig {
@@ -4038,7 +4094,10 @@ class Client {
   /// Ends the link in order and for good, until start().
   Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
     const Answer answer = engine_.disconnect(reason, properties);
-    if (answer != Answer::full) { started_ = false; }
+    if (answer == Answer::full || answer == Answer::invalid) { return answer; }
+    started_ = false;
+    if (dialing_) { transport_.hang_up(); }
+    dialing_ = false;
     return answer;
   }
 
@@ -4061,14 +4120,14 @@ class Client {
     Subscription entry;
     entry.filter = filter;
     entry.qos = qos;
-    const Submission submission = engine_.subscribe(entry);
+    const Submission submission = engine_.subscribe({&entry, 1});
     if (submission) { *slot = Slot{entry, handler, submission.handle, false}; }
     return submission;
   }
   Submission unsubscribe(Text filter) noexcept {
     Subscription entry;
     entry.filter = filter;
-    const Submission submission = engine_.unsubscribe(entry);
+    const Submission submission = engine_.unsubscribe({&entry, 1});
     Slot* const slot = slot_of(filter);
     if (submission && slot != nullptr) { *slot = Slot(); }
     return submission;
@@ -4081,19 +4140,19 @@ class Client {
   /// What happened next, handlers not called; false: nothing more now.
   bool next_event(ClientEvent& event) noexcept {
     const Millis now = clock_.now_ms();
-    if (!up_) { dial(now); }
+    if (!up_ && dial_failed(now, event)) { return true; }
     while (true) {
-      if (up_ && !transmit()) { hang_up(now); }
       if (engine_.next_event(now, event)) {
         note(event);
         return true;
       }
       if (!up_) { return false; }
-      if (!receive()) {
-        if (engine_.wants_hang_up() || gone_) {
-          hang_up(now);
-          continue;
-        }
+      const int32_t sent = transmit();
+      const int32_t got = receive();
+      // What came before the end is taken first: it may say why.
+      if (got < 0 || (sent < 0 && got == 0) || engine_.wants_hang_up()) {
+        hang_up(now);
+      } else if (sent == 0 && got == 0) {
         return false;
       }
     }
@@ -4116,7 +4175,8 @@ class Client {
     });
   }
   Millis deadline() const noexcept {
-    return up_ ? engine_.deadline() : started_ ? retry_at_ : ~Millis{0};
+    if (up_) { return engine_.deadline(); }
+    return dialing_ ? dial_until_ : started_ ? retry_at_ : ~Millis{0};
   }
 
  private:
@@ -4134,16 +4194,22 @@ class Client {
     return nullptr;
   }
 
-  void dial(Millis now) noexcept {
-    if (!started_ || now < retry_at_) { return; }
+  // A dial that fails is told as the end of a link.
+  bool dial_failed(Millis now, ClientEvent& event) noexcept {
+    if (!started_ || now < retry_at_) { return false; }
     if (!dialing_) { dial_until_ = now + Config::dial_timeout_ms; }
     dialing_ = true;
     const int32_t result = transport_.dial(attempt_);
-    if (result == 0 && now < dial_until_) { return; }
+    if (result == 0 && now < dial_until_) { return false; }
     dialing_ = false;
-    up_ = result > 0 && engine_.start(now) == Error::none;
+    event = ClientEvent();
+    event.error = result > 0 ? engine_.start(now) : Error::link_closed;
+    up_ = event.error == Error::none;
     up_since_ = now;
-    if (!up_) { hang_up(now); }
+    if (up_) { return false; }
+    event.type = ClientEventType::closed;
+    hang_up(now);
+    return true;
   }
   // The wait doubles with each failure; half of it is random. A link that did not live long is a
   // failure too: it may be refused, or taken over by a client with the same id, again and again.
@@ -4151,7 +4217,7 @@ class Client {
     transport_.hang_up();
     engine_.lost();
     if (up_ && now - up_since_ >= Config::retry_max_ms) { failures_ = 0; }
-    up_ = gone_ = false;
+    up_ = false;
     uint32_t wait = Config::retry_min_ms;
     for (uint32_t i = 0; i < failures_ && wait < Config::retry_max_ms; ++i) { wait *= 2; }
     wait = detail::smaller(wait, Config::retry_max_ms);
@@ -4160,25 +4226,22 @@ class Client {
     attempt_ += 1;
   }
 
-  // False when the link is gone.
-  bool transmit() noexcept {
+  // > 0 something was moved, < 0 the link is gone.
+  int32_t transmit() noexcept {
+    int32_t moved = 0;
     while (true) {
       const Bytes bytes = engine_.tx_pending();
-      if (bytes.empty()) { return true; }
-      const int32_t size = transport_.transmit(bytes.data(), bytes.size());
-      if (size <= 0) { return size == 0; }
+      const int32_t size = bytes.empty() ? 0 : transport_.transmit(bytes.data(), bytes.size());
+      if (size <= 0) { return size < 0 ? size : moved; }
       engine_.tx_commit(static_cast<uint32_t>(size));
+      moved = 1;
     }
   }
-  // False when there is nothing to go on with.
-  bool receive() noexcept {
+  int32_t receive() noexcept {
     const Buffer space = engine_.rx_space();
-    if (space.empty()) { return false; }
-    const int32_t size = transport_.receive(space.data(), space.size());
-    gone_ = size < 0;
-    if (size <= 0) { return false; }
-    engine_.rx_commit(static_cast<uint32_t>(size));
-    return true;
+    const int32_t size = space.empty() ? 0 : transport_.receive(space.data(), space.size());
+    if (size > 0) { engine_.rx_commit(static_cast<uint32_t>(size)); }
+    return size;
   }
 
   // Keeps the subscriptions as the server has them.
@@ -4191,7 +4254,7 @@ class Client {
         slot.request = 0;
       }
       if (slot.due && engine_.online()) {
-        const Submission submission = engine_.subscribe(slot.entry);
+        const Submission submission = engine_.subscribe({&slot.entry, 1});
         slot.due = submission.answer == Answer::full;
         slot.request = submission.handle;
       }
@@ -4221,7 +4284,6 @@ class Client {
   bool started_ = false;
   bool dialing_ = false;
   bool up_ = false;
-  bool gone_ = false;
   Slot slots_[Config::subscriptions_max];
   uint8_t rx_[Config::rx_bytes];
   uint8_t tx_[Config::tx_bytes];

@@ -146,4 +146,134 @@ TEST_CASE("Client calls the handlers of matching filters, and subscribes again w
   }
 }
 
+TEST_CASE(
+    "Client waits longer and longer between dials, at random, and begins anew after a good link") {
+  sim::Broker<> broker;
+  Wires wires(broker, mqtt::Version::v3_1_1);
+  wires.refusals = 9;
+  Time time(broker);
+  mqtt::Connect connect;
+  connect.client_id = "c";
+  TestClient client(wires, time, connect);
+  CHECK(client.deadline() == ~mqtt::Millis{0});
+  client.start();
+  uint32_t failures = 0;
+  for (mqtt::Millis wait = 1000; failures < 9; wait = std::min<mqtt::Millis>(wait * 2, 60000)) {
+    mqtt::ClientEvent event;
+    REQUIRE(client.next_event(event));
+    CHECK(event.type == ClientEventType::closed);
+    CHECK(event.error == Error::link_closed);
+    CHECK_FALSE(client.next_event(event));
+    CHECK(client.deadline() >= broker.now + wait / 2);
+    CHECK(client.deadline() <= broker.now + wait);
+    CHECK(wires.dials.size() == ++failures);
+    broker.now = client.deadline();
+  }
+  client.run_once();
+  CHECK(client.online());
+  broker.pass(59000);
+  broker.drop(*wires.link);  // kicked soon after: a failure like any other
+  client.run_once();
+  CHECK(client.deadline() >= broker.now + 30000);
+  broker.now = client.deadline();
+  client.run_once();
+  CHECK(client.online());
+  broker.pass(60000);
+  broker.drop(*wires.link);
+  client.run_once();
+  CHECK(client.deadline() <= broker.now + 1000);
+}
+
+TEST_CASE("Client subscribes again exactly when the server has no session") {
+  for (const bool clean : {false, true}) {
+    sim::Broker<> broker;
+    Wires wires(broker, mqtt::Version::v3_1_1);
+    Time time(broker);
+    mqtt::Connect connect;
+    connect.version = mqtt::Version::v3_1_1;
+    connect.client_id = "c";
+    connect.clean_start = clean;
+    TestClient client(wires, time, connect);
+    uint32_t subscribed = 0;
+    const auto count = [&subscribed](const mqtt::ClientEvent& event) {
+      subscribed += event.type == ClientEventType::subscribed ? 1 : 0;
+    };
+    CHECK(client.subscribe("a", mqtt::Qos::at_most_once));
+    CHECK(client.subscribe("b", mqtt::Qos::at_most_once));
+    CHECK(client.unsubscribe("b"));
+    client.start();
+    client.run_once(count);
+    client.run_once(count);
+    CHECK(subscribed == 2);
+    broker.drop(*wires.link);
+    client.run_once(count);
+    broker.now = client.deadline();
+    client.run_once(count);
+    client.run_once(count);
+    CHECK(client.online());
+    CHECK(subscribed == (clean ? 3 : 2));
+    for (uint32_t i = 1; i < 8; ++i) {
+      static std::string filters[8];
+      filters[i] = "f" + std::to_string(i);
+      CHECK(client.subscribe(filters[i], mqtt::Qos::at_most_once));
+    }
+    CHECK(client.subscribe("too many", mqtt::Qos::at_most_once).answer == Answer::full);
+  }
+}
+
+TEST_CASE("Client gives up a dial that takes too long, and one that is not wanted any more") {
+  struct Slow {
+    int32_t dial(uint32_t) { return 0; }
+    int32_t receive(uint8_t*, size_t) { return -1; }
+    int32_t transmit(const uint8_t*, size_t) { return -1; }
+    void hang_up() { hung_up += 1; }
+    uint32_t hung_up = 0;
+  };
+  sim::Broker<> broker;
+  Time time(broker);
+  Slow slow;
+  mqtt::Connect connect;
+  mqtt::Client<Slow, Time> client(slow, time, connect);
+  client.start();
+  mqtt::ClientEvent event;
+  CHECK_FALSE(client.next_event(event));
+  CHECK(client.deadline() == broker.now + 10000);
+  broker.now += 10000;
+  CHECK(client.next_event(event));
+  CHECK(slow.hung_up == 1);
+  broker.now = client.deadline();
+  CHECK_FALSE(client.next_event(event));
+  CHECK(client.disconnect() == Answer::offline);
+  CHECK(slow.hung_up == 2);
+  CHECK(client.deadline() == ~mqtt::Millis{0});
+}
+
+TEST_CASE("Client tells a CONNECT that cannot be") {
+  sim::Broker<> broker;
+  Wires wires(broker, mqtt::Version::v3_1_1);
+  Time time(broker);
+  mqtt::Connect connect;
+  connect.version = mqtt::Version::v3_1;  // which has no empty client id
+  TestClient client(wires, time, connect);
+  client.start();
+  mqtt::ClientEvent event;
+  REQUIRE(client.next_event(event));
+  CHECK(event.type == ClientEventType::closed);
+  CHECK(event.error == Error::invalid_packet);
+}
+
+TEST_CASE("a request is answered by its correlation data") {
+  uint8_t scratch[64];
+  mqtt::Publish request;
+  request.topic = "sum";
+  request.properties = mqtt::request_properties(scratch, "answers", mqtt::Text("7").bytes());
+  uint8_t other[64];
+  const mqtt::Publish answer = mqtt::answer_to(request, mqtt::Text("4").bytes(), other);
+  CHECK(sim::text(answer.topic) == "answers");
+  CHECK(sim::text(mqtt::correlation_of(answer)) == "7");
+  uint8_t small[4];
+  CHECK(mqtt::request_properties(small, "answers", mqtt::Bytes()).empty());
+  CHECK(mqtt::answer_to(mqtt::Publish(), mqtt::Bytes(), other).topic.empty());
+}
+
 TEST_SUITE_END();

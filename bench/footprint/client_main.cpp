@@ -1,5 +1,6 @@
 // A client that connects, subscribes, publishes, receives into a callback, keeps alive and
-// disconnects, over hooks that do nothing. QOS_0, V311 or V5 says how much of it is compiled.
+// disconnects, over hooks that do nothing; QOS_0, V311 or V5 says what of it is compiled. With
+// -DCONVERSATION the hooks are a server that passes through all of it, so that its stack shows.
 #include "mqtt.hpp"
 
 namespace {
@@ -10,6 +11,7 @@ struct Features : mqtt::ClientFeatures {
   static constexpr bool v5 = false;
   static constexpr bool qos_1 = false;
   static constexpr bool qos_2 = false;
+  static constexpr bool wills = false;
   static constexpr bool streaming = false;
 };
 constexpr mqtt::Qos qos = mqtt::Qos::at_most_once;
@@ -22,6 +24,7 @@ constexpr mqtt::Qos qos = mqtt::Qos::at_least_once;
 #else
 struct Features : mqtt::ClientFeatures {
   static constexpr bool v3_1 = false;
+  static constexpr bool enhanced_auth = false;
 };
 constexpr mqtt::Qos qos = mqtt::Qos::at_least_once;
 #endif
@@ -31,60 +34,115 @@ struct Config : mqtt::ClientConfig {
   static constexpr uint16_t inflight_max = 4;
 };
 
-volatile uint8_t input;
-volatile uint8_t output;
+// What the application does next: nothing, publish, disconnect.
+#ifdef CONVERSATION
+constexpr uint8_t script[] = {
+#ifdef V5
+    0x20, 9,  0, 0, 6,    0x22, 0, 4,    0x21, 0, 4,           // CONNACK: aliases, Receive Maximum
+    0x90, 4,  0, 1, 0,    1,                                   // SUBACK
+    0x32, 11, 0, 1, 'a',  0,    1, 5,    1,    1, 0x23, 0, 1,  // PUBLISH QoS 1, with an alias
+    0x34, 8,  0, 0, 0,    2,    3, 0x23, 0,    1, 0x62, 2, 0, 2,  // by the alias at QoS 2, PUBREL
+    0x40, 2,  0, 2, 0x40, 2,    0, 3,                             // PUBACK
+#else
+    0x20, 2, 0,    0,                                          // CONNACK
+    0x90, 3, 0,    1, qos == mqtt::Qos::at_most_once ? 0 : 1,  // SUBACK
+    0x30, 4, 0,    1, 'a',
+    'x',  // PUBLISH
+#ifndef QOS_0
+    0x32, 6, 0,    1, 'a',
+    0,    1, 'x',  // at QoS 1
+    0x34, 5, 0,    1, 'a',
+    0,    2, 0x62, 2, 0,
+    2,  // at QoS 2, PUBREL
+    0x40, 2, 0,    2, 0x40,
+    2,    0, 3,  // PUBACK
+#endif
+#endif
+    0xD0, 0};
+uint32_t at = 0;
+uint32_t turns = 0;
 
-int32_t receive(uint8_t* target, uint32_t) {
+uint32_t receive(uint8_t* target, uint32_t size) {
+  turns += 1;
+  if (turns < 4 || at == sizeof script || size == 0) { return 0; }
+  *target = script[at++];
+  return 1;
+}
+uint32_t transmit(const uint8_t*, uint32_t size) { return size; }
+uint8_t next_deed() {
+  return turns == 20 || turns == 21 ? 1 : at == sizeof script && turns > 400 ? 2 : 0;
+}
+#else
+// The compiler knows nothing about what comes and when.
+volatile uint8_t input;
+
+uint32_t receive(uint8_t* target, uint32_t) {
   *target = input;
   return input;
 }
-int32_t transmit(const uint8_t* bytes, uint32_t) {
-  output = *bytes;
-  return input;
-}
+uint32_t transmit(const uint8_t*, uint32_t) { return input; }
+uint8_t next_deed() { return input; }
+#endif
 
+volatile uint8_t output;
 uint8_t rx[256];
 uint8_t tx[512];
+uint64_t now_ms = 1;
 mqtt::Connect connect;
+#ifdef V5
+uint8_t aliases[256];
+mqtt::ClientEngine<Config> client(connect, {rx, tx, aliases});
+#else
 mqtt::ClientEngine<Config> client(connect, {rx, tx});
-uint64_t now_ms;
+#endif
 
-void on_message(const mqtt::Publish& message) {
-  output = static_cast<uint8_t>(message.payload.size());
+void on_message(const mqtt::Publish& message) { output = message.payload.data()[0]; }
+
+// False when the link is to end.
+bool run_once() {
+  const mqtt::Bytes bytes = client.tx_pending();
+  if (!bytes.empty()) { client.tx_commit(transmit(bytes.data(), bytes.size())); }
+  const mqtt::Buffer space = client.rx_space();
+  client.rx_commit(receive(space.data(), space.size()));
+  mqtt::ClientEvent event;
+  while (client.next_event(now_ms += 10, event)) {
+    if (event.type == mqtt::ClientEventType::message) { on_message(event.message); }
+  }
+  return !client.wants_hang_up();
+}
+
+bool subscribe() {
+  mqtt::Subscription entry;
+  entry.filter = "room/command";
+  entry.qos = qos;
+  return bool(client.subscribe({&entry, 1}));
+}
+
+bool publish() {
+  mqtt::Publish packet;
+  packet.topic = "room/temperature";
+  packet.payload = mqtt::Text("21.5").bytes();
+  packet.qos = qos;
+  return bool(client.publish(packet));
 }
 
 }  // namespace
 
 int main() {
   connect.client_id = "sensor";
-#ifdef V5
+#ifndef CONVERSATION
   connect.version = static_cast<mqtt::Version>(input);
 #endif
-  if (client.start(now_ms) != mqtt::Error::none) { return 1; }
-  mqtt::Subscription entry;
-  entry.filter = "room/command";
-  entry.qos = qos;
-  if (!client.subscribe(entry)) { return 1; }
-  while (!client.wants_hang_up()) {
-    const mqtt::Bytes bytes = client.tx_pending();
-    if (!bytes.empty()) {
-      client.tx_commit(static_cast<uint32_t>(transmit(bytes.data(), bytes.size())));
-    }
-    const mqtt::Buffer space = client.rx_space();
-    client.rx_commit(static_cast<uint32_t>(receive(space.data(), space.size())));
-    mqtt::ClientEvent event;
-    while (client.next_event(now_ms += 10, event)) {
-      if (event.type == mqtt::ClientEventType::message) { on_message(event.message); }
-    }
-    if (input == 1) {
-      mqtt::Publish packet;
-      packet.topic = "room/temperature";
-      packet.payload = mqtt::Text("21.5").bytes();
-      packet.qos = qos;
-      if (!client.publish(packet)) { return 1; }
-    }
-    if (input == 2) { static_cast<void>(client.disconnect()); }
+  if (client.start(now_ms) != mqtt::Error::none || !subscribe()) { return 1; }
+  while (run_once()) {
+    const uint8_t deed = next_deed();
+    if (deed == 1 && !publish()) { return 2; }
+    if (deed == 2) { static_cast<void>(client.disconnect()); }
   }
   client.lost();
+#ifdef CONVERSATION
+  return at == sizeof script ? 0 : 3;
+#else
   return 0;
+#endif
 }

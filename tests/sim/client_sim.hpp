@@ -162,14 +162,14 @@ class Engine {
     mqtt::Subscription entry;
     entry.filter = filter;
     entry.qos = static_cast<Qos>(qos);
-    const mqtt::Submission submission = engine_->subscribe(entry, properties);
+    const mqtt::Submission submission = engine_->subscribe({&entry, 1}, properties);
     check();
     return submission;
   }
   mqtt::Submission unsubscribe(Text filter) {
     mqtt::Subscription entry;
     entry.filter = filter;
-    const mqtt::Submission submission = engine_->unsubscribe(entry);
+    const mqtt::Submission submission = engine_->unsubscribe({&entry, 1});
     check();
     return submission;
   }
