@@ -1,5 +1,5 @@
 // The board: QEMU's mps2-an385 (a Cortex-M3 at 25 MHz) with semihosting for words and arguments.
-// What a port to a real board replaces is this file, startup.cpp and lan9118.hpp.
+// What a port to a real board replaces is startup.cpp, semihosting.cpp and lan9118.hpp.
 #ifndef EXAMPLES_CORTEX_M_BOARD_HPP
 #define EXAMPLES_CORTEX_M_BOARD_HPP
 

@@ -64,7 +64,7 @@ archive lwip $(for name in core/init core/def core/inet_chksum core/ip core/mem 
 done)
 
 # shellcheck disable=SC2086
-for source in $here/startup.cpp $here/lwip_port.cpp $main; do
+for source in $here/startup.cpp $here/semihosting.cpp $here/lwip_port.cpp $main; do
   $ccache arm-none-eabi-gcc -std=c++17 $common -Wall -Wextra -Wshadow -Wconversion \
     -Wsign-conversion -Wno-register -fno-exceptions -fno-rtti -fno-threadsafe-statics \
     -fno-use-cxa-atexit -c "$source" -o "$objects/$(basename "$source" .cpp).oo"

@@ -83,6 +83,13 @@ void give_back(void* memory_of_block) {
 
 }  // namespace pool
 
+void* operator new(size_t size) { return pool::take(size); }
+void* operator new[](size_t size) { return pool::take(size); }
+void operator delete(void* memory) noexcept { pool::give_back(memory); }
+void operator delete[](void* memory) noexcept { pool::give_back(memory); }
+void operator delete(void* memory, size_t) noexcept { pool::give_back(memory); }
+void operator delete[](void* memory, size_t) noexcept { pool::give_back(memory); }
+
 extern "C" void abort() { board::stop(97); }
 
 int snprintf(char* target, size_t size, const char* format, ...) {

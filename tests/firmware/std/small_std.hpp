@@ -7,17 +7,24 @@
 #include <stdint.h>
 #include <string.h>
 
-inline void* operator new(size_t, void* place) noexcept { return place; }
-
-/// Knows "%02x" only; the C library's would need a heap.
-int snprintf(char* target, size_t size, const char* format, ...);
-
 namespace pool {
 
 void* take(size_t size);
 void give_back(void* memory);
 
 }  // namespace pool
+
+inline void* operator new(size_t, void* place) noexcept { return place; }
+
+// Of sections_main.cpp, from the pool.
+void* operator new(size_t size);
+void* operator new[](size_t size);
+void operator delete(void* memory) noexcept;
+void operator delete[](void* memory) noexcept;
+
+/// Knows "%02x" only; the C library's would need a heap.
+int snprintf(char* target, size_t size, const char* format, ...);
+
 
 namespace std {
 
@@ -107,7 +114,8 @@ template <typename T>
 constexpr const T& min(const T& a, const T& b) {
   return b < a ? b : a;
 }
-constexpr uint64_t min(uint64_t a, uint64_t b) { return b < a ? b : a; }  // size_t differs by machine
+// For two types of one width: which they are differs by machine.
+constexpr uint64_t min(uint64_t a, uint64_t b) { return b < a ? b : a; }
 template <typename T>
 constexpr const T& max(const T& a, const T& b) {
   return a < b ? b : a;
@@ -125,6 +133,12 @@ template <typename Iterator, typename Predicate>
 Iterator find_if(Iterator first, Iterator last, Predicate predicate) {
   while (first != last && !predicate(*first)) { ++first; }
   return first;
+}
+template <typename Iterator, typename Predicate>
+ptrdiff_t count_if(Iterator first, Iterator last, Predicate predicate) {
+  ptrdiff_t count = 0;
+  for (; first != last; ++first) { count += predicate(*first) ? 1 : 0; }
+  return count;
 }
 template <typename Iterator, typename Less>
 void sort(Iterator first, Iterator last, Less less) {
@@ -426,6 +440,8 @@ inline int stoi(const string& text, size_t* = nullptr, int base = 10) {
   return number;
 }
 
+inline unsigned long stoul(const string& text) { return static_cast<unsigned long>(stoi(text)); }
+
 class string_view {
  public:
   string_view(const char* text) : text_(text) {}
@@ -463,6 +479,11 @@ class map {
     if (at == end() || key < at->first) { at = items_.insert(at, value_type{key, Value()}); }
     return at->second;
   }
+  pair<iterator, bool> emplace(const Key& key, const Value& value) {
+    const bool fresh = count(key) == 0;
+    if (fresh) { (*this)[key] = value; }
+    return {find(key), fresh};
+  }
   Value& at(const Key& key) { return find(key)->second; }
   const Value& at(const Key& key) const { return find(key)->second; }
   iterator find(const Key& key) {
@@ -487,6 +508,36 @@ class map {
   }
 
   vector<value_type> items_;
+};
+
+template <typename Key>
+class set {
+ public:
+  using const_iterator = const Key*;
+
+  size_t size() const { return items_.size(); }
+  bool empty() const { return items_.empty(); }
+  void clear() { items_.clear(); }
+  const_iterator begin() const { return items_.begin(); }
+  const_iterator end() const { return items_.end(); }
+  pair<const_iterator, bool> insert(const Key& key) {
+    Key* at = items_.begin();
+    while (at != items_.end() && *at < key) { ++at; }
+    const bool fresh = at == items_.end() || key < *at;
+    if (fresh) { at = items_.insert(at, key); }
+    return {at, fresh};
+  }
+  const_iterator find(const Key& key) const { return std::find(begin(), end(), key); }
+  size_t count(const Key& key) const { return find(key) == end() ? 0 : 1; }
+  size_t erase(const Key& key) {
+    const const_iterator at = find(key);
+    if (at == end()) { return 0; }
+    items_.erase(at);
+    return 1;
+  }
+
+ private:
+  vector<Key> items_;
 };
 
 template <typename T>
@@ -527,16 +578,22 @@ class unique_ptr {
 
 template <typename T>
 class unique_ptr<T[]> {
+  static_assert(__has_trivial_destructor(T), "the count is not kept");
+
  public:
   unique_ptr() = default;
-  explicit unique_ptr(size_t count) : items_(count) {}
-  T* get() { return items_.data(); }
-  const T* get() const { return items_.data(); }
-  T& operator[](size_t index) { return items_[index]; }
-  const T& operator[](size_t index) const { return items_[index]; }
+  explicit unique_ptr(T* items) : items_(items) {}
+  unique_ptr(unique_ptr&& other) noexcept : items_(other.items_) { other.items_ = nullptr; }
+  unique_ptr& operator=(unique_ptr&& other) noexcept {
+    std::swap(items_, other.items_);
+    return *this;
+  }
+  ~unique_ptr() { pool::give_back(items_); }
+  T* get() const { return items_; }
+  T& operator[](size_t index) const { return items_[index]; }
 
  private:
-  vector<T> items_;
+  T* items_ = nullptr;
 };
 
 template <typename T>
@@ -550,7 +607,11 @@ struct Made {
 template <typename T>
 struct Made<T[]> {
   using type = unique_ptr<T[]>;
-  static type make(size_t count) { return type(count); }
+  static type make(size_t count) {
+    T* const items = static_cast<T*>(pool::take(count * sizeof(T)));
+    for (size_t i = 0; i < count; ++i) { new (items + i) T(); }
+    return type(items);
+  }
 };
 template <typename T, typename... Arguments>
 typename Made<T>::type make_unique(Arguments&&... arguments) {

@@ -66,6 +66,9 @@ inline void require(bool good, const char* file, int line, const char* what) {
 #define TEST_CASE_TEMPLATE(name, T, ...) \
   FIRMWARE_CASES(FIRMWARE_JOIN(Case, __COUNTER__), name, T, __VA_ARGS__)
 
+#define TEST_SUITE_BEGIN(name) static_assert(true, name)
+#define TEST_SUITE_END() static_assert(true, "")
+
 #define CHECK(...) firmware::check(static_cast<bool>(__VA_ARGS__), __FILE__, __LINE__, #__VA_ARGS__)
 #define CHECK_FALSE(...) \
   firmware::check(!static_cast<bool>(__VA_ARGS__), __FILE__, __LINE__, "not " #__VA_ARGS__)
