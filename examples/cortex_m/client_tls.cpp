@@ -1,5 +1,5 @@
-// The client of client.cpp over TLS: the server must prove by a certificate of the authority that is
-// built in that it is the host named by host=NAME (broker.test). Built with AUTHORITY=FILE.crt.
+// The client of client.cpp over TLS: the server must prove, by a certificate of the authority that
+// is built in, that it is the host named by host=NAME (broker.test). Built with AUTHORITY=FILE.crt.
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/memory_buffer_alloc.h>

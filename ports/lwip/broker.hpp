@@ -29,8 +29,8 @@ class BrokerTransport {
   ~BrokerTransport() { stop(); }
 
   /// Listens on `port` of all addresses with a new pcb: altcp_new(nullptr) for TCP, or one of
-  /// altcp_tls_new() with tls_holds_output (ports/lwip/tls.hpp). The pcb is the transport's from now
-  /// on, also on error.
+  /// altcp_tls_new() with tls_holds_output (ports/lwip/tls.hpp). The pcb is the transport's from
+  /// now on, also on error.
   err_t start(altcp_pcb* pcb, uint16_t port, HoldsOutput holds = nullptr) noexcept {
     const CoreLock lock;
     if (pcb == nullptr || !wakeup_.start()) { return ERR_MEM; }

@@ -52,7 +52,7 @@ class MbedtlsClientConfig {
   mbedtls_x509_crt authorities_;
 };
 
-/// One end of a TLS connection over the bytes of `Inner`, a transport with receive() and transmit().
+/// One end of a TLS connection over the bytes of `Inner`, which has receive() and transmit().
 ///
 /// A record that Inner took in part stays in mbedTLS: its bytes count as taken, and leave with the
 /// next call of any function here.
@@ -67,8 +67,8 @@ class MbedtlsLink {
   MbedtlsLink& operator=(const MbedtlsLink&) = delete;
   ~MbedtlsLink() { mbedtls_ssl_free(&context_); }
 
-  /// Begins as a client: the server must be `host`. 0, or an error of mbedTLS. `config` must live as
-  /// long as the link and stay the same.
+  /// Begins as a client: the server must be `host`. 0, or an error of mbedTLS. `config` must live
+  /// as long as the link and stay the same.
   int start_client(const mbedtls_ssl_config& config, const char* host) noexcept {
     if (host == nullptr || *host == '\0') {
       begun_ = open_ = false;

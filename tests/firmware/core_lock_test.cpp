@@ -1,5 +1,5 @@
-// ports/lwip in a system with threads: Debian's liblwip, whose raw calls abort when the core lock is
-// not held. Broker and client have a thread each and sleep in wait().
+// ports/lwip in a system with threads: Debian's liblwip, whose raw calls abort when the core lock
+// is not held. Broker and client have a thread each and sleep in wait().
 #include <doctest/doctest.h>
 
 // Debian's options declare functions without saying that they are C.
@@ -142,6 +142,7 @@ TEST_CASE("broker and client with threads of their own hold lwIP's core lock whe
 
 TEST_CASE("the library of this test does stop a raw call without the lock") {
   // In a process of its own: what is expected is its end.
+  fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
     static_cast<void>(freopen("/dev/null", "w", stderr));

@@ -25,7 +25,7 @@ for altcp in 0 1; do
   done
   for source in tests/doctest_main tests/firmware/lwip_test; do
     # shellcheck disable=SC2086
-    $ccache g++ -std=c++17 $common $sanitize -Wall -Wextra -Wshadow -Wconversion \
+    $ccache g++ -std=c++17 $common -O0 $sanitize -Wall -Wextra -Wshadow -Wconversion \
       -Wsign-conversion -c $source.cpp -o $out/$(basename $source).o
   done
   # shellcheck disable=SC2086
