@@ -136,7 +136,7 @@ core_lock() {
     timeout 60 $logs/core_lock --no-colors
 }
 step_core_lock() {
-  need "ports/lwip with threads" /usr/include/lwip/opt.h:liblwip-dev pkg-config:pkg-config \
+  need "ports/lwip with threads" /usr/include/lwip/lwip/opt.h:liblwip-dev pkg-config:pkg-config \
     /usr/include/doctest/doctest.h:doctest-dev || return
   judged "ports/lwip with threads holds the core lock" core_lock
 }
