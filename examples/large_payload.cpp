@@ -20,7 +20,7 @@ struct Pattern {
   uint8_t bytes[1024];
 };
 
-struct Config : mqtt::ClientMemoryConfig {
+struct Config : mqtt::ClientConfig {
   using Source = Pattern;
   static constexpr uint32_t rx_bytes = 2048;
   static constexpr uint32_t tx_bytes = 1024;  // and 1024 in the source

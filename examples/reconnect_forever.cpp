@@ -9,7 +9,7 @@
 
 namespace {
 
-struct Config : mqtt::ClientMemoryConfig {
+struct Config : mqtt::ClientConfig {
   using Store = mqtt::posix::FileStore;
   static constexpr uint32_t tx_bytes = 16384;
 };

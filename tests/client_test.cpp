@@ -221,6 +221,46 @@ TEST_CASE("Client subscribes again exactly when the server has no session") {
   }
 }
 
+TEST_CASE("Client tells a subscription that a new server does not allow") {
+  struct Canned {  // CONNACK, SUBACK; then a server without wildcards
+    int32_t dial(uint32_t) { return 1; }
+    int32_t receive(uint8_t* target, size_t size) {
+      const size_t count = std::min(size, in.size());
+      memcpy(target, in.data(), count);
+      in.erase(0, count);
+      return gone ? -1 : static_cast<int32_t>(count);
+    }
+    int32_t transmit(const uint8_t* source, size_t size) {
+      if (*source == 0x82) { in += sim::bytes("90 04 00 01 00 00"); }
+      return static_cast<int32_t>(size);
+    }
+    void hang_up() { gone = false; }
+    std::string in = sim::bytes("20 03 00 00 00");
+    bool gone = false;
+  };
+  sim::Broker<> broker;
+  Time time(broker);
+  Canned server;
+  mqtt::Connect connect;
+  mqtt::Client<Canned, Time> client(server, time, connect);
+  std::vector<Answer> answers;
+  const auto note = [&answers](const mqtt::ClientEvent& event) {
+    if (event.type != ClientEventType::subscribed) { return; }
+    answers.push_back(event.answer);
+    CHECK((event.answer == Answer::queued || sim::text(event.message.topic) == "a/#"));
+  };
+  CHECK(client.subscribe("a/#", mqtt::Qos::at_most_once));
+  client.start();
+  client.run_once(note);
+  server.gone = true;
+  client.run_once(note);
+  server.in = sim::bytes("20 05 00 00 02 28 00");
+  broker.now = client.deadline();
+  client.run_once(note);
+  client.run_once(note);
+  CHECK(answers == std::vector<Answer>{Answer::queued, Answer::wildcards_unavailable});
+}
+
 TEST_CASE("Client gives up a dial that takes too long, and one that is not wanted any more") {
   struct Slow {
     int32_t dial(uint32_t) { return 0; }
