@@ -112,7 +112,7 @@
 // thread owns an engine, policy and journal hooks run in it and must not call back into it.
 //
 // SIZING: BrokerLimits names every limit; broker_bytes(limits) is the memory, to the byte, and only
-// what is used of it is touched. With 32-bit indices (16-bit ones): 112 (88) bytes a connection, 112
+// what is used of it is touched. With 32-bit indices (16-bit ones): 112 (88) bytes a link, 112
 // (82) a session, a text block a client id, 28 (16) a subscription, 56 (34) and its text a filter,
 // 28 and topic, properties and payload a stored message, in blocks of block_bytes; 16 (12) a queued
 // reference to it. A client is 160 bytes and the rx and tx you give it.
