@@ -20,7 +20,7 @@
 //   >> 6. packets — one struct per packet, for all versions
 //   >> 7. codec — next_frame, decode, encode, encoded_size
 //   >> 8. topics — validation, matching, shared subscriptions
-//   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+//   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids
 //   >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
 //   >> 11. client — Client<Transport, Clock, Config>
 //   >> 12. broker memory — limits, tables, blocks, texts, queues, timers
@@ -2349,7 +2349,7 @@ inline SharedFilter split_shared(Text filter) noexcept {
           Text(filter.data() + at, filter.size() - at)};
 }
 
-// >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+// >> 9. delivery — the QoS 1 and 2 handshakes, packet ids
 
 /// What the sender of a message waits for.
 enum class SendState : uint8_t {
@@ -2437,16 +2437,6 @@ constexpr SendState sent_state(Qos qos) noexcept {
 constexpr uint16_t next_packet_id(uint16_t id) noexcept {
   return id == 65535 ? uint16_t{1} : static_cast<uint16_t>(id + 1);
 }
-
-/// Messages under way against a Receive Maximum (v5 §4.9).
-struct Quota {
-  uint16_t limit = 65535;
-  uint16_t used = 0;
-
-  constexpr bool available() const noexcept { return used < limit; }
-  constexpr void take() noexcept { used = static_cast<uint16_t>(used + 1); }
-  constexpr void give() noexcept { used = static_cast<uint16_t>(used - (used != 0 ? 1 : 0)); }
-};
 
 // >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
 
