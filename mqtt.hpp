@@ -3355,10 +3355,13 @@ class ClientEngine {
   void fail(Error error, ClientEvent& event) noexcept {
     event.type = ClientEventType::closed;
     event.error = error;
-    event.reason_code =
-        error == Error::link_closed ? ReasonCode::keep_alive_timeout : reason_code(error);
-    if (v5() && online() && error != Error::link_closed) {
-      static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
+    if (error == Error::link_closed) {
+      event.reason_code = ReasonCode::keep_alive_timeout;
+    } else if (v5()) {
+      event.reason_code = reason_code(error);
+      if (online()) {
+        static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
+      }
     }
     end_link(Phase::reported);
   }
