@@ -20,7 +20,7 @@ class ConfigReader {
   ConfigReader(Options& options, Log& log) : options_(options), log_(log) {}
 
   /// False: the error is logged, and the program should end with status 3.
-  bool read(const char* path) { return read_file(path, false) && check_whole(); }
+  bool read(const char* path) { return read_file(path, false); }
 
  private:
   struct Line {
@@ -278,13 +278,6 @@ class ConfigReader {
         {"retained_persistence", ""},
         {"autosave_interval", ""},
         {"autosave_on_changes", ""},
-        // the engine
-        {"max_inflight_bytes", "0"},
-        {"max_queued_bytes", "0"},
-        {"upgrade_outgoing_qos", "false"},
-        {"retain_expiry_interval", "0"},
-        {"use_username_as_clientid", "false"},
-        {"listener_auto_id_prefix", ""},
     };
     for (const Waiting& each : waiting) {
       if (strcmp(each.name, line.name) == 0 && strcmp(each.harmless, line.value) != 0) {
@@ -641,29 +634,6 @@ class ConfigReader {
     include_file_ = line.file;
     include_line_ = line.number;
     return read_text(line, include_directory_);
-  }
-
-  // --- the whole ---
-
-  // What no single line shows.
-  bool check_whole() {
-    const ListenerOptions& first =
-        options_.listener_count == 0 ? options_.defaults : options_.listeners[0];
-    for (uint32_t i = 0; i != options_.listener_count; ++i) {
-      const ListenerOptions& each = options_.listeners[i];
-      if (each.max_qos != first.max_qos || each.max_topic_alias != first.max_topic_alias ||
-          each.max_topic_alias_broker != first.max_topic_alias_broker ||
-          each.auto_id_prefix != first.auto_id_prefix) {
-        log_.line(log_error,
-                  "Error: max_qos, max_topic_alias, max_topic_alias_broker and auto_id_prefix "
-                  "that differ between listeners are not built yet.");
-        return false;
-      }
-    }
-    options_.defaults.max_qos = first.max_qos;
-    options_.defaults.max_topic_alias = first.max_topic_alias;
-    options_.defaults.max_topic_alias_broker = first.max_topic_alias_broker;
-    return true;
   }
 
   Options& options_;

@@ -432,7 +432,7 @@ class Program {
 
   void publish_figures(mqtt::Millis now) {
     const auto retain = [this](const char* topic, const char* text) { publish(topic, text, true); };
-    collect(engine_.statistics(), engine_.limits(), policy_.counts(), figures_);
+    collect(engine_.statistics(), engine_.limits(), policy_.clients_connected(), figures_);
     if (sys_started_) {
       sys_tree_.update(now, figures_, retain);
     } else {
@@ -460,9 +460,10 @@ class Program {
       if (!set_log()) { log_.line(log_error, "Error: The old log stays."); }
       if (!set_limits<Config>(options(), machine_, limits) || differ(limits, engine_.limits())) {
         log_.line(log_warning,
-                  "Warning: Limits of connections, sessions, messages or memory have changed; they "
-                  "count from the next start.");
+                  "Warning: memory_limit, max_queued_bytes, max_inflight_bytes or the limits of "
+                  "connections and clients have changed; they count from the next start.");
       }
+      engine_.change_limits(limits);
       log_.line(log_information, "Config reloaded from %s.", command_line_.config_file);
     }
     notify_service_manager("READY=1");

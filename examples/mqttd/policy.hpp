@@ -19,17 +19,17 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
  public:
   explicit Policy(Log& log) : log_(log) {}
 
-  /// Reserves the tables of peers: of each connection that is used 8 bytes, over IPv6 24; with a
-  /// user name 256 more.
+  static constexpr bool answers_later() noexcept { return true; }
+  static constexpr bool keeps_user_names() noexcept { return true; }
+
+  /// Reserves the tables of peers: of each connection that is used 8 bytes, over IPv6 24.
   bool start(uint32_t connections) {
-    if (!memory_.reserve(uint64_t{connections} *
-                         (sizeof(Peer) + sizeof(in6_addr) + sizeof(UserName))) ||
+    if (!memory_.reserve(uint64_t{connections} * (sizeof(Peer) + sizeof(in6_addr))) ||
         !scratch_.reserve(scratch_bytes) || !authenticator_.start() || !attempts_.start()) {
       return false;
     }
     v6_addresses_ = reinterpret_cast<in6_addr*>(memory_.data());
     peers_ = reinterpret_cast<Peer*>(v6_addresses_ + connections);
-    users_ = reinterpret_cast<UserName*>(peers_ + connections);
     return true;
   }
 
@@ -38,9 +38,11 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     options_ = &options;
     files_ = &files;
     any_acl_ = files.any_acl();
+    authenticator_.change_files(
+        [this](mqtt::ConnectionId id) { return files_->passwords(peers_[id.slot].group); });
   }
 
-  const ProgramCounts& counts() const { return counts_; }
+  uint32_t clients_connected() const { return clients_connected_; }
 
   // --- passwords being checked ---
 
@@ -50,8 +52,9 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   /// engine and says whether it took it.
   template <typename Answer>
   void check_passwords(Answer&& answer) {
-    authenticator_.work([&](mqtt::ConnectionId id, bool right) {
+    authenticator_.work([&](mqtt::ConnectionId id, mqtt::Text user, bool right) {
       mqtt::ConnectAnswer verdict;
+      take_in(id, true, user, verdict);
       settle(id, right, verdict);
       return answer(id, verdict);
     });
@@ -75,28 +78,25 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
                   mqtt::ConnectAnswer& answer) noexcept {
     Peer& peer = peers_[id.slot];
     const ListenerOptions& listener = options_->listeners[peer.group];
-    ++counts_.connects_received;
     AllowAll::on_connect(id, connect, answer);
-    answer.topic_prefix = prefix_of(listener);
     if (answer.reason == mqtt::ReasonCode::success) {
       answer.reason = check_identity(listener, connect);
     }
-    keep_user(id.slot, connect);
+    take_in(id, connect.has_user_name, connect.user_name, answer);
     if (answer.reason == mqtt::ReasonCode::success) { check_credentials(id, connect, answer); }
     if (answer.reason == mqtt::ReasonCode::not_authorized) { peer.state = PeerState::refused; }
   }
 
   void on_connected(const mqtt::ClientView& client, const mqtt::Connect& connect) noexcept {
     peers_[client.connection.slot].state = PeerState::connected;
-    ++counts_.clients_connected;
+    ++clients_connected_;
     if (wants_connection_lines()) { say_connected(client, connect); }
     if (log_.wants(log_debug)) { say_will(connect); }
   }
 
   void on_disconnected(const mqtt::ClientView& client, const mqtt::Disconnection& why) noexcept {
     peers_[client.connection.slot].state = PeerState::told;
-    remember(client);
-    --counts_.clients_connected;
+    --clients_connected_;
     if (why.by_client && log_.wants(log_debug)) {
       log_.line(log_debug, "Received DISCONNECT from %.*s", shown(client.client_id),
                 client.client_id.data());
@@ -137,6 +137,13 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
                 subscription.filter.data());
     }
     return mqtt::ReasonCode::success;
+  }
+
+  void on_unsubscribe(const mqtt::ClientView& client, mqtt::Text filter) noexcept {
+    if (log_.wants(log_unsubscribe)) {
+      log_.line(log_unsubscribe, "%.*s %.*s", shown(client.client_id), client.client_id.data(),
+                shown(filter), filter.data());
+    }
   }
 
   bool filters_delivery() const noexcept { return any_acl_; }
@@ -201,7 +208,6 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   void on_closed(mqtt::ConnectionId id) noexcept {
     if (authenticator_.busy()) { authenticator_.cancel(id); }
-    if (last_slot_ == id.slot) { last_slot_ = no_slot; }
     const Peer& peer = peers_[id.slot];
     if (peer.state != PeerState::told && wants_connection_lines()) {
       log_end(id.slot, mqtt::Text(),
@@ -252,25 +258,24 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     return PeerText(peers_[slot], v6_addresses_[slot]);
   }
 
-  // The name a connection came in with.
-  struct UserName {
-    uint8_t size;
-    bool known;
-    char text[254];
-  };
-
   // --- who may come in ---
 
   static mqtt::Text prefix_of(const ListenerOptions& listener) noexcept {
     return listener.mount_point == nullptr ? mqtt::Text() : mqtt::Text(listener.mount_point);
   }
 
-  void keep_user(uint32_t slot, const mqtt::Connect& connect) noexcept {
-    const bool fits = connect.user_name.size() <= sizeof users_[slot].text;
-    if (!connect.has_user_name && !users_[slot].known) { return; }  // leaves the memory untouched
-    users_[slot].known = connect.has_user_name;
-    users_[slot].size = fits ? static_cast<uint8_t>(connect.user_name.size()) : uint8_t{0};
-    memcpy(users_[slot].text, connect.user_name.data(), users_[slot].size);
+  // What a listener gives its clients, under the name they come in with.
+  void take_in(mqtt::ConnectionId id, bool named, mqtt::Text user,
+               mqtt::ConnectAnswer& answer) const noexcept {
+    const ListenerOptions& listener = options_->listeners[peers_[id.slot].group];
+    answer.has_user_name = named;
+    answer.user_name = user;
+    answer.topic_prefix = prefix_of(listener);
+    if (listener.auto_id_prefix != nullptr) { answer.client_id_prefix = listener.auto_id_prefix; }
+    if (listener.use_username_as_clientid) { answer.client_id = user; }
+    answer.maximum_qos = static_cast<mqtt::Qos>(listener.max_qos);
+    answer.topic_alias_max = static_cast<uint16_t>(listener.max_topic_alias);
+    answer.topic_alias_broker_max = static_cast<uint16_t>(listener.max_topic_alias_broker);
   }
 
   // What the listener asks of version and client id, whoever it is.
@@ -282,6 +287,9 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     }
     if (id.empty() && listener.allow_zero_length_clientid == Choice::no) {
       return mqtt::ReasonCode::client_identifier_not_valid;
+    }
+    if (listener.use_username_as_clientid && connect.user_name.empty()) {
+      return mqtt::ReasonCode::not_authorized;
     }
     if (options_->clientid_prefixes != nullptr) {
       const mqtt::Text prefix = options_->clientid_prefixes;
@@ -328,11 +336,10 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     }
   }
 
-  // The verdict about a password; what the listener gives its clients goes with it.
+  // The verdict about a password.
   void settle(mqtt::ConnectionId id, bool right, mqtt::ConnectAnswer& answer) noexcept {
     Peer& peer = peers_[id.slot];
     const uint64_t key = attempt_key(id.slot);
-    answer.topic_prefix = prefix_of(options_->listeners[peer.group]);
     if (right) {
       attempts_.succeeded(key);
       return;
@@ -367,47 +374,36 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   // --- who may do what ---
 
-  // The engine shows a session without a connection as its client id alone. Whose it is, is known
-  // of the one that ended last: its will comes right behind.
-  void remember(const mqtt::ClientView& client) noexcept {
-    const uint32_t size = client.client_id.size();
-    last_slot_ = size <= sizeof last_id_ ? client.connection.slot : no_slot;
-    last_id_size_ = size <= sizeof last_id_ ? static_cast<uint8_t>(size) : uint8_t{0};
-    memcpy(last_id_, client.client_id.data(), last_id_size_);
-  }
-  uint32_t slot_of(const mqtt::ClientView& client) const noexcept {
-    if (client.connection.generation != 0) { return client.connection.slot; }
-    return client.client_id == mqtt::Text(last_id_, last_id_size_) ? last_slot_ : no_slot;
+  // Whose rules count; without per_listener_settings all listeners have the same.
+  uint32_t listener_of(const mqtt::ClientView& client) const noexcept {
+    return client.connection.generation != 0 ? peers_[client.connection.slot].group : 0;
   }
 
-  Subject subject_of(uint32_t slot, mqtt::Text client_id) const noexcept {
-    const UserName& user = users_[slot];
+  static Subject subject_of(const mqtt::ClientView& client) noexcept {
     Subject subject;
-    subject.has_user = user.known;
-    subject.user = mqtt::Text(user.text, user.size);
-    subject.client_id = client_id;
+    subject.has_user = client.has_user_name;
+    subject.user = client.user_name;
+    subject.client_id = client.client_id;
     return subject;
   }
 
   bool may(const mqtt::ClientView& client, Access access, mqtt::Text topic) const noexcept {
-    const uint32_t slot = slot_of(client);
-    const AclFile* acl = slot == no_slot ? nullptr : files_->acl(peers_[slot].group);
-    return acl == nullptr || acl->allows(subject_of(slot, client.client_id), access, topic);
+    const AclFile* acl = files_->acl(listener_of(client));
+    return acl == nullptr || acl->allows(subject_of(client), access, topic);
   }
 
   // With the mount point in front, as messages have it.
   bool denies_filter(const mqtt::ClientView& client, mqtt::Text filter) noexcept {
-    const uint32_t slot = client.connection.slot;
-    const AclFile* acl = files_->acl(peers_[slot].group);
+    const uint32_t listener = listener_of(client);
+    const AclFile* acl = files_->acl(listener);
     if (acl == nullptr) { return false; }
-    const mqtt::Text prefix = prefix_of(options_->listeners[peers_[slot].group]);
+    const mqtt::Text prefix = prefix_of(options_->listeners[listener]);
     filter = mqtt::split_shared(filter).filter;
     if (prefix.size() + filter.size() > scratch_bytes) { return true; }
     char* whole = reinterpret_cast<char*>(scratch_.data());
     memcpy(whole, prefix.data(), prefix.size());
     memcpy(whole + prefix.size(), filter.data(), filter.size());
-    return acl->denies_filter(subject_of(slot, client.client_id),
-                              mqtt::Text(whole, prefix.size() + filter.size()));
+    return acl->denies_filter(subject_of(client), mqtt::Text(whole, prefix.size() + filter.size()));
   }
 
   static bool take(bool& asked) noexcept {
@@ -438,12 +434,11 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   void say_connected(const mqtt::ClientView& client, const mqtt::Connect& connect) noexcept {
     const PeerText text = text_of(client.connection.slot);
     const mqtt::Text id = client.client_id;
-    const mqtt::Text user = connect.user_name;
+    const mqtt::Text user = client.user_name;
     log_.line(log_notice, "New client connected from %s as %.*s (p%d, c%d, k%u%s%.*s%s).",
               text.address, shown(id), id.data(), version_number(client.version),
-              connect.clean_start ? 1 : 0, connect.keep_alive_s,
-              connect.has_user_name ? ", u'" : "", shown(user), user.data(),
-              connect.has_user_name ? "'" : "");
+              connect.clean_start ? 1 : 0, connect.keep_alive_s, client.has_user_name ? ", u'" : "",
+              shown(user), user.data(), client.has_user_name ? "'" : "");
   }
 
   void say_will(const mqtt::Connect& connect) noexcept {
@@ -529,7 +524,6 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   }
 
   static constexpr uint32_t scratch_bytes = 2 * 65536;
-  static constexpr uint32_t no_slot = 0xFFFFFFFF;
 
   const Options* options_ = nullptr;
   const AccessFiles* files_ = nullptr;
@@ -538,15 +532,11 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   mqtt::posix::Reservation scratch_;
   Authenticator authenticator_;
   AttemptLimit attempts_;
-  ProgramCounts counts_;
-  uint32_t last_slot_ = no_slot;
-  uint8_t last_id_size_ = 0;
-  char last_id_[255];
+  uint32_t clients_connected_ = 0;
   bool any_acl_ = false;  // of files_
   bool reload_asked_ = false;
   bool save_asked_ = false;
   Peer* peers_ = nullptr;
-  UserName* users_ = nullptr;
   in6_addr* v6_addresses_ = nullptr;
   bool broken_ = false;  // by its transport, which ended with
   int transport_error_ = 0;

@@ -23,8 +23,6 @@ tests = Tests()
 
 # Options of CONVENTIONS that wait for their feature, with a value that asks for it.
 NOT_BUILT = """
-max_inflight_bytes 1 / max_queued_bytes 1 / upgrade_outgoing_qos true / retain_expiry_interval 9
-use_username_as_clientid true / listener_auto_id_prefix x
 protocol websockets / http_dir x / websockets_origin x / enable_proxy_protocol true
 certfile x / keyfile x / cafile x / capath x / crlfile x / dhparamfile x / ciphers x
 ciphers_tls1.3 x / tls_version tlsv1.2 / require_certificate true / use_identity_as_username true
@@ -278,13 +276,6 @@ def _():
 @tests("a text option given twice is an error")
 def _():
     check_config(["pid_file /a", "pid_file /b"], 3, "Error: Duplicate 'pid_file' value", "FILE:2")
-
-
-@tests("limits that differ between listeners are refused")
-def _():
-    check_config(["listener 1883", "max_qos 1", "listener 1884"], 3, "max_qos")
-    check_config(["listener 1883", "listener 1884", "max_topic_alias 3"], 3, "max_topic_alias")
-    check_config(["max_qos 1", "listener 1883", "listener 1884"], 0)
 
 
 @tests("a listener may replace a text it has from above, once")
