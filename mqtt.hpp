@@ -152,8 +152,30 @@ namespace mqtt {
 
 namespace detail {
 template <typename T>
-constexpr T* as_pointer(T* pointer) noexcept {
-  return pointer;
+using Pointer = T*;
+
+struct Place {};
+
+template <typename T, typename U>
+struct Same {
+  static constexpr bool value = false;
+};
+template <typename T>
+struct Same<T, T> {
+  static constexpr bool value = true;
+};
+
+template <typename T>
+constexpr T smaller(T a, T b) noexcept {
+  return a < b ? a : b;
+}
+template <typename T>
+constexpr T larger(T a, T b) noexcept {
+  return a < b ? b : a;
+}
+
+inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
+  if (size != 0) { memcpy(target, source, size); }
 }
 }  // namespace detail
 
@@ -167,7 +189,7 @@ class Span {
   template <size_t N>
   constexpr Span(T (&array)[N]) noexcept : data_(array), size_(static_cast<uint32_t>(N)) {}
   /// A view of mutable objects is also a view of constant ones.
-  template <typename U, typename = decltype(detail::as_pointer<T>(static_cast<U*>(nullptr)))>
+  template <typename U, typename = decltype(detail::Pointer<T>{static_cast<U*>(nullptr)})>
   constexpr Span(Span<U> other) noexcept : data_(other.data()), size_(other.size()) {}
 
   constexpr T* data() const noexcept { return data_; }
@@ -189,10 +211,6 @@ class Span {
 using Bytes = Span<const uint8_t>;
 using Buffer = Span<uint8_t>;
 
-namespace detail {
-constexpr const char* text_data(const char* data) noexcept { return data; }
-}  // namespace detail
-
 /// A view of characters; owns nothing and need not end in a zero. Converts from a zero-terminated
 /// string and from anything with data() and size(), such as std::string and std::string_view.
 class Text {
@@ -201,8 +219,8 @@ class Text {
   constexpr Text(const char* data, uint32_t size) noexcept : data_(data), size_(size) {}
   constexpr Text(const char* zero_terminated) noexcept
       : data_(zero_terminated), size_(static_cast<uint32_t>(__builtin_strlen(zero_terminated))) {}
-  template <typename S,
-            typename = decltype(detail::text_data(static_cast<const S*>(nullptr)->data()))>
+  template <typename S, typename = decltype(detail::Pointer<const char>{
+                            static_cast<const S*>(nullptr)->data()})>
   constexpr Text(const S& string) noexcept
       : data_(string.data()), size_(static_cast<uint32_t>(string.size())) {}
   explicit Text(Bytes bytes) noexcept
@@ -321,16 +339,14 @@ inline constexpr uint8_t error_count = static_cast<uint8_t>(Error::count_);
 struct ErrorCodes {
   ErrorKind kinds[error_count] = {};
   uint8_t codes[error_count] = {};
-};
-constexpr ErrorCodes without_text() noexcept {
-  ErrorCodes taken;
-  for (uint8_t i = 0; i < error_count; ++i) {
-    taken.kinds[i] = error_table[i].kind;
-    taken.codes[i] = error_table[i].reason_code;
+  constexpr ErrorCodes() noexcept {
+    for (uint8_t i = 0; i < error_count; ++i) {
+      kinds[i] = error_table[i].kind;
+      codes[i] = error_table[i].reason_code;
+    }
   }
-  return taken;
-}
-inline constexpr ErrorCodes error_codes = without_text();
+};
+inline constexpr ErrorCodes error_codes;
 }  // namespace detail
 
 constexpr ErrorKind kind(Error error) noexcept {
@@ -349,32 +365,6 @@ struct [[nodiscard]] Result {
   Error error = Error::none;
   constexpr explicit operator bool() const noexcept { return error == Error::none; }
 };
-
-namespace detail {
-struct Place {};
-
-template <typename T, typename U>
-struct Same {
-  static constexpr bool value = false;
-};
-template <typename T>
-struct Same<T, T> {
-  static constexpr bool value = true;
-};
-
-template <typename T>
-constexpr T smaller(T a, T b) noexcept {
-  return a < b ? a : b;
-}
-template <typename T>
-constexpr T larger(T a, T b) noexcept {
-  return a < b ? b : a;
-}
-
-inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
-  if (size != 0) { memcpy(target, source, size); }
-}
-}  // namespace detail
 
 // >> 3. protocol — versions, packet types, reason codes and what differs between versions
 
@@ -507,20 +497,56 @@ inline constexpr ReturnCodeRow return_code_table[] = {
     {5, ReasonCode::banned},
     {5, ReasonCode::bad_authentication_method},
 };
+
+// VersionRules::properties without the table: every packet asks.
+constexpr bool has_properties(Version version) noexcept { return version >= Version::v5; }
+static_assert(!version_rules[0].properties && !version_rules[1].properties &&
+                  version_rules[2].properties,
+              "the table decides");
+
+constexpr uint16_t packet_bit(PacketType type) noexcept {
+  return static_cast<uint16_t>(1U << static_cast<uint8_t>(type));
+}
+template <typename... Types>
+constexpr uint16_t packet_bits(Types... types) noexcept {
+  return static_cast<uint16_t>((0U | ... | packet_bit(types)));
+}
+
+struct ReasonRow {
+  uint16_t client_sends;  // packets in which a client may send the codes
+  uint16_t server_sends;
+  const char* codes;  // up to 0xFF
+};
+inline constexpr uint16_t in_acks = packet_bits(PacketType::puback, PacketType::pubrec);
+inline constexpr uint16_t in_releases = packet_bits(PacketType::pubrel, PacketType::pubcomp);
+inline constexpr uint16_t in_connack = packet_bit(PacketType::connack);
+inline constexpr uint16_t in_suback = packet_bit(PacketType::suback);
+inline constexpr uint16_t in_unsuback = packet_bit(PacketType::unsuback);
+inline constexpr uint16_t in_disconnect = packet_bit(PacketType::disconnect);
+inline constexpr uint16_t in_auth = packet_bit(PacketType::auth);
+
+// The tables of v5 §3.2.2.2, §3.4.2.1 and §3.5.2.1, §3.6.2.1 and §3.7.2.1, §3.9.3, §3.11.3,
+// §3.14.2.1 and §3.15.2.1.
+inline constexpr ReasonRow reason_table[] = {
+    {0, in_connack,
+     "\x00\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8A\x8C\x90\x95\x97\x99\x9A\x9B\x9C\x9D\x9F"
+     "\xFF"},
+    {in_acks, in_acks, "\x00\x10\x80\x83\x87\x90\x91\x97\x99\xFF"},
+    {in_releases, in_releases, "\x00\x92\xFF"},
+    {0, in_suback, "\x00\x01\x02\x80\x83\x87\x8F\x91\x97\x9E\xA1\xA2\xFF"},
+    {0, in_unsuback, "\x00\x11\x80\x83\x87\x8F\x91\xFF"},
+    {in_disconnect, 0, "\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99\xFF"},
+    {0, in_disconnect,
+     "\x00\x80\x81\x82\x83\x87\x89\x8B\x8C\x8D\x8E\x8F\x90\x93\x94\x95\x96\x97\x98\x99\x9A\x9B\x9C"
+     "\x9D\x9E\x9F\xA0\xA1\xA2\xFF"},
+    {in_auth, 0, "\x18\x19\xFF"},
+    {0, in_auth, "\x00\x18\xFF"},
+};
 }  // namespace detail
 
 constexpr const VersionRules& rules(Version version) noexcept {
   return detail::version_rules[static_cast<uint8_t>(version) - 3];
 }
-
-namespace detail {
-// rules(version).properties without the table: every packet asks.
-constexpr bool has_properties(Version version) noexcept { return version >= Version::v5; }
-static_assert(has_properties(Version::v3_1) == rules(Version::v3_1).properties &&
-                  has_properties(Version::v3_1_1) == rules(Version::v3_1_1).properties &&
-                  has_properties(Version::v5) == rules(Version::v5).properties,
-              "the table decides");
-}  // namespace detail
 
 /// CONNACK's byte for a reason code; 0xFF where 3.x lists no fitting code: then the link is
 /// closed without CONNACK [MQTT-3.2.2-6].
@@ -548,91 +574,15 @@ constexpr uint8_t suback_code(Version version, uint8_t reason) noexcept {
   return rules(version).suback_failure ? 0x80 : 0x00;
 }
 
-namespace detail {
-constexpr uint16_t packet_bit(PacketType type) noexcept {
-  return static_cast<uint16_t>(1U << static_cast<uint8_t>(type));
-}
-template <typename... Types>
-constexpr uint16_t packet_bits(Types... types) noexcept {
-  return static_cast<uint16_t>((0U | ... | packet_bit(types)));
-}
-
-struct ReasonRow {
-  ReasonCode reason;
-  uint16_t client_sends;  // packets in which a client may send the code
-  uint16_t server_sends;
-};
-inline constexpr uint16_t in_acks = packet_bits(PacketType::puback, PacketType::pubrec);
-inline constexpr uint16_t in_releases = packet_bits(PacketType::pubrel, PacketType::pubcomp);
-inline constexpr uint16_t in_connack = packet_bit(PacketType::connack);
-inline constexpr uint16_t in_suback = packet_bit(PacketType::suback);
-inline constexpr uint16_t in_unsuback = packet_bit(PacketType::unsuback);
-inline constexpr uint16_t in_disconnect = packet_bit(PacketType::disconnect);
-inline constexpr uint16_t in_auth = packet_bit(PacketType::auth);
-
-// v5 §2.4 and the tables of §3.2.2.2, §3.4.2.1, §3.5.2.1, §3.6.2.1, §3.7.2.1, §3.9.3,
-// §3.11.3, §3.14.2.1 and §3.15.2.1: code, packets a client may send it in, packets a server may.
-inline constexpr ReasonRow reason_table[] = {
-    {ReasonCode::success, in_acks | in_releases | in_disconnect,
-     in_acks | in_releases | in_connack | in_suback | in_unsuback | in_disconnect | in_auth},
-    {ReasonCode::granted_qos_1, 0, in_suback},
-    {ReasonCode::granted_qos_2, 0, in_suback},
-    {ReasonCode::disconnect_with_will, in_disconnect, 0},
-    {ReasonCode::no_matching_subscribers, in_acks, in_acks},
-    {ReasonCode::no_subscription_existed, 0, in_unsuback},
-    {ReasonCode::continue_authentication, in_auth, in_auth},
-    {ReasonCode::reauthenticate, in_auth, 0},
-    {ReasonCode::unspecified_error, in_acks | in_disconnect,
-     in_acks | in_connack | in_suback | in_unsuback | in_disconnect},
-    {ReasonCode::malformed_packet, in_disconnect, in_connack | in_disconnect},
-    {ReasonCode::protocol_error, in_disconnect, in_connack | in_disconnect},
-    {ReasonCode::implementation_specific_error, in_acks | in_disconnect,
-     in_acks | in_connack | in_suback | in_unsuback | in_disconnect},
-    {ReasonCode::unsupported_protocol_version, 0, in_connack},
-    {ReasonCode::client_identifier_not_valid, 0, in_connack},
-    {ReasonCode::bad_user_name_or_password, 0, in_connack},
-    {ReasonCode::not_authorized, in_acks,
-     in_acks | in_connack | in_suback | in_unsuback | in_disconnect},
-    {ReasonCode::server_unavailable, 0, in_connack},
-    {ReasonCode::server_busy, 0, in_connack | in_disconnect},
-    {ReasonCode::banned, 0, in_connack},
-    {ReasonCode::server_shutting_down, 0, in_disconnect},
-    {ReasonCode::bad_authentication_method, 0, in_connack | in_disconnect},
-    {ReasonCode::keep_alive_timeout, 0, in_disconnect},
-    {ReasonCode::session_taken_over, 0, in_disconnect},
-    {ReasonCode::topic_filter_invalid, 0, in_suback | in_unsuback | in_disconnect},
-    {ReasonCode::topic_name_invalid, in_acks | in_disconnect, in_acks | in_connack | in_disconnect},
-    {ReasonCode::packet_identifier_in_use, in_acks, in_acks | in_suback | in_unsuback},
-    {ReasonCode::packet_identifier_not_found, in_releases, in_releases},
-    {ReasonCode::receive_maximum_exceeded, in_disconnect, in_disconnect},
-    {ReasonCode::topic_alias_invalid, in_disconnect, in_disconnect},
-    {ReasonCode::packet_too_large, in_disconnect, in_connack | in_disconnect},
-    {ReasonCode::message_rate_too_high, in_disconnect, in_disconnect},
-    {ReasonCode::quota_exceeded, in_acks | in_disconnect,
-     in_acks | in_connack | in_suback | in_disconnect},
-    {ReasonCode::administrative_action, in_disconnect, in_disconnect},
-    {ReasonCode::payload_format_invalid, in_acks | in_disconnect,
-     in_acks | in_connack | in_disconnect},
-    {ReasonCode::retain_not_supported, 0, in_connack | in_disconnect},
-    {ReasonCode::qos_not_supported, 0, in_connack | in_disconnect},
-    {ReasonCode::use_another_server, 0, in_connack | in_disconnect},
-    {ReasonCode::server_moved, 0, in_connack | in_disconnect},
-    {ReasonCode::shared_subscriptions_not_supported, 0, in_suback | in_disconnect},
-    {ReasonCode::connection_rate_exceeded, 0, in_connack | in_disconnect},
-    {ReasonCode::maximum_connect_time, 0, in_disconnect},
-    {ReasonCode::subscription_identifiers_not_supported, 0, in_suback | in_disconnect},
-    {ReasonCode::wildcard_subscriptions_not_supported, 0, in_suback | in_disconnect},
-};
-}  // namespace detail
-
 /// Whether `sender` may put the code in a packet of this type [MQTT-3.2.2-8] [MQTT-3.4.2-1]
 /// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]
 /// [MQTT-3.15.2-1].
 constexpr bool allowed(ReasonCode reason, PacketType type, Side sender) noexcept {
   for (const detail::ReasonRow& row : detail::reason_table) {
-    if (row.reason == reason) {
-      const uint16_t packets = sender == Side::client ? row.client_sends : row.server_sends;
-      return (packets & detail::packet_bit(type)) != 0;
+    const uint16_t packets = sender == Side::client ? row.client_sends : row.server_sends;
+    if ((packets & detail::packet_bit(type)) == 0) { continue; }
+    for (const char* listed = row.codes; *listed != '\xFF'; ++listed) {
+      if (static_cast<uint8_t>(*listed) == code(reason)) { return true; }
     }
   }
   return false;
@@ -641,26 +591,8 @@ constexpr bool allowed(ReasonCode reason, PacketType type, Side sender) noexcept
 // >> 4. wire — UTF-8, variable byte integers, Reader and Writer
 
 namespace detail {
-// The widest word the machine loads at once; strings are scanned a word at a time.
-template <bool wide>
-struct ScanWord {
-  using type = uint32_t;
-};
-template <>
-struct ScanWord<true> {
-  using type = uint64_t;
-};
-using Word = ScanWord<(sizeof(void*) >= 8)>::type;
 // Where code may be larger to be faster.
-inline constexpr bool large_machine = sizeof(Word) >= 8;
-inline constexpr Word ones = static_cast<Word>(~Word{0}) / 255;
-inline constexpr Word high_bits = ones * 0x80;
-
-inline Word load_word(const uint8_t* source) noexcept {
-  Word word;
-  memcpy(&word, source, sizeof word);
-  return word;
-}
+inline constexpr bool large_machine = sizeof(void*) >= 8;
 
 // What a string may hold. `text`: well-formed UTF-8 without U+0000. `plain`: also no control
 // characters and no noncharacters, which a receiver may refuse (v5 §1.5.4) and a broker here does,
@@ -674,10 +606,6 @@ constexpr bool is_topic(TextRule rule) noexcept {
   return (static_cast<uint8_t>(rule) & static_cast<uint8_t>(TextRule::topic_name)) != 0;
 }
 
-// High bits are set when a byte of the word needs a closer look: below `low`, 0x7F or not ASCII.
-// Exact as "any or none", since only such a byte can borrow from or carry into its neighbour.
-constexpr Word suspicious(Word word, Word low) noexcept { return (word + ones) | (word - low); }
-
 // The rule for strings that `receiver` is sent.
 constexpr TextRule text_rule(Side receiver) noexcept {
   return receiver == Side::broker ? TextRule::plain : TextRule::text;
@@ -686,50 +614,43 @@ constexpr TextRule topic_rule(Side receiver) noexcept {
   return receiver == Side::broker ? TextRule::plain_topic_name : TextRule::topic_name;
 }
 
-// Whether the well-formed character of `length` bytes at `s` is a control character or a
-// noncharacter: U+0001..001F, U+007F..009F, U+FDD0..FDEF, U+xxFFFE, U+xxFFFF.
-constexpr bool control_or_noncharacter(const uint8_t* s, uint32_t length) noexcept {
-  if (length == 1) { return s[0] < 0x20 || s[0] == 0x7F; }
-  if (length == 2) { return s[0] == 0xC2 && s[1] < 0xA0; }
-  const bool plane_end = s[length - 2] == 0xBF && s[length - 1] >= 0xBE;
-  if (length == 3) {
-    const bool arabic = s[0] == 0xEF && s[1] == 0xB7 && s[2] >= 0x90 && s[2] <= 0xAF;
-    return arabic || (s[0] == 0xEF && plane_end);
-  }
-  return plane_end && (s[1] & 0x0F) == 0x0F;
+// The code point of a well-formed character of `length` bytes.
+constexpr uint32_t code_point(const uint8_t* s, uint32_t length) noexcept {
+  uint32_t value = length == 1 ? s[0] : s[0] & (0x7FU >> length);
+  for (uint32_t i = 1; i < length; ++i) { value = (value << 6) | (s[i] & 0x3FU); }
+  return value;
 }
 
 // How many bytes a well-formed character takes at `s`, of which `size` are there; 0: ill-formed.
-// Refuses overlong forms, surrogates, what lies above U+10FFFF, and U+0000.
+// Refuses overlong forms, surrogates, what lies above U+10FFFF, and U+0000
+// [MQTT-1.5.4-1] [MQTT-1.5.3-1].
 constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
   const uint8_t lead = s[0];
   if (lead < 0x80) { return lead == 0 ? 0 : 1; }
   const uint32_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
   if (lead < 0xC2 || lead > 0xF4 || length > size) { return 0; }
-  uint8_t low = 0x80;
-  uint8_t high = 0xBF;
-  switch (lead) {
-    case 0xE0: low = 0xA0; break;   // overlong
-    case 0xED: high = 0x9F; break;  // surrogates [MQTT-1.5.4-1] [MQTT-1.5.3-1]
-    case 0xF0: low = 0x90; break;   // overlong
-    case 0xF4: high = 0x8F; break;  // above U+10FFFF
-    default: break;
-  }
-  if (s[1] < low || s[1] > high) { return 0; }
-  for (uint32_t i = 2; i < length; ++i) {
+  for (uint32_t i = 1; i < length; ++i) {
     if ((s[i] & 0xC0) != 0x80) { return 0; }
   }
-  return length;
+  const uint32_t value = code_point(s, length);
+  const bool overlong = value >> (5 * length - 4) == 0;
+  const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
+  return overlong || surrogate || value > 0x10FFFF ? 0 : length;
 }
 
-// Not inlined, so that scan() stays a small leaf.
+constexpr bool control_or_noncharacter(uint32_t value) noexcept {
+  return value < 0x20 || (value >= 0x7F && value < 0xA0) || (value >= 0xFDD0 && value <= 0xFDEF) ||
+         (value & 0xFFFE) == 0xFFFE;
+}
+
+// Not inlined, so that scan() stays small and saves no registers.
 __attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, uint32_t size,
                                                               TextRule rule) noexcept {
   uint32_t at = 0;
   while (at < size) {
     const uint32_t length = utf8_character(s + at, size - at);
     if (length == 0 || (is_topic(rule) && (s[at] == '+' || s[at] == '#')) ||
-        (is_plain(rule) && control_or_noncharacter(s + at, length))) {
+        (is_plain(rule) && control_or_noncharacter(code_point(s + at, length)))) {
       return false;
     }
     at += length;
@@ -737,61 +658,78 @@ __attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, 
   return true;
 }
 
-// A string shorter than a word as a word: bytes may come twice, a letter fills what is left.
-inline Word load_short(const uint8_t* s, uint32_t size) noexcept {
-  if (large_machine && size >= 4) {
-    uint32_t head;
-    uint32_t tail;
-    memcpy(&head, s, sizeof head);
-    memcpy(&tail, s + size - sizeof tail, sizeof tail);
-    return static_cast<Word>((uint64_t{head} << 32) | tail);
-  }
-  const uint32_t bytes = (uint32_t{s[0]} << 16) | (uint32_t{s[size / 2]} << 8) | s[size - 1];
-  return (ones * 'x' & ~Word{0xFFFFFF}) | bytes;
-}
-
-// The lowest plain character of a string, and the lowest in topic names that is above '#' and '+'.
-inline constexpr Word text_low = ones * ' ';
-inline constexpr Word topic_low = ones * ('+' + 1);
-
-// Whether every byte is plain ASCII from `low` (in every byte of it) on.
-inline bool plain_ascii(Text text, Word low) noexcept {
-  constexpr uint32_t step = sizeof(Word);
-  const uint8_t* s = text.bytes().data();
-  const uint32_t size = text.size();
-  if (size < step) { return size == 0 || (suspicious(load_short(s, size), low) & high_bits) == 0; }
-  const uint8_t* const last = s + (size - step);
-  Word bad = suspicious(load_word(last), low);  // overlaps what comes before
-  for (; s < last; s += step) { bad |= suspicious(load_word(s), low); }
-  return (bad & high_bits) == 0;
-}
-
-// Two words that the machine may hold in one register.
+// Sixteen bytes that the machine may hold in one register.
+using Block = uint8_t __attribute__((vector_size(16)));
 using Words = uint64_t __attribute__((vector_size(16)));
 
-// As plain_ascii(), for encode(): wide registers leave the others alone.
-inline bool plain_ascii_wide(Text text, Word low) noexcept {
-  const uint8_t* const s = text.bytes().data();
-  const uint32_t size = text.size();
-  constexpr uint32_t step = sizeof(Words);
-  if (size < step) { return plain_ascii(text, low); }
-  Words first;
-  Words last;
-  memcpy(&first, s, step);
-  memcpy(&last, s + size - step, step);
-  Words bad = (first + ones) | (first - low) | (last + ones) | (last - low);
-  for (uint32_t at = step; at + step < size; at += step) {
-    memcpy(&first, s + at, step);
-    bad |= (first + ones) | (first - low);
-  }
-  return ((bad[0] | bad[1]) & high_bits) == 0;
+template <typename T>
+inline T load(const uint8_t* source) noexcept {
+  T value;
+  memcpy(&value, source, sizeof value);
+  return value;
 }
 
-// Whether the string obeys the rule. The quick look accepts most strings; what it does not accept,
-// in topics also all of " !\"#$%&'()*+", is looked at byte by byte.
+// All bytes of a string shorter than a block; some come twice.
+inline Block load_short(const uint8_t* s, uint32_t size) noexcept {
+  Words words = {};
+  if (size >= 8) {
+    words = Words{load<uint64_t>(s), load<uint64_t>(s + size - 8)};
+  } else if (size >= 4) {
+    const uint64_t word = (uint64_t{load<uint32_t>(s)} << 32) | load<uint32_t>(s + size - 4);
+    words = Words{word, word};
+  } else {
+    const uint64_t ends = uint64_t{s[0]} | (uint64_t{s[size - 1]} << 8);
+    words = Words{ends * 0x0001000100010001, uint64_t{s[size / 2]} * 0x0101010101010101};
+  }
+  return reinterpret_cast<Block>(words);
+}
+
+// Whether every byte is plain ASCII from `low` on.
+inline bool plain_ascii(const uint8_t* s, uint32_t size, uint8_t low) noexcept {
+  constexpr uint32_t step = sizeof(Block);
+  Block highest;
+  if (size >= step) {
+    const Block first = load<Block>(s) - low;
+    const Block last = load<Block>(s + size - step) - low;  // overlaps what comes before
+    highest = first > last ? first : last;
+    for (uint32_t at = step; at + step < size; at += step) {
+      const Block next = load<Block>(s + at) - low;
+      highest = next > highest ? next : highest;
+    }
+  } else if (size != 0) {
+    highest = load_short(s, size) - low;
+  } else {
+    return true;
+  }
+  const Block limit = Block{} + static_cast<uint8_t>(0x7E - low);
+  const Words good = reinterpret_cast<Words>((highest > limit ? highest : limit) == limit);
+  return (good[0] & good[1]) == ~uint64_t{0};
+}
+
+// As scan() for most strings: in topics it also refuses all of " !\"#$%&'()*+".
+inline bool scan_quickly(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
+  return plain_ascii(s, size, is_topic(rule) ? '+' + 1 : ' ');
+}
+
+// Whether the string obeys the rule.
 inline bool scan(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
-  return plain_ascii(Text(Bytes(s, size)), is_topic(rule) ? topic_low : text_low) ||
-         scan_slowly(s, size, rule);
+  return (large_machine && scan_quickly(s, size, rule)) || scan_slowly(s, size, rule);
+}
+
+// A variable byte integer and the bytes it takes: 0 when it is cut off, more than 4 when it is too
+// long or not in its shortest form [MQTT-1.5.5-1].
+struct VariableInteger {
+  uint32_t value;
+  uint32_t size;
+};
+constexpr VariableInteger read_variable(Bytes source) noexcept {
+  uint32_t value = 0;
+  for (uint32_t at = 0; at < 4 && at < source.size(); ++at) {
+    const uint8_t byte = source[at];
+    value |= static_cast<uint32_t>(byte & 0x7F) << (7 * at);
+    if (byte < 0x80) { return {value, byte == 0 && at != 0 ? 5 : at + 1}; }
+  }
+  return {0, source.size() < 4 ? 0U : 5U};
 }
 }  // namespace detail
 
@@ -814,72 +752,60 @@ inline constexpr uint32_t string_bytes_max = 65535;
 /// into the span.
 class Reader {
  public:
-  constexpr explicit Reader(Bytes source) noexcept : cursor_(source.data()), end_(source.end()) {}
+  constexpr explicit Reader(Bytes source) noexcept : cursor_(source.data()), left_(source.size()) {}
 
-  constexpr uint32_t left() const noexcept { return static_cast<uint32_t>(end_ - cursor_); }
+  constexpr uint32_t left() const noexcept { return left_; }
   constexpr bool failed() const noexcept { return failed_; }
   constexpr const uint8_t* cursor() const noexcept { return cursor_; }
   constexpr void fail() noexcept {
     failed_ = true;
-    cursor_ = end_;
+    left_ = 0;
   }
 
-  constexpr uint8_t u8() noexcept {
-    if (cursor_ == end_) {
-      fail();
-      return 0;
-    }
-    return *cursor_++;
-  }
+  constexpr uint8_t u8() noexcept { return has(1) ? *take(1) : uint8_t{0}; }
   constexpr uint16_t u16() noexcept {
-    if (left() < 2) {
-      fail();
-      return 0;
-    }
-    const uint16_t value = static_cast<uint16_t>((cursor_[0] << 8) | cursor_[1]);
-    cursor_ += 2;
-    return value;
+    if (!has(2)) { return 0; }
+    const uint8_t* const s = take(2);
+    return static_cast<uint16_t>((s[0] << 8) | s[1]);
   }
   constexpr uint32_t u32() noexcept {
-    if (left() < 4) {
+    if (!has(4)) { return 0; }
+    const uint8_t* const s = take(4);
+    return (uint32_t{s[0]} << 24) | (uint32_t{s[1]} << 16) | (uint32_t{s[2]} << 8) | s[3];
+  }
+  /// A variable byte integer in its shortest form.
+  constexpr uint32_t variable() noexcept {
+    const detail::VariableInteger integer = detail::read_variable(Bytes(cursor_, left_));
+    if (integer.size == 0 || integer.size > 4) {
       fail();
       return 0;
     }
-    const uint32_t high = u16();
-    return (high << 16) | u16();
-  }
-  /// A variable byte integer in its shortest form [MQTT-1.5.5-1].
-  constexpr uint32_t variable() noexcept {
-    uint32_t value = 0;
-    for (uint32_t shift = 0; shift < 28; shift += 7) {
-      const uint8_t byte = u8();
-      value |= static_cast<uint32_t>(byte & 0x7F) << shift;
-      if (byte < 0x80) {
-        if (byte == 0 && shift != 0) { fail(); }
-        return failed_ ? 0 : value;
-      }
-    }
-    fail();
-    return 0;
+    take(integer.size);
+    return integer.value;
   }
   constexpr Bytes bytes(uint32_t size) noexcept {
-    if (left() < size) {
-      fail();
-      return Bytes();
-    }
-    const Bytes view(cursor_, size);
-    cursor_ += size;
-    return view;
+    return has(size) ? Bytes(take(size), size) : Bytes();
   }
   /// Bytes behind a two-byte length; not checked for UTF-8.
   constexpr Bytes binary() noexcept { return bytes(u16()); }
   /// As binary(), as text: the caller checks it by valid_text().
   Text text() noexcept { return Text(binary()); }
-  constexpr Bytes rest() noexcept { return bytes(left()); }
+  constexpr Bytes rest() noexcept { return bytes(left_); }
 
  private:
+  constexpr bool has(uint32_t size) noexcept {
+    if (left_ >= size) { return true; }
+    fail();
+    return false;
+  }
+  constexpr const uint8_t* take(uint32_t size) noexcept {
+    cursor_ += size;
+    left_ -= size;
+    return cursor_ - size;
+  }
+
   const uint8_t* cursor_;
-  const uint8_t* end_;
+  uint32_t left_;
   bool failed_ = false;
 };
 
@@ -895,12 +821,11 @@ class Writer {
   constexpr bool failed() const noexcept { return failed_; }
   constexpr Bytes written() const noexcept { return Bytes(begin_, size()); }
 
+  constexpr void fail() noexcept { failed_ = true; }
+
   constexpr void u8(uint8_t value) noexcept {
-    if (cursor_ == end_) {
-      failed_ = true;
-      return;
-    }
-    *cursor_++ = value;
+    failed_ = failed_ || cursor_ == end_;
+    if (!failed_) { *cursor_++ = value; }
   }
   constexpr void u16(uint16_t value) noexcept {
     u8(static_cast<uint8_t>(value >> 8));
@@ -911,18 +836,12 @@ class Writer {
     u16(static_cast<uint16_t>(value));
   }
   constexpr void variable(uint32_t value) noexcept {
-    while (value >= 0x80) {
-      u8(static_cast<uint8_t>(value | 0x80));
-      value >>= 7;
-    }
+    for (; value >= 0x80; value >>= 7) { u8(static_cast<uint8_t>(value | 0x80)); }
     u8(static_cast<uint8_t>(value));
   }
   void bytes(Bytes source) noexcept {
-    if (left() < source.size()) {
-      failed_ = true;
-      end_ = cursor_;
-      return;
-    }
+    failed_ = failed_ || left() < source.size();
+    if (failed_) { return; }
     detail::copy(cursor_, source.data(), source.size());
     cursor_ += source.size();
   }
@@ -940,148 +859,6 @@ class Writer {
   uint8_t* end_;
   bool failed_ = false;
 };
-
-namespace detail {
-// Stands in for Writer and counts: the size pass of encode() is the write pass over this.
-class CountingWriter {
- public:
-  /// Bytes so far; failed() tells when a string or the sum is too long for the wire.
-  constexpr uint32_t size() const noexcept { return static_cast<uint32_t>(size_); }
-  constexpr bool failed() const noexcept {
-    return string_sizes_ > string_bytes_max || size_ > remaining_length_max;
-  }
-  constexpr void u8(uint8_t) noexcept { size_ += 1; }
-  constexpr void u16(uint16_t) noexcept { size_ += 2; }
-  constexpr void u32(uint32_t) noexcept { size_ += 4; }
-  constexpr void variable(uint32_t value) noexcept { size_ += variable_size(value); }
-  constexpr void bytes(Bytes source) noexcept { size_ += source.size(); }
-  constexpr void list(Bytes source) noexcept { size_ += source.size(); }
-  constexpr void binary(Bytes source) noexcept {
-    string_sizes_ |= source.size();
-    size_ += 2 + source.size();
-  }
-  void text(Text source) noexcept { binary(source.bytes()); }
-
- private:
-  uint64_t size_ = 0;
-  uint32_t string_sizes_ = 0;  // all sizes, or-ed: above the limit when one of them is
-};
-
-// Copies a block of T and, overlapping it, another that ends where the string does.
-template <typename T>
-inline void copy_ends(uint8_t* target, const uint8_t* source, uint32_t size) noexcept {
-  T head;
-  T tail;
-  memcpy(&head, source, sizeof head);
-  memcpy(&tail, source + size - sizeof tail, sizeof tail);
-  memcpy(target, &head, sizeof head);
-  memcpy(target + size - sizeof tail, &tail, sizeof tail);
-}
-
-// Copies a string without a call, for most are short; on small machines a call is smaller.
-inline void copy_string(uint8_t* target, const uint8_t* source, uint32_t size) noexcept {
-  struct Block {
-    Word words[2];
-  };
-  constexpr uint32_t step = sizeof(Block);
-  if (!large_machine) {
-    copy(target, source, size);
-  } else if (size >= step) {
-    for (; size > 2 * step; size -= step, source += step, target += step) {
-      memcpy(target, source, step);
-    }
-    copy_ends<Block>(target, source, size);
-  } else if (size >= 8) {
-    copy_ends<uint64_t>(target, source, size);
-  } else if (size >= 4) {
-    copy_ends<uint32_t>(target, source, size);
-  } else if (size >= 2) {
-    copy_ends<uint16_t>(target, source, size);
-  } else if (size == 1) {
-    *target = *source;
-  }
-}
-
-// Stands in for Writer where the target is known to hold everything: checks nothing.
-class ExactWriter {
- public:
-  constexpr explicit ExactWriter(uint8_t* target) noexcept : cursor_(target) {}
-
-  constexpr const uint8_t* cursor() const noexcept { return cursor_; }
-  constexpr void u8(uint8_t value) noexcept { *cursor_++ = value; }
-  constexpr void u16(uint16_t value) noexcept {
-    cursor_[0] = static_cast<uint8_t>(value >> 8);
-    cursor_[1] = static_cast<uint8_t>(value);
-    cursor_ += 2;
-  }
-  constexpr void variable(uint32_t value) noexcept {
-    if (value >= 0x80) {
-      u8(static_cast<uint8_t>(value | 0x80));
-      value >>= 7;
-      for (; value >= 0x80; value >>= 7) { u8(static_cast<uint8_t>(value | 0x80)); }
-    }
-    u8(static_cast<uint8_t>(value));
-  }
-  void bytes(Bytes source) noexcept {
-    copy(cursor_, source.data(), source.size());
-    cursor_ += source.size();
-  }
-  void binary(Bytes source) noexcept {
-    u16(static_cast<uint16_t>(source.size()));
-    copy_string(cursor_, source.data(), source.size());
-    cursor_ += source.size();
-  }
-  void text(Text source) noexcept { binary(source.bytes()); }
-  /// As bytes(), for what is short as a rule.
-  void list(Bytes source) noexcept {
-    copy_string(cursor_, source.data(), source.size());
-    cursor_ += source.size();
-  }
-
- private:
-  uint8_t* cursor_;
-};
-// Counts, and writes too once it has a target: one body of code for both passes of encode(), where
-// size counts more than time.
-class SmallWriter {
- public:
-  constexpr explicit SmallWriter(uint8_t* target) noexcept : target_(target) {}
-
-  constexpr const uint8_t* cursor() const noexcept { return target_ + size_; }
-  constexpr uint32_t size() const noexcept { return size_; }
-  constexpr bool failed() const noexcept { return failed_; }
-  __attribute__((noinline)) void u8(uint8_t value) noexcept {
-    if (target_ != nullptr) { target_[size_] = value; }
-    size_ += 1;
-  }
-  __attribute__((noinline)) void u16(uint16_t value) noexcept {
-    u8(static_cast<uint8_t>(value >> 8));
-    u8(static_cast<uint8_t>(value));
-  }
-  __attribute__((noinline)) void variable(uint32_t value) noexcept {
-    for (; value >= 0x80; value >>= 7) { u8(static_cast<uint8_t>(value | 0x80)); }
-    u8(static_cast<uint8_t>(value));
-  }
-  __attribute__((noinline)) void bytes(Bytes source) noexcept {
-    if (target_ != nullptr) { copy(target_ + size_, source.data(), source.size()); }
-    failed_ =
-        failed_ || source.size() > remaining_length_max - smaller(size_, remaining_length_max);
-    size_ += source.size();
-  }
-  __attribute__((noinline)) void binary(Bytes source) noexcept {
-    failed_ = failed_ || source.size() > string_bytes_max;
-    u16(static_cast<uint16_t>(source.size()));
-    bytes(source);
-  }
-  void text(Text source) noexcept { binary(source.bytes()); }
-  void list(Bytes source) noexcept { bytes(source); }
-
- private:
-  uint8_t* target_;
-  uint32_t size_ = 0;
-  bool failed_ = false;
-};
-}  // namespace detail
 
 // >> 5. properties — the table of v5 §2.2.2, a view and a writer
 
@@ -1132,126 +909,118 @@ enum class PropertyForm : uint8_t {
   pair          // two UTF-8 strings; may be repeated
 };
 
-struct PropertyRow {
-  PropertyForm form;
-  uint16_t client_sends;  // packets in which a client may send it; bit 0 is the will
-  uint16_t server_sends;
-};
-
+// Where a packet's properties stand is told by the bit of its type. PINGREQ and PINGRESP have none:
+// their bits are for PUBLISH and DISCONNECT when a server sends them. Bit 0 is the will.
+constexpr uint16_t place_bit(PacketType type, Side sender) noexcept {
+  const bool server = sender == Side::broker;
+  return packet_bit(server && type == PacketType::publish      ? PacketType::pingreq
+                    : server && type == PacketType::disconnect ? PacketType::pingresp
+                                                               : type);
+}
 inline constexpr uint16_t in_will = 1;
 inline constexpr uint16_t in_connect = packet_bit(PacketType::connect);
-inline constexpr uint16_t in_publish = packet_bit(PacketType::publish);
 inline constexpr uint16_t in_subscribe = packet_bit(PacketType::subscribe);
 inline constexpr uint16_t in_unsubscribe = packet_bit(PacketType::unsubscribe);
+inline constexpr uint16_t from_server = packet_bit(PacketType::pingreq);
+inline constexpr uint16_t server_disconnect = packet_bit(PacketType::pingresp);
+inline constexpr uint16_t in_publish = packet_bit(PacketType::publish) | from_server;
 inline constexpr uint16_t in_message = in_will | in_publish;
-inline constexpr uint16_t in_answers = in_acks | in_releases | in_disconnect | in_auth;
-inline constexpr uint16_t in_server_answers = in_answers | in_connack | in_suback | in_unsuback;
+inline constexpr uint16_t in_setup = in_connect | in_connack;
+inline constexpr uint16_t in_answers = in_acks | in_releases | in_connack | in_suback |
+                                       in_unsuback | in_disconnect | server_disconnect | in_auth;
 
-// Indexed by property id (v5 table 2-4).
-inline constexpr PropertyRow property_table[] = {
-    {PropertyForm::none, 0, 0},
-    {PropertyForm::flag, in_message, in_publish},                        // 01 payload format
-    {PropertyForm::u32, in_message, in_publish},                         // 02 message expiry
-    {PropertyForm::text, in_message, in_publish},                        // 03 content type
-    {PropertyForm::none, 0, 0},                                          // 04
-    {PropertyForm::none, 0, 0},                                          // 05
-    {PropertyForm::none, 0, 0},                                          // 06
-    {PropertyForm::none, 0, 0},                                          // 07
-    {PropertyForm::topic, in_message, in_publish},                       // 08 response topic
-    {PropertyForm::binary, in_message, in_publish},                      // 09 correlation data
-    {PropertyForm::none, 0, 0},                                          // 0A
-    {PropertyForm::variable, in_subscribe, in_publish},                  // 0B subscription id
-    {PropertyForm::none, 0, 0},                                          // 0C
-    {PropertyForm::none, 0, 0},                                          // 0D
-    {PropertyForm::none, 0, 0},                                          // 0E
-    {PropertyForm::none, 0, 0},                                          // 0F
-    {PropertyForm::none, 0, 0},                                          // 10
-    {PropertyForm::u32, in_connect | in_disconnect, in_connack},         // 11 session expiry
-    {PropertyForm::text, 0, in_connack},                                 // 12 assigned client id
-    {PropertyForm::u16, 0, in_connack},                                  // 13 server keep alive
-    {PropertyForm::none, 0, 0},                                          // 14
-    {PropertyForm::text, in_connect | in_auth, in_connack | in_auth},    // 15 auth method
-    {PropertyForm::binary, in_connect | in_auth, in_connack | in_auth},  // 16 auth data
-    {PropertyForm::flag, in_connect, 0},                                 // 17 request problem info
-    {PropertyForm::u32, in_will, 0},                                     // 18 will delay
-    {PropertyForm::flag, in_connect, 0},                                 // 19 request response info
-    {PropertyForm::text, 0, in_connack},                                 // 1A response information
-    {PropertyForm::none, 0, 0},                                          // 1B
-    {PropertyForm::text, 0, in_connack | in_disconnect},                 // 1C server reference
-    {PropertyForm::none, 0, 0},                                          // 1D
-    {PropertyForm::none, 0, 0},                                          // 1E
-    {PropertyForm::text, in_answers, in_server_answers},                 // 1F reason string
-    {PropertyForm::none, 0, 0},                                          // 20
-    {PropertyForm::u16_nonzero, in_connect, in_connack},                 // 21 receive maximum
-    {PropertyForm::u16, in_connect, in_connack},                         // 22 topic alias maximum
-    {PropertyForm::alias, in_publish, in_publish},                       // 23 topic alias
-    {PropertyForm::flag, 0, in_connack},                                 // 24 maximum QoS
-    {PropertyForm::flag, 0, in_connack},                                 // 25 retain available
-    {PropertyForm::pair, in_message | in_connect | in_subscribe | in_unsubscribe | in_answers,
-     in_publish | in_server_answers},                     // 26 user property
-    {PropertyForm::u32_nonzero, in_connect, in_connack},  // 27 maximum packet size
-    {PropertyForm::flag, 0, in_connack},                  // 28 wildcards available
-    {PropertyForm::flag, 0, in_connack},                  // 29 subscription ids
-    {PropertyForm::flag, 0, in_connack},                  // 2A shared subscriptions
+// What v5 table 2-4 says.
+struct PropertyRule {
+  PropertyId id;
+  PropertyForm form;
+  uint16_t places;  // place_bit() of the packets that may carry it
 };
-inline constexpr uint8_t property_id_max = 0x2A;
-static_assert(sizeof(property_table) / sizeof(property_table[0]) == property_id_max + 1,
-              "one row for every property id");
+inline constexpr PropertyRule property_rules[] = {
+    {PropertyId::payload_format_indicator, PropertyForm::flag, in_message},
+    {PropertyId::message_expiry_interval, PropertyForm::u32, in_message},
+    {PropertyId::content_type, PropertyForm::text, in_message},
+    {PropertyId::response_topic, PropertyForm::topic, in_message},
+    {PropertyId::correlation_data, PropertyForm::binary, in_message},
+    {PropertyId::subscription_identifier, PropertyForm::variable, in_subscribe | from_server},
+    {PropertyId::session_expiry_interval, PropertyForm::u32, in_setup | in_disconnect},
+    {PropertyId::assigned_client_identifier, PropertyForm::text, in_connack},
+    {PropertyId::server_keep_alive, PropertyForm::u16, in_connack},
+    {PropertyId::authentication_method, PropertyForm::text, in_setup | in_auth},
+    {PropertyId::authentication_data, PropertyForm::binary, in_setup | in_auth},
+    {PropertyId::request_problem_information, PropertyForm::flag, in_connect},
+    {PropertyId::will_delay_interval, PropertyForm::u32, in_will},
+    {PropertyId::request_response_information, PropertyForm::flag, in_connect},
+    {PropertyId::response_information, PropertyForm::text, in_connack},
+    {PropertyId::server_reference, PropertyForm::text, in_connack | server_disconnect},
+    {PropertyId::reason_string, PropertyForm::text, in_answers},
+    {PropertyId::receive_maximum, PropertyForm::u16_nonzero, in_setup},
+    {PropertyId::topic_alias_maximum, PropertyForm::u16, in_setup},
+    {PropertyId::topic_alias, PropertyForm::alias, in_publish},
+    {PropertyId::maximum_qos, PropertyForm::flag, in_connack},
+    {PropertyId::retain_available, PropertyForm::flag, in_connack},
+    {PropertyId::user_property, PropertyForm::pair,
+     in_message | in_connect | in_subscribe | in_unsubscribe | in_answers},
+    {PropertyId::maximum_packet_size, PropertyForm::u32_nonzero, in_setup},
+    {PropertyId::wildcard_subscription_available, PropertyForm::flag, in_connack},
+    {PropertyId::subscription_identifier_available, PropertyForm::flag, in_connack},
+    {PropertyId::shared_subscription_available, PropertyForm::flag, in_connack},
+};
 
-constexpr PropertyForm form_of(uint8_t id) noexcept {
-  return id <= property_id_max ? property_table[id].form : PropertyForm::none;
+// The rules by property id. `bit` is one of the rules' own, so that sets of properties fit 32 bits.
+inline constexpr uint8_t property_id_max = 0x2A;
+struct PropertyRow {
+  uint16_t places = 0;
+  PropertyForm form = PropertyForm::none;
+  uint8_t bit = 0;
+};
+struct PropertyTable {
+  PropertyRow rows[property_id_max + 1];
+  constexpr PropertyTable() noexcept : rows() {
+    uint8_t bit = 0;
+    for (const PropertyRule& rule : property_rules) {
+      rows[static_cast<uint8_t>(rule.id)] = {rule.places, rule.form, bit++};
+    }
+  }
+};
+inline constexpr PropertyTable property_table;
+
+constexpr PropertyRow property_row(uint8_t id) noexcept {
+  return id <= property_id_max ? property_table.rows[id] : PropertyRow();
 }
+constexpr PropertyForm form_of(PropertyId id) noexcept {
+  return property_row(static_cast<uint8_t>(id)).form;
+}
+constexpr uint32_t property_bit(PropertyId id) noexcept {
+  return uint32_t{1} << property_row(static_cast<uint8_t>(id)).bit;
+}
+
 // The value of a property that is a number.
 constexpr uint32_t read_number(Reader& reader, PropertyForm form) noexcept {
-  switch (form) {
-    case PropertyForm::flag: return reader.u8();
-    case PropertyForm::u16:
-    case PropertyForm::u16_nonzero:
-    case PropertyForm::alias: return reader.u16();
-    case PropertyForm::u32:
-    case PropertyForm::u32_nonzero: return reader.u32();
-    case PropertyForm::variable: return reader.variable();
-    case PropertyForm::none:
-    case PropertyForm::binary:
-    case PropertyForm::text:
-    case PropertyForm::topic:
-    case PropertyForm::pair: break;
-  }
-  reader.fail();
-  return 0;
+  if (form == PropertyForm::flag) { return reader.u8(); }
+  if (form <= PropertyForm::alias) { return reader.u16(); }
+  return form == PropertyForm::variable ? reader.variable() : reader.u32();
 }
 
-// The largest number the wire form holds.
-constexpr uint32_t number_max(PropertyForm form) noexcept {
-  return form <= PropertyForm::flag       ? 1
-         : form <= PropertyForm::alias    ? 0xFFFF
-         : form == PropertyForm::variable ? remaining_length_max
-                                          : 0xFFFFFFFF;
+constexpr void write_number(Writer& writer, PropertyForm form, uint32_t value) noexcept {
+  if (form == PropertyForm::flag) { return writer.u8(static_cast<uint8_t>(value)); }
+  if (form <= PropertyForm::alias) { return writer.u16(static_cast<uint16_t>(value)); }
+  return form == PropertyForm::variable ? writer.variable(value) : writer.u32(value);
 }
 
 // Whether a property of this form may have the value.
 constexpr Error check_number(PropertyForm form, uint32_t value) noexcept {
-  switch (form) {
-    case PropertyForm::flag: return value > 1 ? Error::protocol_value : Error::none;
-    case PropertyForm::alias: return value == 0 ? Error::topic_alias_invalid : Error::none;
-    case PropertyForm::u16_nonzero:
-    case PropertyForm::u32_nonzero:
-    case PropertyForm::variable: return value == 0 ? Error::protocol_value : Error::none;
-    case PropertyForm::none:
-    case PropertyForm::u16:
-    case PropertyForm::u32:
-    case PropertyForm::binary:
-    case PropertyForm::text:
-    case PropertyForm::topic:
-    case PropertyForm::pair: break;
-  }
-  return Error::none;
+  if (form == PropertyForm::flag) { return value > 1 ? Error::protocol_value : Error::none; }
+  if (value != 0 || form == PropertyForm::u16 || form == PropertyForm::u32) { return Error::none; }
+  return form == PropertyForm::alias ? Error::topic_alias_invalid : Error::protocol_value;
 }
 
-constexpr uint64_t property_bit(PropertyId id) noexcept {
-  return uint64_t{1} << static_cast<uint8_t>(id);
+// Whether the wire form holds the value.
+constexpr bool holds_number(PropertyForm form, uint32_t value) noexcept {
+  return form == PropertyForm::none || form >= PropertyForm::binary ? false
+         : form <= PropertyForm::alias                              ? value <= 0xFFFF
+         : form == PropertyForm::variable                           ? value <= remaining_length_max
+                                                                    : true;
 }
-constexpr uint64_t property_bit(uint8_t id) noexcept { return uint64_t{1} << id; }
 }  // namespace detail
 
 /// One property. `number` holds flags and integers; `bytes` binary data; `text` strings and the
@@ -1272,25 +1041,36 @@ struct Property {
 class Properties {
  public:
   constexpr Properties() noexcept = default;
-  constexpr explicit Properties(Bytes wire, uint64_t seen = ~uint64_t{0}) noexcept
-      : wire_(wire), seen_(seen) {}
+  constexpr explicit Properties(Bytes wire, uint32_t seen = ~uint32_t{0}) noexcept
+      : data_(wire.data()), size_(wire.size()), seen_(seen) {}
 
-  constexpr Bytes wire() const noexcept { return wire_; }
-  constexpr uint32_t size() const noexcept { return wire_.size(); }
-  constexpr bool empty() const noexcept { return wire_.empty(); }
+  constexpr Bytes wire() const noexcept { return Bytes(data_, size_); }
+  constexpr uint32_t size() const noexcept { return size_; }
+  constexpr bool empty() const noexcept { return size_ == 0; }
   /// May say yes for a list that was not decoded; find() knows.
-  constexpr bool has(PropertyId id) const noexcept {
-    return !wire_.empty() && (seen_ & detail::property_bit(id)) != 0;
+  __attribute__((always_inline)) constexpr bool has(PropertyId id) const noexcept {
+    return size_ != 0 && (seen_ & detail::property_bit(id)) != 0;
   }
 
   /// Takes the first property off the view; false at the end.
   bool next(Property& property) noexcept {
-    if (wire_.empty()) { return false; }
-    Reader reader(wire_);
+    if (size_ == 0) { return false; }
+    Reader reader(wire());
     property = Property();
     property.id = static_cast<PropertyId>(reader.u8());
-    take_value(reader, property);
-    wire_ = reader.failed() ? Bytes() : Bytes(reader.cursor(), reader.left());
+    const detail::PropertyForm form = detail::form_of(property.id);
+    if (form == detail::PropertyForm::none) {
+      reader.fail();
+    } else if (form < detail::PropertyForm::binary) {
+      property.number = detail::read_number(reader, form);
+    } else if (form == detail::PropertyForm::binary) {
+      property.bytes = reader.binary();
+    } else {
+      property.text = reader.text();
+      if (form == detail::PropertyForm::pair) { property.value = reader.text(); }
+    }
+    data_ = reader.cursor();
+    size_ = reader.left();
     return !reader.failed();
   }
 
@@ -1314,21 +1094,9 @@ class Properties {
   }
 
  private:
-  static void take_value(Reader& reader, Property& property) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(static_cast<uint8_t>(property.id));
-    if (form < PropertyForm::binary) {
-      property.number = detail::read_number(reader, form);
-    } else if (form == PropertyForm::binary) {
-      property.bytes = reader.binary();
-    } else {
-      property.text = reader.text();
-      if (form == PropertyForm::pair) { property.value = reader.text(); }
-    }
-  }
-
-  Bytes wire_;
-  uint64_t seen_ = 0;
+  const uint8_t* data_ = nullptr;
+  uint32_t size_ = 0;
+  uint32_t seen_ = 0;
 };
 
 /// Builds a property list in a buffer. Sticky: when the buffer is full or a call does not fit the
@@ -1339,42 +1107,25 @@ class PropertyWriter {
 
   /// A flag or an integer, in the range of the property.
   PropertyWriter& number(PropertyId id, uint32_t value) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(static_cast<uint8_t>(id));
-    misused_ = misused_ || value > detail::number_max(form) ||
-               detail::check_number(form, value) != Error::none;
+    const detail::PropertyForm form = detail::form_of(id);
+    require(detail::holds_number(form, value) && detail::check_number(form, value) == Error::none);
     writer_.u8(static_cast<uint8_t>(id));
-    switch (form) {
-      case PropertyForm::flag: writer_.u8(static_cast<uint8_t>(value)); break;
-      case PropertyForm::u16:
-      case PropertyForm::u16_nonzero:
-      case PropertyForm::alias: writer_.u16(static_cast<uint16_t>(value)); break;
-      case PropertyForm::u32:
-      case PropertyForm::u32_nonzero: writer_.u32(value); break;
-      case PropertyForm::variable: writer_.variable(value); break;
-      case PropertyForm::none:
-      case PropertyForm::binary:
-      case PropertyForm::text:
-      case PropertyForm::topic:
-      case PropertyForm::pair: misused_ = true; break;
-    }
+    detail::write_number(writer_, form, value);
     return *this;
   }
   PropertyWriter& text(PropertyId id, Text value) noexcept {
-    using detail::PropertyForm;
-    const PropertyForm form = detail::form_of(static_cast<uint8_t>(id));
-    misused_ = misused_ || (form != PropertyForm::text && form != PropertyForm::topic) ||
-               !valid_text(value);
-    return binary_value(id, value.bytes());
+    const detail::PropertyForm form = detail::form_of(id);
+    require(form == detail::PropertyForm::text || form == detail::PropertyForm::topic);
+    require(valid_text(value));
+    return value_of(id, value.bytes());
   }
   PropertyWriter& binary(PropertyId id, Bytes value) noexcept {
-    misused_ =
-        misused_ || detail::form_of(static_cast<uint8_t>(id)) != detail::PropertyForm::binary;
-    return binary_value(id, value);
+    require(detail::form_of(id) == detail::PropertyForm::binary);
+    return value_of(id, value);
   }
   PropertyWriter& user_property(Text name, Text value) noexcept {
-    misused_ = misused_ || !valid_text(name) || !valid_text(value);
-    binary_value(PropertyId::user_property, name.bytes());
+    require(valid_text(name) && valid_text(value));
+    value_of(PropertyId::user_property, name.bytes());
     writer_.text(value);
     return *this;
   }
@@ -1384,20 +1135,22 @@ class PropertyWriter {
     return *this;
   }
 
-  bool failed() const noexcept { return misused_ || writer_.failed(); }
+  bool failed() const noexcept { return writer_.failed(); }
   Properties properties() const noexcept {
     return failed() ? Properties() : Properties(writer_.written());
   }
 
  private:
-  PropertyWriter& binary_value(PropertyId id, Bytes value) noexcept {
+  void require(bool holds) noexcept {
+    if (!holds) { writer_.fail(); }
+  }
+  PropertyWriter& value_of(PropertyId id, Bytes value) noexcept {
     writer_.u8(static_cast<uint8_t>(id));
     writer_.binary(value);
     return *this;
   }
 
   Writer writer_;
-  bool misused_ = false;
 };
 
 namespace detail {
@@ -1408,14 +1161,15 @@ __attribute__((always_inline)) inline Error check_property_value(Reader& reader,
     const uint32_t value = read_number(reader, form);
     return reader.failed() ? Error::malformed_length : check_number(form, value);
   }
-  Bytes value = reader.binary();
-  if (form == PropertyForm::pair && scan(value.data(), value.size(), rule)) {
-    value = reader.binary();  // both halves obey the string rules [MQTT-1.5.7-1]
-  }
-  if (reader.failed()) { return Error::malformed_length; }
-  if (form == PropertyForm::binary) { return Error::none; }
-  if (!scan(value.data(), value.size(), rule)) {
-    return Error::malformed_utf8;  // [MQTT-3.3.2-13]
+  Bytes value;
+  for (uint32_t strings = form == PropertyForm::pair ? 2 : 1; strings != 0; --strings) {
+    value = reader.binary();
+    if (reader.failed()) { return Error::malformed_length; }
+    if (form == PropertyForm::binary) { return Error::none; }
+    // both halves of a pair obey the string rules [MQTT-1.5.7-1]
+    if (!scan(value.data(), value.size(), rule)) {
+      return Error::malformed_utf8;  // [MQTT-3.3.2-13]
+    }
   }
   if (form == PropertyForm::topic &&
       (value.empty() || !scan(value.data(), value.size(), TextRule::topic_name))) {
@@ -1424,39 +1178,54 @@ __attribute__((always_inline)) inline Error check_property_value(Reader& reader,
   return Error::none;
 }
 
-// Reads a length and the list behind it, and checks the list once: ids, places, repetition,
-// values. `packet` is the bit of the packet type, or in_will.
-inline Error read_properties(Reader& reader, uint16_t packet, Side sender,
-                             Properties& properties) noexcept {
-  const uint32_t size = reader.variable();
-  if (reader.failed() || size > reader.left()) { return Error::malformed_length; }
-  if (size == 0) {
-    properties = Properties();
-    return Error::none;
-  }
-  const TextRule rule = text_rule(sender == Side::client ? Side::broker : Side::client);
-  const Bytes wire = reader.bytes(size);
+// How a packet came: in which version, to whom. Type 0 is the will of a CONNECT.
+struct Reception {
+  Version version;
+  Side receiver;
+  PacketType type{};
+};
+
+constexpr Side other(Side side) noexcept {
+  return side == Side::client ? Side::broker : Side::client;
+}
+
+// Checks a list once: ids, places, repetition, values.
+inline Error check_properties(Bytes wire, Reception reception, Properties& properties) noexcept {
+  const uint16_t place = place_bit(reception.type, other(reception.receiver));
+  const TextRule rule = text_rule(reception.receiver);
   Reader list(wire);
-  uint64_t seen = 0;
+  uint32_t seen = 0;
   while (list.left() != 0) {
     const uint8_t id = list.u8();
-    const PropertyForm form = form_of(id);
-    if (form == PropertyForm::none) { return Error::malformed_property; }
-    const PropertyRow& row = property_table[id];
-    const uint16_t mine = sender == Side::client ? row.client_sends : row.server_sends;
-    if ((mine & packet) == 0) {
-      const bool other_side = ((row.client_sends | row.server_sends) & packet) != 0;
-      return other_side ? Error::protocol_direction : Error::malformed_property;
+    const PropertyRow row = property_row(id);
+    if ((row.places & place) == 0) {
+      const uint16_t opposite = place_bit(reception.type, reception.receiver);
+      return (row.places & opposite) != 0 ? Error::protocol_direction : Error::malformed_property;
     }
-    const bool repeatable =
-        form == PropertyForm::pair || (form == PropertyForm::variable && sender == Side::broker);
-    if ((seen & property_bit(id)) != 0 && !repeatable) { return Error::protocol_repeated; }
-    seen |= property_bit(id);
-    const Error error = check_property_value(list, form, rule);
+    const uint32_t bit = uint32_t{1} << row.bit;
+    if ((seen & bit) != 0 && row.form != PropertyForm::pair &&
+        (row.form != PropertyForm::variable || reception.receiver == Side::broker)) {
+      return Error::protocol_repeated;
+    }
+    seen |= bit;
+    const Error error = check_property_value(list, row.form, rule);
     if (error != Error::none) { return error; }
   }
   properties = Properties(wire, seen);
   return Error::none;
+}
+
+inline Error read_properties(Reader& reader, Reception reception, Properties& properties) noexcept {
+  const Bytes wire = reader.bytes(reader.variable());
+  if (!wire.empty()) { return check_properties(wire, reception, properties); }
+  return reader.failed() ? Error::malformed_length : Error::none;
+}
+
+// Reads a length and the list behind it; before 5.0 there is none.
+__attribute__((always_inline)) inline Error take_properties(Reader& reader, Reception reception,
+                                                            Properties& properties) noexcept {
+  if (has_properties(reception.version)) { return read_properties(reader, reception, properties); }
+  return reader.failed() ? Error::malformed_length : Error::none;
 }
 }  // namespace detail
 
@@ -1474,26 +1243,29 @@ struct Will {
 /// Fields a version does not have are ignored by encode() and empty after decode(); a list of
 /// properties must be empty before 5.0.
 struct Connect {
+  static constexpr PacketType type = PacketType::connect;
   Version version = Version::v5;  ///< set by decode(); encode() takes its argument
-  Text client_id;                 ///< empty: the server assigns one
-  uint16_t keep_alive_s = 60;     ///< 0: no keep alive
   bool clean_start = true;        ///< 3.x: clean session
   bool has_will = false;
-  Will will;
   bool has_user_name = false;
-  Text user_name;
   bool has_password = false;
+  uint16_t keep_alive_s = 60;  ///< 0: no keep alive
+  Text client_id;              ///< empty: the server assigns one
+  Will will;
+  Text user_name;
   Bytes password;
   Properties properties;
 };
 
 struct Connack {
+  static constexpr PacketType type = PacketType::connack;
   bool session_present = false;
   ReasonCode reason_code = ReasonCode::success;
   Properties properties;
 };
 
 struct Publish {
+  static constexpr PacketType type = PacketType::publish;
   Text topic;
   Bytes payload;
   Qos qos = Qos::at_most_once;
@@ -1570,52 +1342,47 @@ class SubscriptionList {
   bool options_ = false;
 };
 
-struct Subscribe {
+/// A packet of one type says it at compile time.
+template <PacketType T>
+struct Typed {
+  static constexpr PacketType type = T;
+};
+
+/// The fields of SUBSCRIBE and UNSUBSCRIBE.
+struct FilterRequest {
   uint16_t packet_id = 0;
   SubscriptionList filters;
   Properties properties;
 };
+struct Subscribe : FilterRequest, Typed<PacketType::subscribe> {};
+struct Unsubscribe : FilterRequest, Typed<PacketType::unsubscribe> {};
 
-struct Unsubscribe {
-  uint16_t packet_id = 0;
-  SubscriptionList filters;
-  Properties properties;
-};
-
-/// SUBACK; one byte a filter, a ReasonCode. encode() translates for 3.x.
-struct Suback {
+/// The fields of SUBACK and UNSUBACK; one byte a filter, a ReasonCode. encode() translates SUBACK's
+/// for 3.x, where UNSUBACK has none.
+struct FilterAnswer {
   uint16_t packet_id = 0;
   Bytes reason_codes;
   Properties properties;
 };
+struct Suback : FilterAnswer, Typed<PacketType::suback> {};
+struct Unsuback : FilterAnswer, Typed<PacketType::unsuback> {};
 
-/// UNSUBACK; 3.x sends no codes.
-struct Unsuback {
-  uint16_t packet_id = 0;
-  Bytes reason_codes;
-  Properties properties;
-};
-
-struct Pingreq {};
-struct Pingresp {};
+struct Pingreq : Typed<PacketType::pingreq> {};
+struct Pingresp : Typed<PacketType::pingresp> {};
 
 /// Clients of all versions, servers of 5.0; before 5.0 only the type is on the wire.
 struct Disconnect {
+  static constexpr PacketType type = PacketType::disconnect;
   ReasonCode reason_code = ReasonCode::success;
   Properties properties;
 };
 
 /// v5 only.
 struct Auth {
+  static constexpr PacketType type = PacketType::auth;
   ReasonCode reason_code = ReasonCode::success;
   Properties properties;
 };
-
-namespace detail {
-// What decode() resets a packet to: copied, where making one anew would first clear a temporary.
-template <typename Packet>
-inline constexpr Packet blank{};
-}  // namespace detail
 
 // >> 7. codec — next_frame, decode, encode, encoded_size
 
@@ -1635,9 +1402,9 @@ struct Frame {
 namespace detail {
 // PUBREL, SUBSCRIBE and UNSUBSCRIBE carry 0010, PUBLISH its own flags, all others 0
 // [MQTT-2.1.3-1] [MQTT-2.2.2-1].
+inline constexpr uint16_t requests =
+    packet_bits(PacketType::pubrel, PacketType::subscribe, PacketType::unsubscribe);
 constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
-  constexpr uint16_t requests =
-      packet_bits(PacketType::pubrel, PacketType::subscribe, PacketType::unsubscribe);
   const PacketType type = static_cast<PacketType>(first >> 4);
   if (type == PacketType::publish) {
     return (first & 0x06) != 0x06;  // [MQTT-3.3.1-4]
@@ -1645,22 +1412,6 @@ constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
   if ((packet_bit(type) & requests) == 0) { return (first & 0x0F) == 0; }
   const uint8_t ignored = rules(version).dup_on_requests ? 0x08 : 0x00;
   return (first & 0x0F & ~ignored) == 0x02;
-}
-
-inline Error parse_length(Bytes input, Frame& frame) noexcept {
-  uint32_t value = 0;
-  for (uint32_t at = 1; at < 5; ++at) {
-    if (at >= input.size()) { return Error::incomplete; }
-    const uint8_t byte = input[at];
-    value |= static_cast<uint32_t>(byte & 0x7F) << (7 * (at - 1));
-    if (byte < 0x80) {
-      frame.remaining = value;
-      frame.header_size = at + 1;
-      // the fewest bytes [MQTT-1.5.5-1]
-      return byte == 0 && at > 1 ? Error::malformed_integer : Error::none;
-    }
-  }
-  return Error::malformed_integer;
 }
 }  // namespace detail
 
@@ -1676,8 +1427,11 @@ inline Error next_frame(Bytes input, Version version, uint32_t packet_bytes_max,
     return Error::malformed_type;
   }
   if (!detail::flags_allowed(frame.first, version)) { return Error::malformed_flags; }
-  const Error error = detail::parse_length(input, frame);
-  if (error != Error::none) { return error; }
+  const detail::VariableInteger length = detail::read_variable(input.skip(1));
+  if (length.size == 0) { return Error::incomplete; }
+  if (length.size > 4) { return Error::malformed_integer; }
+  frame.remaining = length.value;
+  frame.header_size = 1 + length.size;
   if (frame.size() > packet_bytes_max) { return Error::packet_too_large; }
   const uint32_t there = input.size() - frame.header_size;
   frame.body = Bytes(input.data() + frame.header_size, detail::smaller(there, frame.remaining));
@@ -1685,10 +1439,6 @@ inline Error next_frame(Bytes input, Version version, uint32_t packet_bytes_max,
 }
 
 namespace detail {
-constexpr Side other(Side side) noexcept {
-  return side == Side::client ? Side::broker : Side::client;
-}
-
 // A topic filter's wildcards stand alone in their level, '#' in the last one
 // [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3].
 constexpr bool wildcards_placed(Text filter) noexcept {
@@ -1701,15 +1451,15 @@ constexpr bool wildcards_placed(Text filter) noexcept {
   return true;
 }
 
-inline constexpr char share_prefix[] = "$share/";
-inline constexpr uint32_t share_prefix_size = sizeof(share_prefix) - 1;
+inline constexpr uint32_t share_prefix_size = 7;  // "$share/"
 
+// "$share/…", and "$share" alone, which is no filter either.
 constexpr bool begins_share(Text filter) noexcept {
-  if (filter.size() < share_prefix_size) {
-    return filter.size() == share_prefix_size - 1 &&
-           __builtin_memcmp(filter.data(), share_prefix, share_prefix_size - 1) == 0;
+  for (uint32_t at = 0; at < share_prefix_size; ++at) {
+    if (at == filter.size()) { return at == share_prefix_size - 1; }
+    if (filter[at] != "$share/"[at]) { return false; }
   }
-  return __builtin_memcmp(filter.data(), share_prefix, share_prefix_size) == 0;
+  return true;
 }
 
 // Bytes of the ShareName; 0 when the filter is "$share…" but not $share/ShareName/filter
@@ -1732,27 +1482,13 @@ inline Error check_filter(Text filter, TextRule rule) noexcept {
   return begins_share(filter) && share_name_size(filter) == 0 ? Error::protocol_value : Error::none;
 }
 
-// How a packet came: in which version, to whom.
-struct Reception {
-  Version version;
-  Side receiver;
-};
-
-// The list of properties of a packet; before 5.0 there is none.
-inline Error take_properties(Reader& reader, Reception reception, PacketType type,
-                             Properties& properties) noexcept {
-  if (!has_properties(reception.version)) {
-    return reader.failed() ? Error::malformed_length : Error::none;
-  }
-  return read_properties(reader, packet_bit(type), other(reception.receiver), properties);
-}
-
 // Nothing may follow the last field.
 inline Error finish(const Reader& reader) noexcept {
   return reader.failed() || reader.left() != 0 ? Error::malformed_length : Error::none;
 }
 
-inline Error take_text(Reader& reader, Side receiver, Text& target) noexcept {
+__attribute__((always_inline)) inline Error take_text(Reader& reader, Side receiver,
+                                                      Text& target) noexcept {
   target = reader.text();
   if (reader.failed()) { return Error::malformed_length; }
   return scan(target.bytes().data(), target.size(), text_rule(receiver)) ? Error::none
@@ -1761,8 +1497,9 @@ inline Error take_text(Reader& reader, Side receiver, Text& target) noexcept {
 
 // The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
 // than the packet: then incomplete tells that the head is not whole.
-inline Error take_publish_head(Reader& reader, uint8_t first, Reception reception,
-                               Publish& publish) noexcept {
+__attribute__((always_inline)) inline Error take_publish_head(Reader& reader, uint8_t first,
+                                                              Reception reception,
+                                                              Publish& publish) noexcept {
   publish.qos = static_cast<Qos>((first >> 1) & 0x03);
   publish.dup = (first & 0x08) != 0;
   publish.retain = (first & 0x01) != 0;
@@ -1784,7 +1521,8 @@ inline Error take_publish_head(Reader& reader, uint8_t first, Reception receptio
     }
   }
   if (reader.failed()) { return Error::malformed_length; }
-  const Error error = take_properties(reader, reception, PacketType::publish, publish.properties);
+  reception.type = PacketType::publish;
+  const Error error = take_properties(reader, reception, publish.properties);
   if (error != Error::none) { return error; }
   if (topic.empty() && !publish.properties.has(PropertyId::topic_alias)) {
     return Error::protocol_value;  // v5 §3.3.2.1: no topic and no alias
@@ -1801,13 +1539,12 @@ inline uint32_t publish_head_size(uint8_t first, Bytes body, Version version) no
   return reader.failed() ? 0 : static_cast<uint32_t>(reader.cursor() - body.data());
 }
 
-inline Error take_will(Reader& reader, Version version, uint8_t flags, Will& will) noexcept {
+__attribute__((always_inline)) inline Error take_will(Reader& reader, Version version,
+                                                      uint8_t flags, Will& will) noexcept {
   will.qos = static_cast<Qos>((flags >> 3) & 0x03);
   will.retain = (flags & 0x20) != 0;
-  if (has_properties(version)) {
-    const Error error = read_properties(reader, in_will, Side::client, will.properties);
-    if (error != Error::none) { return error; }
-  }
+  const Error error = take_properties(reader, {version, Side::broker}, will.properties);
+  if (error != Error::none) { return error; }
   will.topic = reader.text();
   will.payload = reader.binary();
   if (reader.failed()) { return Error::malformed_length; }
@@ -1816,13 +1553,21 @@ inline Error take_will(Reader& reader, Version version, uint8_t flags, Will& wil
   return valid && !topic.empty() ? Error::none : Error::malformed_topic;
 }
 
+// Four letters as one number, which is compared at once.
+constexpr uint32_t letters(const char* s) noexcept {
+  const auto byte = [s](uint32_t i) noexcept { return uint32_t{static_cast<uint8_t>(s[i])}; };
+  return (byte(0) << 24) | (byte(1) << 16) | (byte(2) << 8) | byte(3);
+}
+
 // v5 §3.1.2.1-2: the name tells the family, the level the version.
-inline Error take_version(Reader& reader, Version& version) noexcept {
+__attribute__((always_inline)) inline Error take_version(Reader& reader,
+                                                         Version& version) noexcept {
   const Text name = reader.text();
   const uint8_t level = reader.u8();
   if (reader.failed()) { return Error::malformed_length; }
-  const bool old_name = name.size() == 6 && __builtin_memcmp(name.data(), "MQIsdp", 6) == 0;
-  const bool new_name = name.size() == 4 && __builtin_memcmp(name.data(), "MQTT", 4) == 0;
+  const bool new_name = name.size() == 4 && letters(name.data()) == letters("MQTT");
+  const bool old_name = name.size() == 6 && letters(name.data()) == letters("MQIs") &&
+                        name[4] == 'd' && name[5] == 'p';
   if (!old_name && !new_name) {
     return Error::unsupported_protocol;  // [MQTT-3.1.2-1]
   }
@@ -1839,11 +1584,9 @@ inline Error take_version(Reader& reader, Version& version) noexcept {
 
 constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) noexcept {
   const bool will = (flags & 0x04) != 0;
-  if ((flags & 0x01) != 0 && !rules.unused_will_bits) {
-    return Error::malformed_flags;  // [MQTT-3.1.2-3]
-  }
-  if (!will && (flags & 0x38) != 0 && !rules.unused_will_bits) {
-    return Error::malformed_flags;  // [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  // [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  if ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) {
+    return Error::malformed_flags;
   }
   if (will && (flags & 0x18) == 0x18) {
     return Error::malformed_flags;  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
@@ -1854,120 +1597,37 @@ constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) no
   return Error::none;
 }
 
-inline Error take_credentials(Reader& reader, uint8_t flags, Connect& connect) noexcept {
-  connect.has_user_name = (flags & 0x80) != 0;
-  connect.has_password = (flags & 0x40) != 0;
-  if (connect.has_user_name && reader.left() == 0 && rules(connect.version).lone_user_flag) {
-    connect.has_user_name = false;  // 3.1 §3.1: the strings may be missing
-    connect.has_password = false;
-    return Error::none;
-  }
-  if (connect.has_user_name) {
+__attribute__((always_inline)) inline Error take_credentials(Reader& reader, uint8_t flags,
+                                                             Connect& connect) noexcept {
+  const VersionRules& rules = mqtt::rules(connect.version);
+  if ((flags & 0x80) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
+    connect.has_user_name = true;
     const Error error = take_text(reader, Side::broker, connect.user_name);  // [MQTT-3.1.3-12]
     if (error != Error::none) { return error; }
   }
-  if (connect.has_password && reader.left() == 0 && rules(connect.version).lone_user_flag) {
-    connect.has_password = false;
-    return Error::none;
-  }
-  if (connect.has_password) { connect.password = reader.binary(); }
-  return Error::none;
-}
-}  // namespace detail
-
-/// Reads a CONNECT of any version and sets `connect.version`, also when it then fails (so that an
-/// answer can be chosen), but for unsupported_protocol and a name that is cut off.
-/// Error::identifier_rejected leaves everything filled [MQTT-3.1.3-8].
-inline Error decode(const Frame& frame, Connect& connect) noexcept {
-  connect = detail::blank<Connect>;
-  Reader reader(frame.body);
-  Error error = detail::take_version(reader, connect.version);
-  if (error != Error::none) { return error; }
-  const VersionRules& rules = mqtt::rules(connect.version);
-  const uint8_t flags = reader.u8();
-  connect.keep_alive_s = reader.u16();
-  connect.clean_start = (flags & 0x02) != 0;
-  connect.has_will = (flags & 0x04) != 0;
-  error = detail::check_connect_flags(flags, rules);
-  if (error == Error::none) {
-    error = detail::take_properties(reader, {connect.version, Side::broker}, PacketType::connect,
-                                    connect.properties);
-  }
-  if (error == Error::none) {
-    error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
-  }
-  if (error == Error::none && connect.has_will) {
-    error = detail::take_will(reader, connect.version, flags, connect.will);
-  }
-  if (error == Error::none) { error = detail::take_credentials(reader, flags, connect); }
-  if (error == Error::none) { error = detail::finish(reader); }
-  if (error != Error::none) { return error; }
-  const Properties& properties = connect.properties;
-  if (properties.has(PropertyId::authentication_data) &&
-      !properties.has(PropertyId::authentication_method)) {
-    return Error::protocol_value;  // v5 §3.1.2.11.10
-  }
-  const bool anonymous_session = !connect.clean_start && !rules.properties;
-  if (connect.client_id.empty() && (anonymous_session || !rules.assigns_client_id)) {
-    return Error::identifier_rejected;  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
+  if ((flags & 0x40) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
+    connect.has_password = true;
+    connect.password = reader.binary();
   }
   return Error::none;
 }
 
-inline Error decode(const Frame& frame, Version version, Connack& connack) noexcept {
-  connack = Connack();
-  Reader reader(frame.body);
-  const uint8_t flags = reader.u8();
-  const uint8_t byte = reader.u8();
-  if ((flags & 0xFE) != 0) {
-    return Error::malformed_flags;  // [MQTT-3.2.2-1]
-  }
-  connack.session_present = flags != 0 && rules(version).session_present;
-  if (!connack_reason(version, byte, connack.reason_code) ||
-      (detail::has_properties(version) &&
-       !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
-    return Error::protocol_reason;  // [MQTT-3.2.2-8]
-  }
-  if (connack.session_present && connack.reason_code != ReasonCode::success) {
-    return Error::protocol_value;  // [MQTT-3.2.2-6] [MQTT-3.2.2-4]
-  }
-  const Error error = detail::take_properties(reader, {version, Side::client}, PacketType::connack,
-                                              connack.properties);
-  return error != Error::none ? error : detail::finish(reader);
-}
-
-/// `receiver` is the end that reads: a broker refuses what only brokers send.
-inline Error decode(const Frame& frame, Version version, Side receiver, Publish& publish) noexcept {
-  publish = detail::blank<Publish>;
-  Reader reader(frame.body);
-  const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
-  publish.payload = reader.rest();
-  return error;
-}
-
-inline Error decode(const Frame& frame, Version version, Side receiver, Ack& ack) noexcept {
-  ack = Ack();
-  ack.type = frame.type();
-  Reader reader(frame.body);
-  ack.packet_id = reader.u16();
-  if (reader.failed()) { return Error::malformed_length; }
-  if (ack.packet_id == 0) {
-    return Error::protocol_value;  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
-  }
-  if (!detail::has_properties(version) || reader.left() == 0) { return detail::finish(reader); }
-  ack.reason_code = static_cast<ReasonCode>(reader.u8());
-  if (!allowed(ack.reason_code, ack.type, detail::other(receiver))) {
-    return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
-  }
+// The end of acks, DISCONNECT and AUTH of 5.0: a reason code and properties, each of which may be
+// missing with all behind it.
+inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason,
+                         Properties& properties) noexcept {
   if (reader.left() == 0) {
-    return Error::none;  // v5 §3.4.2.1: the property length may be left out
+    return Error::none;  // v5 §3.4.2.1, §3.14.2.1: success
   }
-  const Error error =
-      detail::take_properties(reader, {version, receiver}, ack.type, ack.properties);
-  return error != Error::none ? error : detail::finish(reader);
+  reason = static_cast<ReasonCode>(reader.u8());
+  if (!allowed(reason, reception.type, other(reception.receiver))) {
+    return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
+  }                                 // [MQTT-3.14.2-1] [MQTT-3.15.2-1]
+  if (reader.left() == 0) { return Error::none; }
+  const Error error = take_properties(reader, reception, properties);
+  return error != Error::none ? error : finish(reader);
 }
 
-namespace detail {
 constexpr Error check_options(uint8_t options, Text filter, Version version) noexcept {
   if (!has_properties(version)) {
     return options > 2 ? Error::malformed_flags : Error::none;  // [MQTT-3.8.3-4]
@@ -1984,15 +1644,15 @@ constexpr Error check_options(uint8_t options, Text filter, Version version) noe
   return Error::none;
 }
 
-// The head and the filters of a SUBSCRIBE (with options) or UNSUBSCRIBE.
-inline Error take_filters(const Frame& frame, Version version, Subscribe& request) noexcept {
+// Packet id, properties and filters of SUBSCRIBE (with options) and UNSUBSCRIBE.
+inline Error take_filters(const Frame& frame, Version version, FilterRequest& request) noexcept {
   const bool options = frame.type() == PacketType::subscribe;
   Reader reader(frame.body);
   request.packet_id = reader.u16();
   if (request.packet_id == 0) {
     return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
   }
-  Error error = take_properties(reader, {version, Side::broker}, frame.type(), request.properties);
+  Error error = take_properties(reader, {version, Side::broker, frame.type()}, request.properties);
   if (error != Error::none) { return error; }
   const Bytes wire(reader.cursor(), reader.left());
   uint32_t count = 0;
@@ -2008,30 +1668,17 @@ inline Error take_filters(const Frame& frame, Version version, Subscribe& reques
   request.filters = SubscriptionList(wire, count, options);
   return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
 }
-}  // namespace detail
 
-inline Error decode(const Frame& frame, Version version, Subscribe& subscribe) noexcept {
-  subscribe = Subscribe();
-  return detail::take_filters(frame, version, subscribe);
-}
-
-inline Error decode(const Frame& frame, Version version, Unsubscribe& unsubscribe) noexcept {
-  Subscribe request;
-  const Error error = detail::take_filters(frame, version, request);
-  unsubscribe = Unsubscribe{request.packet_id, request.filters, request.properties};
-  return error;
-}
-
-namespace detail {
 // Packet id, properties and reason codes of SUBACK and UNSUBACK.
-inline Error take_codes(const Frame& frame, Version version, Suback& answer) noexcept {
+__attribute__((always_inline)) inline Error take_codes(const Frame& frame, Version version,
+                                                       FilterAnswer& answer) noexcept {
   Reader reader(frame.body);
   answer.packet_id = reader.u16();
   if (answer.packet_id == 0) {
     return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
   }
   const Error error =
-      take_properties(reader, {version, Side::client}, frame.type(), answer.properties);
+      take_properties(reader, {version, Side::client, frame.type()}, answer.properties);
   if (error != Error::none) { return error; }
   if (frame.type() == PacketType::unsuback && !has_properties(version)) { return finish(reader); }
   answer.reason_codes = reader.rest();
@@ -2047,65 +1694,152 @@ inline Error take_codes(const Frame& frame, Version version, Suback& answer) noe
 }
 }  // namespace detail
 
-inline Error decode(const Frame& frame, Version version, Suback& suback) noexcept {
+/// Reads a CONNECT of any version and sets `connect.version`, also when it then fails (so that an
+/// answer can be chosen), but for unsupported_protocol and a name that is cut off.
+/// Error::identifier_rejected leaves everything filled [MQTT-3.1.3-8].
+inline Error decode(const Frame& frame, Connect& connect) noexcept {
+  connect = Connect();
+  Reader reader(frame.body);
+  Error error = detail::take_version(reader, connect.version);
+  if (error != Error::none) { return error; }
+  const Version version = connect.version;
+  const VersionRules& rules = mqtt::rules(version);
+  if (reader.left() < 3) { return Error::malformed_length; }
+  const uint8_t flags = reader.u8();
+  connect.keep_alive_s = reader.u16();
+  connect.clean_start = (flags & 0x02) != 0;
+  connect.has_will = (flags & 0x04) != 0;
+  error = detail::check_connect_flags(flags, rules);
+  if (error != Error::none) { return error; }
+  error = detail::take_properties(reader, {version, Side::broker, PacketType::connect},
+                                  connect.properties);
+  if (error != Error::none) { return error; }
+  error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
+  if (error != Error::none) { return error; }
+  if (connect.has_will) {
+    error = detail::take_will(reader, version, flags, connect.will);
+    if (error != Error::none) { return error; }
+  }
+  error = detail::take_credentials(reader, flags, connect);
+  if (error != Error::none) { return error; }
+  error = detail::finish(reader);
+  if (error != Error::none) { return error; }
+  const Properties& properties = connect.properties;
+  if (properties.has(PropertyId::authentication_data) &&
+      !properties.has(PropertyId::authentication_method)) {
+    return Error::protocol_value;  // v5 §3.1.2.11.10
+  }
+  const bool anonymous_session = !connect.clean_start && !rules.properties;
+  if (connect.client_id.empty() && (anonymous_session || !rules.assigns_client_id)) {
+    return Error::identifier_rejected;  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
+  }
+  return Error::none;
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Connack& connack) noexcept {
+  connack = Connack();
+  Reader reader(frame.body);
+  const uint8_t flags = reader.u8();
+  const uint8_t byte = reader.u8();
+  if ((flags & 0xFE) != 0) {
+    return Error::malformed_flags;  // [MQTT-3.2.2-1]
+  }
+  connack.session_present = flags != 0 && rules(version).session_present;
+  if (!connack_reason(version, byte, connack.reason_code) ||
+      (detail::has_properties(version) &&
+       !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
+    return Error::protocol_reason;  // [MQTT-3.2.2-8]
+  }
+  if (connack.session_present && connack.reason_code != ReasonCode::success) {
+    return Error::protocol_value;  // [MQTT-3.2.2-6] [MQTT-3.2.2-4]
+  }
+  const Error error = detail::take_properties(reader, {version, Side::client, PacketType::connack},
+                                              connack.properties);
+  return error != Error::none ? error : detail::finish(reader);
+}
+
+/// `receiver` is the end that reads: a broker refuses what only brokers send.
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Publish& publish) noexcept {
+  publish = Publish();
+  Reader reader(frame.body);
+  const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
+  publish.payload = reader.rest();
+  return error;
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Ack& ack) noexcept {
+  ack = Ack();
+  ack.type = frame.type();
+  Reader reader(frame.body);
+  ack.packet_id = reader.u16();
+  if (reader.failed()) { return Error::malformed_length; }
+  if (ack.packet_id == 0) {
+    return Error::protocol_value;  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
+  }
+  if (!detail::has_properties(version)) { return detail::finish(reader); }
+  return detail::take_reason(reader, {version, receiver, ack.type}, ack.reason_code,
+                             ack.properties);
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Subscribe& subscribe) noexcept {
+  subscribe = Subscribe();
+  return detail::take_filters(frame, version, subscribe);
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Unsubscribe& unsubscribe) noexcept {
+  unsubscribe = Unsubscribe();
+  return detail::take_filters(frame, version, unsubscribe);
+}
+
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Suback& suback) noexcept {
   suback = Suback();
   return detail::take_codes(frame, version, suback);
 }
 
-inline Error decode(const Frame& frame, Version version, Unsuback& unsuback) noexcept {
-  Suback answer;
-  const Error error = detail::take_codes(frame, version, answer);
-  unsuback = Unsuback{answer.packet_id, answer.reason_codes, answer.properties};
-  return error;
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Unsuback& unsuback) noexcept {
+  unsuback = Unsuback();
+  return detail::take_codes(frame, version, unsuback);
 }
 
-inline Error decode(const Frame& frame, Version version, Side receiver,
-                    Disconnect& disconnect) noexcept {
+__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
+                                                   Side receiver, Disconnect& disconnect) noexcept {
   disconnect = Disconnect();
   Reader reader(frame.body);
   if (!detail::has_properties(version)) {
-    const Error error = detail::finish(reader);
-    return receiver == Side::client ? Error::protocol_direction : error;
+    return receiver == Side::client ? Error::protocol_direction : detail::finish(reader);
   }
-  if (reader.left() == 0) {
-    return Error::none;  // v5 §3.14.2.1: normal disconnection
-  }
-  disconnect.reason_code = static_cast<ReasonCode>(reader.u8());
-  if (!allowed(disconnect.reason_code, PacketType::disconnect, detail::other(receiver))) {
-    return Error::protocol_reason;  // [MQTT-3.14.2-1]
-  }
-  if (reader.left() == 0) { return Error::none; }
-  const Error error = detail::take_properties(reader, {version, receiver}, PacketType::disconnect,
-                                              disconnect.properties);
-  return error != Error::none ? error : detail::finish(reader);
+  return detail::take_reason(reader, {version, receiver, PacketType::disconnect},
+                             disconnect.reason_code, disconnect.properties);
 }
 
 inline Error decode(const Frame& frame, Version version, Side receiver, Auth& auth) noexcept {
   auth = Auth();
-  Reader reader(frame.body);
-  if (reader.left() == 0) {
+  if (frame.remaining == 0) {
     // v5 §3.15.2.1: success in short form, which has no room for the method it must carry and
     // which a client may not send
     return receiver == Side::broker ? Error::protocol_reason : Error::none;
   }
-  auth.reason_code = static_cast<ReasonCode>(reader.u8());
-  if (!allowed(auth.reason_code, PacketType::auth, detail::other(receiver))) {
-    return Error::protocol_reason;  // [MQTT-3.15.2-1]
+  Reader reader(frame.body);
+  const Error error = detail::take_reason(reader, {version, receiver, PacketType::auth},
+                                          auth.reason_code, auth.properties);
+  if (error != Error::none || auth.properties.has(PropertyId::authentication_method)) {
+    return error;
   }
-  const Error error =
-      detail::take_properties(reader, {version, receiver}, PacketType::auth, auth.properties);
-  if (error != Error::none) { return error; }
-  if (!auth.properties.has(PropertyId::authentication_method)) {
-    return Error::protocol_value;  // v5 §3.15.2.2.2
-  }
-  return detail::finish(reader);
+  // v5 §3.15.2.2.2, and a reason code must not come alone
+  return frame.remaining == 1 ? Error::malformed_length : Error::protocol_value;
 }
 
 namespace detail {
 // PINGREQ and PINGRESP have no body.
-inline Error check_empty(const Frame& frame) noexcept {
-  return frame.remaining == 0 ? Error::none : Error::malformed_length;
-}
+inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
+inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
 
 inline constexpr uint16_t from_server_only = packet_bits(
     PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
@@ -2115,15 +1849,13 @@ inline constexpr uint16_t from_client_only = packet_bits(
 // Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
 template <typename Packet, typename Handler, typename... How>
 Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
-  Packet packet;
-  const Error error = decode(frame, how..., packet);
-  if (error == Error::none) { handler(packet); }
-  return error;
-}
-template <typename Packet, typename Handler>
-Error empty_to(Handler& handler, const Frame& frame) noexcept {
-  const Error error = check_empty(frame);
-  if (error == Error::none) { handler(Packet()); }
+  union Room {
+    constexpr Room() noexcept : none(0) {}
+    uint8_t none;
+    Packet packet;  // not made twice: decode() begins by that
+  } room;
+  const Error error = decode(frame, how..., room.packet);
+  if (error == Error::none) { handler(static_cast<const Packet&>(room.packet)); }
   return error;
 }
 }  // namespace detail
@@ -2140,21 +1872,24 @@ constexpr bool may_receive(Side receiver, PacketType type) noexcept {
 template <typename Handler>
 Error decode(const Frame& frame, Version version, Side receiver, Handler&& handler) noexcept {
   using detail::decode_to;
-  if (!may_receive(receiver, frame.type())) { return Error::protocol_direction; }
+  const bool broker = receiver == Side::broker;
+  constexpr Error wrong = Error::protocol_direction;
   switch (frame.type()) {
-    case PacketType::connect: return decode_to<Connect>(handler, frame);
-    case PacketType::connack: return decode_to<Connack>(handler, frame, version);
+    case PacketType::connect: return broker ? decode_to<Connect>(handler, frame) : wrong;
+    case PacketType::connack: return broker ? wrong : decode_to<Connack>(handler, frame, version);
     case PacketType::publish: return decode_to<Publish>(handler, frame, version, receiver);
     case PacketType::puback:
     case PacketType::pubrec:
     case PacketType::pubrel:
     case PacketType::pubcomp: return decode_to<Ack>(handler, frame, version, receiver);
-    case PacketType::subscribe: return decode_to<Subscribe>(handler, frame, version);
-    case PacketType::suback: return decode_to<Suback>(handler, frame, version);
-    case PacketType::unsubscribe: return decode_to<Unsubscribe>(handler, frame, version);
-    case PacketType::unsuback: return decode_to<Unsuback>(handler, frame, version);
-    case PacketType::pingreq: return detail::empty_to<Pingreq>(handler, frame);
-    case PacketType::pingresp: return detail::empty_to<Pingresp>(handler, frame);
+    case PacketType::subscribe:
+      return broker ? decode_to<Subscribe>(handler, frame, version) : wrong;
+    case PacketType::suback: return broker ? wrong : decode_to<Suback>(handler, frame, version);
+    case PacketType::unsubscribe:
+      return broker ? decode_to<Unsubscribe>(handler, frame, version) : wrong;
+    case PacketType::unsuback: return broker ? wrong : decode_to<Unsuback>(handler, frame, version);
+    case PacketType::pingreq: return broker ? decode_to<Pingreq>(handler, frame) : wrong;
+    case PacketType::pingresp: return broker ? wrong : decode_to<Pingresp>(handler, frame);
     case PacketType::disconnect: return decode_to<Disconnect>(handler, frame, version, receiver);
     case PacketType::auth: return decode_to<Auth>(handler, frame, version, receiver);
   }
@@ -2162,387 +1897,366 @@ Error decode(const Frame& frame, Version version, Side receiver, Handler&& handl
 }
 
 namespace detail {
-// Writers go in and out by value: bytes written may alias a writer in memory, not one in registers.
-template <typename W>
-inline W put_properties(W writer, Version version, Properties properties) noexcept {
-  if (has_properties(version)) {
-    writer.variable(properties.size());  // [MQTT-2.2.2-1]
-    writer.list(properties.wire());
-  }
-  return writer;
-}
-
 constexpr uint8_t first_byte(PacketType type, uint8_t flags = 0) noexcept {
   return static_cast<uint8_t>((static_cast<uint8_t>(type) << 4) | flags);
 }
 
+// Copies a block of T and, overlapping it, another that ends where the string does.
+template <typename T>
+inline void copy_ends(uint8_t* target, const uint8_t* source, uint32_t size) noexcept {
+  T head;
+  T tail;
+  memcpy(&head, source, sizeof head);
+  memcpy(&tail, source + size - sizeof tail, sizeof tail);
+  memcpy(target, &head, sizeof head);
+  memcpy(target + size - sizeof tail, &tail, sizeof tail);
+}
+
+// Copies a string without a call, for most are short; on small machines a call is smaller.
+inline void copy_string(uint8_t* target, const uint8_t* source, uint32_t size) noexcept {
+  constexpr uint32_t step = sizeof(Block);
+  if (!large_machine) {
+    copy(target, source, size);
+  } else if (size >= step) {
+    copy_ends<Block>(target, source, size);
+    for (uint32_t at = step; at + step < size; at += step) {
+      memcpy(target + at, source + at, step);
+    }
+  } else if (size >= 8) {
+    copy_ends<uint64_t>(target, source, size);
+  } else if (size >= 4) {
+    copy_ends<uint32_t>(target, source, size);
+  } else if (size != 0) {
+    target[0] = source[0];
+    target[size / 2] = source[size / 2];
+    target[size - 1] = source[size - 1];
+  }
+}
+
+// How encode() goes over a packet: first it checks the fields and counts the bytes, with all care
+// or by a quick look that doubts what is unusual; then it writes and checks nothing.
+enum class Pass : uint8_t { quick, careful, writing };
+
+// What put() hands the fields of a packet to, once in each of two passes. False: a field may not be
+// sent.
+class PacketWriter {
+ public:
+  constexpr PacketWriter(Version version, Pass pass) noexcept : version_(version), pass_(pass) {}
+
+  constexpr Version version() const noexcept { return version_; }
+  constexpr bool writing() const noexcept { return pass_ == Pass::writing; }
+  constexpr Error error() const noexcept { return error_; }
+  constexpr uint64_t size() const noexcept { return size_; }
+  /// Whether all sizes counted can be told on the wire.
+  constexpr bool sizes_fit() const noexcept {
+    return string_sizes_ <= string_bytes_max && size_ <= remaining_length_max;
+  }
+  /// Ends the counting and writes the fixed header; returns the size of the packet.
+  uint32_t begin(uint8_t first, uint8_t* target) noexcept {
+    const uint32_t remaining = static_cast<uint32_t>(size_);
+    pass_ = Pass::writing;
+    cursor_ = target;
+    u8(first);
+    variable(remaining);
+    return static_cast<uint32_t>(cursor_ - target) + remaining;
+  }
+
+  constexpr bool require(bool holds, Error error = Error::invalid_packet) noexcept {
+    if (holds || writing()) { return true; }
+    error_ = error;
+    return false;
+  }
+  constexpr void u8(uint8_t value) noexcept {
+    if (!writing()) {
+      size_ += 1;
+    } else {
+      *cursor_++ = value;
+    }
+  }
+  constexpr void u16(uint16_t value) noexcept {
+    if (!writing()) {
+      size_ += 2;
+    } else {
+      cursor_[0] = static_cast<uint8_t>(value >> 8);
+      cursor_[1] = static_cast<uint8_t>(value);
+      cursor_ += 2;
+    }
+  }
+  constexpr void variable(uint32_t value) noexcept {
+    if (large_machine && !writing()) {
+      size_ += variable_size(value);
+      return;
+    }
+    if (value >= 0x80) {
+      u8(static_cast<uint8_t>(value | 0x80));
+      for (value >>= 7; __builtin_expect(value >= 0x80, 0); value >>= 7) {
+        u8(static_cast<uint8_t>(value | 0x80));
+      }
+    }
+    u8(static_cast<uint8_t>(value));
+  }
+  /// Bytes that are few as a rule.
+  void list(Bytes source) noexcept {
+    if (!writing()) {
+      size_ += source.size();
+      return;
+    }
+    copy_string(cursor_, source.data(), source.size());
+    cursor_ += source.size();
+  }
+  void payload(Bytes source) noexcept {
+    if (!writing() || (large_machine && source.size() <= 2 * sizeof(Block))) {
+      return list(source);
+    }
+    copy(cursor_, source.data(), source.size());
+    cursor_ += source.size();
+  }
+  void binary(Bytes source) noexcept {
+    string_sizes_ |= source.size();
+    u16(static_cast<uint16_t>(source.size()));
+    list(source);
+  }
+  bool text(Text source, TextRule rule = TextRule::text,
+            Error error = Error::invalid_packet) noexcept {
+    const Bytes bytes = source.bytes();
+    binary(bytes);
+    return writing() || require(pass_ == Pass::quick && large_machine
+                                    ? scan_quickly(bytes.data(), bytes.size(), rule)
+                                    : scan(bytes.data(), bytes.size(), rule),
+                                error);
+  }
+  bool topic(Text source) noexcept {
+    return text(source, TextRule::topic_name, Error::invalid_topic);
+  }
+  bool filter(Text source) noexcept {
+    binary(source.bytes());
+    return writing() ||
+           require(check_filter(source, TextRule::text) == Error::none, Error::invalid_filter);
+  }
+  constexpr bool packet_id(uint16_t id) noexcept {
+    u16(id);
+    return require(id != 0);
+  }
+  /// A list of properties; before 5.0 it must be empty and leaves no trace.
+  bool properties(Properties properties) noexcept {
+    if (!has_properties(version_)) { return require(properties.empty()); }
+    variable(properties.size());  // [MQTT-2.2.2-1]
+    list(properties.wire());
+    return true;
+  }
+  /// A reason code and properties, each left out when it and all behind it are at their default.
+  bool reason(ReasonCode reason, Properties list) noexcept {
+    if (!has_properties(version_) || (reason == ReasonCode::success && list.empty())) {
+      return require(list.empty());
+    }
+    u8(code(reason));
+    return list.empty() || properties(list);
+  }
+
+ private:
+  uint8_t* cursor_ = nullptr;
+  uint64_t size_ = 0;
+  uint32_t string_sizes_ = 0;  // all sizes, or-ed: above the limit when one of them is
+  Version version_;
+  Pass pass_;
+  Error error_ = Error::none;
+};
+
+// [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
+template <typename Packet>
+constexpr uint8_t first_byte(const Packet& packet) noexcept {
+  return first_byte(packet.type, (packet_bit(packet.type) & requests) != 0 ? 2 : 0);
+}
 constexpr uint8_t first_byte(const Publish& publish) noexcept {
   return first_byte(PacketType::publish,
                     static_cast<uint8_t>((publish.dup ? 8 : 0) | (level(publish.qos) << 1) |
                                          (publish.retain ? 1 : 0)));
 }
-constexpr uint8_t first_byte(const Connect&) noexcept { return first_byte(PacketType::connect); }
-constexpr uint8_t first_byte(const Connack&) noexcept { return first_byte(PacketType::connack); }
-constexpr uint8_t first_byte(const Ack& ack) noexcept {
-  return first_byte(ack.type, ack.type == PacketType::pubrel ? 2 : 0);  // [MQTT-3.6.1-1]
-}
-constexpr uint8_t first_byte(const Subscribe&) noexcept {
-  return first_byte(PacketType::subscribe, 2);  // [MQTT-3.8.1-1]
-}
-constexpr uint8_t first_byte(const Unsubscribe&) noexcept {
-  return first_byte(PacketType::unsubscribe, 2);  // [MQTT-3.10.1-1]
-}
-constexpr uint8_t first_byte(const Suback&) noexcept { return first_byte(PacketType::suback); }
-constexpr uint8_t first_byte(const Unsuback&) noexcept { return first_byte(PacketType::unsuback); }
-constexpr uint8_t first_byte(const Pingreq&) noexcept { return first_byte(PacketType::pingreq); }
-constexpr uint8_t first_byte(const Pingresp&) noexcept { return first_byte(PacketType::pingresp); }
-constexpr uint8_t first_byte(const Disconnect&) noexcept {
-  return first_byte(PacketType::disconnect);
-}
-constexpr uint8_t first_byte(const Auth&) noexcept { return first_byte(PacketType::auth); }
 
 // [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19]: a flag for each
 // field that follows.
 constexpr uint8_t connect_flags(const Connect& connect) noexcept {
-  uint8_t flags = connect.clean_start ? 0x02 : 0;
-  if (connect.has_will) {
-    flags = static_cast<uint8_t>(flags | 0x04 | (level(connect.will.qos) << 3) |
-                                 (connect.will.retain ? 0x20 : 0));
-  }
-  return static_cast<uint8_t>(flags | (connect.has_user_name ? 0x80 : 0) |
-                              (connect.has_password ? 0x40 : 0));
+  const Will& will = connect.will;
+  const int will_flags = 0x04 | (level(will.qos) << 3) | (will.retain ? 0x20 : 0);
+  return static_cast<uint8_t>(
+      (connect.clean_start ? 0x02 : 0) | (connect.has_will ? will_flags : 0) |
+      (connect.has_password ? 0x40 : 0) | (connect.has_user_name ? 0x80 : 0));
 }
 
-template <typename W>
-__attribute__((always_inline)) inline W put_body(W writer, Version version,
-                                                 const Connect& connect) noexcept {
-  writer.text(rules(version).protocol_name);
-  writer.u8(static_cast<uint8_t>(version));
+inline bool put(PacketWriter& writer, const Will& will) noexcept {
+  const bool good = writer.properties(will.properties) &&
+                    writer.require(!will.topic.empty(), Error::invalid_topic) &&
+                    writer.topic(will.topic);
+  writer.binary(will.payload);
+  return good;
+}
+
+inline bool put(PacketWriter& writer, const Connect& connect) noexcept {
+  const VersionRules& rules = mqtt::rules(writer.version());
+  if (writer.version() == Version::v3_1) {
+    writer.binary(Text("MQIsdp").bytes());
+  } else {
+    writer.binary(Text("MQTT").bytes());
+  }
+  writer.u8(static_cast<uint8_t>(writer.version()));
   writer.u8(connect_flags(connect));
   writer.u16(connect.keep_alive_s);
-  writer = put_properties<W>(writer, version, connect.properties);
-  writer.text(connect.client_id);  // this order [MQTT-3.1.3-1]
-  if (connect.has_will) {
-    writer = put_properties<W>(writer, version, connect.will.properties);
-    writer.text(connect.will.topic);
-    writer.binary(connect.will.payload);
-  }
-  if (connect.has_user_name) { writer.text(connect.user_name); }
+  // an empty client id asks for one [MQTT-3.1.3-7], 3.1 §3.1
+  const bool named = !connect.client_id.empty() ||
+                     (rules.assigns_client_id && (connect.clean_start || rules.properties));
+  // this order [MQTT-3.1.3-1]
+  const bool good =
+      writer.properties(connect.properties) && writer.require(named) &&
+      writer.text(connect.client_id) && (!connect.has_will || put(writer, connect.will)) &&
+      (!connect.has_user_name || writer.text(connect.user_name)) &&
+      writer.require(!connect.has_password || connect.has_user_name || rules.password_alone);
   if (connect.has_password) { writer.binary(connect.password); }
-  return writer;
+  return good;
 }
 
-template <typename W>
-inline W put_body(W writer, Version version, const Connack& connack) noexcept {
-  const bool present = connack.session_present && rules(version).session_present &&
+inline bool put(PacketWriter& writer, const Connack& connack) noexcept {
+  const uint8_t byte = connack_code(writer.version(), connack.reason_code);
+  const bool present = connack.session_present && rules(writer.version()).session_present &&
                        connack.reason_code == ReasonCode::success;  // [MQTT-3.2.2-6]
   writer.u8(present ? 1 : 0);
-  writer.u8(connack_code(version, connack.reason_code));
-  writer = put_properties<W>(writer, version, connack.properties);
-  return writer;
+  writer.u8(byte);
+  return writer.require(byte != 0xFF) && writer.properties(connack.properties);
 }
 
-template <typename W>
-__attribute__((always_inline)) inline W put_body(W writer, Version version,
-                                                 const Publish& publish) noexcept {
-  const Bytes payload = publish.payload;
-  writer.text(publish.topic);
+inline bool put(PacketWriter& writer, const Publish& publish) noexcept {
+  bool good =
+      writer.topic(publish.topic) &&
+      writer.require(!publish.topic.empty() || publish.properties.has(PropertyId::topic_alias),
+                     Error::invalid_topic);
   if (publish.qos != Qos::at_most_once) {
-    writer.u16(publish.packet_id);  // [MQTT-2.2.1-2] [MQTT-2.3.1-5]
-  }
-  writer = put_properties<W>(writer, version, publish.properties);
-  writer.bytes(payload);
-  return writer;
-}
-
-// A reason code and properties, each left out when it and all behind it are at their default.
-template <typename W>
-inline W put_reason(W writer, Version version, ReasonCode reason, Properties properties) noexcept {
-  if (!has_properties(version) || (reason == ReasonCode::success && properties.empty())) {
-    return writer;
-  }
-  writer.u8(code(reason));
-  if (!properties.empty()) { writer = put_properties<W>(writer, version, properties); }
-  return writer;
-}
-
-template <typename W>
-inline W put_body(W writer, Version version, const Ack& ack) noexcept {
-  writer.u16(ack.packet_id);
-  writer = put_reason<W>(writer, version, ack.reason_code, ack.properties);
-  return writer;
-}
-
-template <typename W>
-inline W put_body(W writer, Version version, const Subscribe& subscribe) noexcept {
-  writer.u16(subscribe.packet_id);
-  writer = put_properties<W>(writer, version, subscribe.properties);
-  Subscription entry;
-  for (SubscriptionList list = subscribe.filters; list.next(entry);) {
-    writer.text(entry.filter);
-    uint8_t options = level(entry.qos);
-    if (has_properties(version)) {
-      options = static_cast<uint8_t>(options | (entry.no_local ? 0x04 : 0) |
-                                     (entry.retain_as_published ? 0x08 : 0) |
-                                     (static_cast<uint8_t>(entry.retain_handling) << 4));
-    }
-    writer.u8(options);
-  }
-  return writer;
-}
-
-template <typename W>
-inline W put_body(W writer, Version version, const Unsubscribe& unsubscribe) noexcept {
-  writer.u16(unsubscribe.packet_id);
-  writer = put_properties<W>(writer, version, unsubscribe.properties);
-  Subscription entry;
-  for (SubscriptionList list = unsubscribe.filters; list.next(entry);) {
-    writer.text(entry.filter);
-  }
-  return writer;
-}
-
-template <typename W>
-inline W put_body(W writer, Version version, const Suback& suback) noexcept {
-  writer.u16(suback.packet_id);
-  writer = put_properties<W>(writer, version, suback.properties);
-  for (const uint8_t reason : suback.reason_codes) { writer.u8(suback_code(version, reason)); }
-  return writer;
-}
-
-template <typename W>
-inline W put_body(W writer, Version version, const Unsuback& unsuback) noexcept {
-  writer.u16(unsuback.packet_id);
-  writer = put_properties<W>(writer, version, unsuback.properties);
-  if (has_properties(version)) { writer.bytes(unsuback.reason_codes); }
-  return writer;
-}
-
-template <typename W>
-inline W put_body(W writer, Version, const Pingreq&) noexcept {
-  return writer;
-}
-template <typename W>
-inline W put_body(W writer, Version, const Pingresp&) noexcept {
-  return writer;
-}
-
-template <typename W>
-inline W put_body(W writer, Version version, const Disconnect& disconnect) noexcept {
-  writer = put_reason<W>(writer, version, disconnect.reason_code, disconnect.properties);
-  return writer;
-}
-
-template <typename W>
-inline W put_body(W writer, Version version, const Auth& auth) noexcept {
-  writer = put_reason<W>(writer, version, auth.reason_code, auth.properties);
-  return writer;
-}
-
-// What the caller may have got wrong, per packet.
-inline bool list_fits(Version version, Properties properties) noexcept {
-  return properties.empty() || has_properties(version);
-}
-
-inline Error check(Version version, const Connect& connect) noexcept {
-  const bool password_needs_user = !rules(version).password_alone;
-  if (!list_fits(version, connect.properties) || !list_fits(version, connect.will.properties) ||
-      (connect.has_password && !connect.has_user_name && password_needs_user)) {
-    return Error::invalid_packet;
-  }
-  if (!valid_text(connect.client_id) || !valid_text(connect.user_name)) {
-    return Error::invalid_packet;
-  }
-  const bool assigned =
-      rules(version).assigns_client_id && (connect.clean_start || has_properties(version));
-  if (connect.client_id.empty() && !assigned) {
-    return Error::invalid_packet;  // [MQTT-3.1.3-7], 3.1 §3.1
-  }
-  const Bytes topic = connect.will.topic.bytes();
-  const bool topic_valid = !topic.empty() && scan(topic.data(), topic.size(), TextRule::topic_name);
-  return connect.has_will && !topic_valid ? Error::invalid_topic : Error::none;
-}
-
-inline Error check(Version version, const Publish& publish) noexcept {
-  const Bytes topic = publish.topic.bytes();
-  if (!scan(topic.data(), topic.size(), TextRule::topic_name)) { return Error::invalid_topic; }
-  if (topic.empty() && !publish.properties.has(PropertyId::topic_alias)) {
-    return Error::invalid_topic;
-  }
-  const bool acknowledged = publish.qos != Qos::at_most_once;
-  const bool fits = acknowledged ? publish.packet_id != 0
-                                 : publish.packet_id == 0 && !publish.dup;  // [MQTT-3.3.1-2]
-  return fits && list_fits(version, publish.properties) ? Error::none : Error::invalid_packet;
-}
-
-inline Error check_filters(uint16_t packet_id, SubscriptionList filters) noexcept {
-  if (packet_id == 0 || filters.empty()) { return Error::invalid_packet; }
-  Subscription entry;
-  while (filters.next(entry)) {
-    if (check_filter(entry.filter, TextRule::text) != Error::none) { return Error::invalid_filter; }
-    if (entry.no_local && begins_share(entry.filter)) { return Error::protocol_no_local; }
-  }
-  return Error::none;
-}
-
-inline Error check(Version version, const Subscribe& subscribe) noexcept {
-  return list_fits(version, subscribe.properties)
-             ? check_filters(subscribe.packet_id, subscribe.filters)
-             : Error::invalid_packet;
-}
-inline Error check(Version version, const Unsubscribe& unsubscribe) noexcept {
-  return list_fits(version, unsubscribe.properties)
-             ? check_filters(unsubscribe.packet_id, unsubscribe.filters)
-             : Error::invalid_packet;
-}
-inline Error check(Version version, const Connack& connack) noexcept {
-  const bool listed = connack_code(version, connack.reason_code) != 0xFF;
-  return listed && list_fits(version, connack.properties) ? Error::none : Error::invalid_packet;
-}
-inline Error check(Version version, const Ack& ack) noexcept {
-  const bool typed = ack.type >= PacketType::puback && ack.type <= PacketType::pubcomp;
-  return typed && ack.packet_id != 0 && list_fits(version, ack.properties) ? Error::none
-                                                                           : Error::invalid_packet;
-}
-inline Error check(Version version, const Suback& suback) noexcept {
-  const bool fits = suback.packet_id != 0 && !suback.reason_codes.empty();
-  return fits && list_fits(version, suback.properties) ? Error::none : Error::invalid_packet;
-}
-inline Error check(Version version, const Unsuback& unsuback) noexcept {
-  const bool coded = !has_properties(version) || !unsuback.reason_codes.empty();
-  return coded && unsuback.packet_id != 0 && list_fits(version, unsuback.properties)
-             ? Error::none
-             : Error::invalid_packet;
-}
-inline Error check(Version, const Pingreq&) noexcept { return Error::none; }
-inline Error check(Version, const Pingresp&) noexcept { return Error::none; }
-inline Error check(Version version, const Disconnect& disconnect) noexcept {
-  return list_fits(version, disconnect.properties) ? Error::none : Error::invalid_packet;
-}
-inline Error check(Version version, const Auth& auth) noexcept {
-  const bool method = auth.properties.has(PropertyId::authentication_method);
-  return has_properties(version) && (method || auth.reason_code == ReasonCode::success)
-             ? Error::none
-             : Error::invalid_packet;
-}
-
-template <typename Packet>
-__attribute__((noinline)) void put_small(SmallWriter& writer, Version version,
-                                         const Packet& packet) noexcept {
-  put_body<SmallWriter&>(writer, version, packet);
-}
-
-template <typename Packet>
-__attribute__((always_inline)) inline Result<uint32_t> body_size(Version version,
-                                                                 const Packet& packet) noexcept {
-  if constexpr (large_machine) {
-    const CountingWriter counter = put_body(CountingWriter(), version, packet);
-    return counter.failed() ? Result<uint32_t>{0, Error::string_too_long}
-                            : Result<uint32_t>{counter.size(), Error::none};
+    good = good && writer.packet_id(publish.packet_id);  // [MQTT-2.2.1-2] [MQTT-2.3.1-5]
   } else {
-    SmallWriter counter(nullptr);
-    put_small(counter, version, packet);
-    return counter.failed() || counter.size() > remaining_length_max
-               ? Result<uint32_t>{0, Error::string_too_long}
-               : Result<uint32_t>{counter.size(), Error::none};
+    good = good && writer.require(publish.packet_id == 0 && !publish.dup);  // [MQTT-3.3.1-2]
   }
+  good = good && writer.properties(publish.properties);
+  writer.payload(publish.payload);
+  return good;
+}
+
+inline bool put(PacketWriter& writer, const Ack& ack) noexcept {
+  return writer.require(ack.type >= PacketType::puback && ack.type <= PacketType::pubcomp) &&
+         writer.packet_id(ack.packet_id) && writer.reason(ack.reason_code, ack.properties);
+}
+
+constexpr uint8_t option_bits(const Subscription& entry, Version version) noexcept {
+  if (!has_properties(version)) { return level(entry.qos); }
+  return static_cast<uint8_t>(level(entry.qos) | (entry.no_local ? 0x04 : 0) |
+                              (entry.retain_as_published ? 0x08 : 0) |
+                              (static_cast<uint8_t>(entry.retain_handling) << 4));
+}
+
+inline bool put_filters(PacketWriter& writer, const FilterRequest& request, bool options) noexcept {
+  bool good = writer.require(!request.filters.empty()) && writer.packet_id(request.packet_id) &&
+              writer.properties(request.properties);
+  Subscription entry;
+  for (SubscriptionList list = request.filters; good && list.next(entry);) {
+    good = writer.filter(entry.filter);
+    if (options) {
+      writer.u8(option_bits(entry, writer.version()));
+      good = good && writer.require(!entry.no_local || !begins_share(entry.filter),
+                                    Error::protocol_no_local);
+    }
+  }
+  return good;
+}
+inline bool put(PacketWriter& writer, const Subscribe& subscribe) noexcept {
+  return put_filters(writer, subscribe, true);
+}
+inline bool put(PacketWriter& writer, const Unsubscribe& unsubscribe) noexcept {
+  return put_filters(writer, unsubscribe, false);
+}
+
+inline bool put_codes(PacketWriter& writer, const FilterAnswer& answer, bool coded) noexcept {
+  const bool good = writer.packet_id(answer.packet_id) && writer.properties(answer.properties);
+  if (!coded) { return good; }
+  for (const uint8_t reason : answer.reason_codes) {
+    writer.u8(suback_code(writer.version(), reason));
+  }
+  return good && writer.require(!answer.reason_codes.empty());
+}
+inline bool put(PacketWriter& writer, const Suback& suback) noexcept {
+  return put_codes(writer, suback, true);
+}
+inline bool put(PacketWriter& writer, const Unsuback& unsuback) noexcept {
+  return put_codes(writer, unsuback, has_properties(writer.version()));
+}
+
+inline bool put(PacketWriter&, const Pingreq&) noexcept { return true; }
+inline bool put(PacketWriter&, const Pingresp&) noexcept { return true; }
+
+inline bool put(PacketWriter& writer, const Disconnect& disconnect) noexcept {
+  return writer.reason(disconnect.reason_code, disconnect.properties);
+}
+
+inline bool put(PacketWriter& writer, const Auth& auth) noexcept {
+  const bool method = auth.properties.has(PropertyId::authentication_method);
+  return writer.require(has_properties(writer.version()) &&
+                        (method || auth.reason_code == ReasonCode::success)) &&
+         writer.reason(auth.reason_code, auth.properties);
+}
+
+// A packet of any type: what is common to all is compiled once.
+struct AnyPacket {
+  const void* packet;
+  bool (*put)(PacketWriter& writer, const void* packet);
+  uint8_t first;
+};
+
+template <typename Packet>
+bool put_any(PacketWriter& writer, const void* packet) noexcept {
+  return put(writer, *static_cast<const Packet*>(packet));
+}
+template <typename Packet>
+constexpr AnyPacket any(const Packet& packet) noexcept {
+  return {&packet, put_any<Packet>, first_byte(packet)};
+}
+
+inline Result<uint32_t> count_carefully(PacketWriter& writer, const AnyPacket& any) noexcept {
+  const bool good = any.put(writer, any.packet);
+  if (!good || !writer.sizes_fit()) { return {0, good ? Error::string_too_long : writer.error()}; }
+  const uint32_t remaining = static_cast<uint32_t>(writer.size());
+  return {1 + variable_size(remaining) + remaining, Error::none};
+}
+
+__attribute__((noinline)) inline Result<uint32_t> encode_carefully(Version version,
+                                                                   const AnyPacket& any,
+                                                                   const Buffer& target) noexcept {
+  PacketWriter writer(version, Pass::careful);
+  const Result<uint32_t> size = count_carefully(writer, any);
+  if (!size) { return size; }
+  if (size.value > target.size()) { return {0, Error::buffer_too_small}; }
+  writer.begin(any.first, target.data());
+  any.put(writer, any.packet);
+  return size;
 }
 }  // namespace detail
 
 /// Bytes encode() will write for the packet, checked as encode() checks it.
 template <typename Packet>
 Result<uint32_t> encoded_size(Version version, const Packet& packet) noexcept {
-  const Error error = detail::check(version, packet);
-  if (error != Error::none) { return {0, error}; }
-  const Result<uint32_t> body = detail::body_size(version, packet);
-  return {body ? 1 + variable_size(body.value) + body.value : 0, body.error};
+  detail::PacketWriter counter(version, detail::Pass::careful);
+  return detail::count_carefully(counter, detail::any(packet));
 }
-
-namespace detail {
-// Whether check() would certainly find nothing, told by a quick look and without a call, so that
-// encode() of the usual PUBLISH and CONNECT need not save registers.
-template <typename Packet>
-constexpr bool certainly_valid(Version, const Packet&) noexcept {
-  return false;
-}
-__attribute__((always_inline)) inline bool certainly_valid(Version version,
-                                                           const Publish& publish) noexcept {
-  const bool numbered = publish.qos != Qos::at_most_once ? publish.packet_id != 0
-                                                         : publish.packet_id == 0 && !publish.dup;
-  return numbered && !publish.topic.empty() && list_fits(version, publish.properties) &&
-         plain_ascii_wide(publish.topic, topic_low);
-}
-__attribute__((always_inline)) inline bool certainly_valid(Version version,
-                                                           const Connect& connect) noexcept {
-  const bool will_valid = !connect.has_will || (!connect.will.topic.empty() &&
-                                                list_fits(version, connect.will.properties) &&
-                                                plain_ascii_wide(connect.will.topic, topic_low));
-  return !connect.client_id.empty() && connect.has_user_name &&
-         list_fits(version, connect.properties) && plain_ascii_wide(connect.client_id, text_low) &&
-         plain_ascii_wide(connect.user_name, text_low) && will_valid;
-}
-
-// The fixed header of a body that has been counted; where it fits, `writer` stands behind it.
-inline Result<uint32_t> put_header(const SmallWriter& counter, uint8_t first, Buffer target,
-                                   SmallWriter& writer) noexcept {
-  const uint32_t size = 1 + variable_size(counter.size()) + counter.size();
-  if (counter.failed() || counter.size() > remaining_length_max) {
-    return {0, Error::string_too_long};
-  }
-  if (size > target.size()) { return {0, Error::buffer_too_small}; }
-  writer = SmallWriter(target.data());
-  writer.u8(first);
-  writer.variable(counter.size());
-  return {size, Error::none};
-}
-
-template <typename Packet>
-Result<uint32_t> encode_small(Version version, const Packet& packet, Buffer target) noexcept {
-  SmallWriter writer(nullptr);
-  put_small(writer, version, packet);
-  const Result<uint32_t> size = put_header(SmallWriter(writer), first_byte(packet), target, writer);
-  if (size) { put_small(writer, version, packet); }
-  return size;
-}
-
-template <typename Packet>
-__attribute__((noinline)) Result<uint32_t> encode_checked(Version version, const Packet& packet,
-                                                          Buffer target) noexcept {
-  const Result<uint32_t> body = body_size(version, packet);
-  if (!body) { return body; }
-  const uint32_t size = 1 + variable_size(body.value) + body.value;
-  if (size > target.size()) { return {0, Error::buffer_too_small}; }
-  ExactWriter writer(target.data());
-  writer.u8(first_byte(packet));
-  writer.variable(body.value);
-  writer = put_body(writer, version, packet);
-  MQTT_ASSERT(writer.cursor() == target.data() + size);
-  return {size, Error::none};
-}
-
-template <typename Packet>
-__attribute__((noinline)) Result<uint32_t> check_and_encode(Version version, const Packet& packet,
-                                                            Buffer target) noexcept {
-  const Error error = check(version, packet);
-  if (error != Error::none) { return {0, error}; }
-  if constexpr (large_machine) {
-    return encode_checked(version, packet, target);
-  } else {
-    return encode_small(version, packet, target);
-  }
-}
-}  // namespace detail
 
 /// Writes a packet to the front of `target` and returns its size in bytes. On an error (usage,
 /// string_too_long, buffer_too_small) nothing has been written.
 template <typename Packet>
-Result<uint32_t> encode(Version version, const Packet& packet, Buffer target) noexcept {
+__attribute__((noinline, flatten)) Result<uint32_t> encode(Version version, const Packet& packet,
+                                                           Buffer target) noexcept {
   if constexpr (detail::large_machine) {
-    if (detail::certainly_valid(version, packet)) {
-      return detail::encode_checked(version, packet, target);
+    detail::PacketWriter writer(version, detail::Pass::quick);
+    if (detail::put(writer, packet) && writer.sizes_fit() && writer.size() + 5 <= target.size()) {
+      const uint32_t size = writer.begin(detail::first_byte(packet), target.data());
+      detail::put(writer, packet);
+      return {size, Error::none};
     }
   }
-  return detail::check_and_encode(version, packet, target);
+  return detail::encode_carefully(version, detail::any(packet), target);
 }
 
 // >> 8. topics — validation, matching, shared subscriptions
@@ -3245,14 +2959,15 @@ class Texts {
 // Something to send, or sent and not yet acknowledged; also what else waits in a queue.
 enum class EntryKind : uint8_t {
   skip,     // nothing (any more): delivered, dropped or moved
-  turn,     // a PUBLISH that lies in the arena: `message` is a turn record
+  turn,     // a PUBLISH that lies in the arena: `message` is a turn record; at QoS 0 `packet_id`
+            // more that lie behind it are part of the entry
   stored,   // a PUBLISH in blocks: `message` is its first one
   encoded,  // a packet ready for the wire: `message` is a chain of `number` bytes
-  puback,   // `number` is the reason code
-  pubrec,
+  puback,   // as PacketType, and so on; `number` is the reason code and, times 256, how many
+  pubrec,   // more of them follow with the next ids
   pubrel,
   pubcomp,
-  pingresp
+  pingresp = 13
 };
 
 template <typename Index>
@@ -3280,6 +2995,10 @@ struct Entry {
   }
   constexpr bool settled() const noexcept {
     return kind == EntryKind::skip && state() == SendState::none;
+  }
+  // Whether a PUBLISH goes out at QoS 0 without RETAIN and identifiers.
+  constexpr bool is_plain() const noexcept {
+    return number == 0 && (qos | retain | many_ids | shared) == 0;
   }
 };
 
@@ -3342,10 +3061,33 @@ class Queues {
     const bool end = place.chunk == queue.last && place.at == queue.last_at;
     return end ? nullptr : slot(place.chunk, place.at);
   }
+  // Reads on from a place; nothing may be pushed or popped meanwhile.
+  struct Reader {
+    E* next = nullptr;
+    E* end = nullptr;  // of the chunk
+    Index chunk = none<Index>;
+  };
+  Reader from(const Queue<Index>& queue, Place place = Place()) noexcept {
+    Reader reader;
+    if (E* entry = at(queue, place)) {
+      reader = {entry, chunk_end(queue, place.chunk), place.chunk};
+    }
+    return reader;
+  }
+  // Null at the end.
+  E* next(const Queue<Index>& queue, Reader& reader) noexcept {
+    if (reader.next == reader.end) {
+      if (reader.chunk == none<Index> || reader.chunk == queue.last) { return nullptr; }
+      reader.chunk = pool_->next(reader.chunk);
+      reader.next = slot(reader.chunk, 0);
+      reader.end = chunk_end(queue, reader.chunk);
+    }
+    return reader.next++;
+  }
   // Calls f(entry) from the front to the back; f may not push or pop.
   template <typename F>
   void for_each(const Queue<Index>& queue, F f) noexcept {
-    for (Place place; E* entry = at(queue, place); place.step()) { f(*entry); }
+    for (Reader reader = from(queue); E* entry = next(queue, reader);) { f(*entry); }
   }
   E* back(const Queue<Index>& queue) noexcept {
     return slot(queue.last, static_cast<uint16_t>(queue.last_at - 1));
@@ -3381,6 +3123,9 @@ class Queues {
  private:
   E* slot(Index chunk, uint16_t at) noexcept {
     return reinterpret_cast<E*>(pool_->data(chunk)) + at;
+  }
+  E* chunk_end(const Queue<Index>& queue, Index chunk) noexcept {
+    return slot(chunk, chunk == queue.last ? queue.last_at : per_chunk_);
   }
 
   BlockPool<Index>* pool_ = nullptr;
@@ -3893,6 +3638,7 @@ struct ClientView {
   Text client_id;
   bool has_user_name = false;  ///< with Policy::keeps_user_names()
   Text user_name;
+  uint8_t tag = 0;  ///< of ConnectAnswer
   Version version = Version::v5;
 };
 
@@ -3904,6 +3650,7 @@ struct ConnectAnswer {
   Text client_id_prefix;       ///< of an assigned id, at most 11 characters; empty: as limits
   bool has_user_name = false;  ///< kept with the session if Policy::keeps_user_names()
   Text user_name;
+  uint8_t tag = 0;                      ///< kept with the session: a number of the policy's own
   Text topic_prefix;                    ///< put before topics of this client, hidden from it
   Text response_information;            ///< v5, when the client asked for it
   Text reason_string;                   ///< v5
@@ -3963,7 +3710,7 @@ struct AllowAll {
 struct JournalRecord {
   enum class Type : uint8_t {
     session,       ///< session, text = client id, number = expiry interval, packet_id = last one
-                   ///< used, bytes = user name, flags 1: there is one
+                   ///< used, bytes = user name, flags 1: there is one, message = tag
     detached,      ///< session, expires_at (wall clock, seconds)
     session_end,   ///< session
     subscribe,     ///< session, text = filter, number = identifier, flags = options
@@ -4413,7 +4160,7 @@ class BrokerEngine {
     output.hang_up = link->state == LinkState::closing && !full;
     if (output.size == 0) {
       commit(*link, 0);  // drops what needs no sending
-      run_retained(*link, false);
+      go_on_retained(*link);
     }
     return output;
   }
@@ -4427,7 +4174,7 @@ class BrokerEngine {
     if (size < plan_.size) { link->blocked = true; }
     commit(*link, size);
     wake_ = wake_ || paused_ != none;  // there may be room now
-    run_retained(*link, false);
+    go_on_retained(*link);
   }
 
   /// Whether fill() would give bytes.
@@ -4503,6 +4250,7 @@ class BrokerEngine {
   using Entry = detail::Entry<Index>;
   using EntryKind = detail::EntryKind;
   using Queue = detail::Queue<Index>;
+  using Reader = typename detail::Queues<Index>::Reader;
   using Chain = detail::Chain<Index>;
   using Cursor = detail::ChainCursor<Index>;
   using Filter = detail::Filter<Index>;
@@ -4639,6 +4387,7 @@ class BrokerEngine {
     Tick expires = detail::never;
     uint16_t inflight = 0;
     uint16_t packet_id = 0;  // the last one used
+    uint8_t tag = 0;
 
     Session() noexcept : SessionFlags() {}
   };
@@ -4651,6 +4400,7 @@ class BrokerEngine {
     Index stored = none;             // once it is in blocks
     bool with_properties = false;    // the packet has v5's form
     bool verbatim = false;           // the packet may go out as it came
+    bool follows = false;            // and so may the one before it, behind which it lies
   };
 
   // In front of a message in blocks: topic, properties and payload follow.
@@ -4690,6 +4440,7 @@ class BrokerEngine {
     bool stored = false;    // it must be in blocks at once
     bool reserved = false;  // it may have to be
     bool full = false;      // an online subscriber that makes progress has no room
+    bool follows = false;   // it is plain QoS 0 and lies behind another in the arena
   };
 
   enum class Route : uint8_t { delivered, unmatched, full };
@@ -4709,13 +4460,12 @@ class BrokerEngine {
   struct Walk {
     Link* link = nullptr;
     Session* session = nullptr;
-    Place answers;
-    Place messages;
+    Reader answers;
+    Reader messages;
     Entry* answer = nullptr;  // the next of each, once it has been looked at
     Entry* message = nullptr;
     uint32_t inflight = 0;
     uint32_t inflight_bytes = 0;
-    bool more_answers = false;
     bool more_messages = false;
     bool first = true;
     bool from_session = false;
@@ -4742,7 +4492,7 @@ class BrokerEngine {
   // What is compiled decides where it can, so that the rest is not there.
   static constexpr bool v5(Version version) noexcept {
     constexpr bool others = Features::v3_1 || Features::v3_1_1;
-    return Features::v5 && (!others || rules(version).properties);
+    return Features::v5 && (!others || detail::has_properties(version));
   }
   static constexpr Version known(Version version) noexcept {
     if constexpr (!Features::v5) {
@@ -4992,6 +4742,7 @@ class BrokerEngine {
   ClientView view(const Session& session) noexcept {
     ClientView client;
     client.client_id = texts_.view(session.id, texts_scratch_);
+    client.tag = session.tag;
     if constexpr (Policy::keeps_user_names()) {
       client.has_user_name = session.user != none;
       if (client.has_user_name) {
@@ -5194,12 +4945,48 @@ class BrokerEngine {
     queue_answer(link, entry);
   }
   void queue_answer(Link& link, Entry& entry) noexcept {
+    if (joins_run(link, entry)) { return; }
     entry.order = next_order(link);
     if (queues_.push(link.queue, entry, Claim::answer) == nullptr) {
       release_entry(entry);
       give_up(link);
     }
     mark_due(link);
+  }
+  // Whether the acknowledgement has become part of the last entry, being for the next id.
+  bool joins_run(Link& link, const Entry& entry) noexcept {
+    if (link.queue.empty() || entry.kind < EntryKind::puback || entry.number != 0) { return false; }
+    Entry& last = *queues_.back(link.queue);
+    const uint32_t run = run_of(last);
+    if (last.kind != entry.kind || entry.kind == EntryKind::pingresp || (last.number & 0xFF) != 0 ||
+        run == ack_run_max || entry.packet_id != last.packet_id + run ||
+        static_cast<Index>(last.order + 1) != link.order) {
+      return false;
+    }
+    last.number += 0x100;
+    last.order = next_order(link);
+    return true;
+  }
+  // Whether the packet of the arena has become part of the link's last entry, being the next one.
+  bool joins_run(Link& link, const Incoming& message) noexcept {
+    if (link.blocked || link.queue.empty() || !link.plain) { return false; }
+    Entry& last = *queues_.back(link.queue);
+    const TurnRecord& record = record_of(message.handle);
+    if (last.kind != EntryKind::turn || !last.is_plain() || last.packet_id == 65535 ||
+        message.handle != static_cast<Index>(last.message + last.packet_id + 1) ||
+        static_cast<Index>(last.order + 1) != link.order ||
+        record.with_properties != v5(link.version) ||
+        record.packet.size() > link.packet_bytes_max ||
+        record_of(last.message).packet.size() > link.packet_bytes_max) {
+      return false;
+    }
+    last.packet_id = static_cast<uint16_t>(last.packet_id + 1);
+    last.order = next_order(link);
+    return true;
+  }
+  // How many packets an acknowledgement, or a PUBLISH of the arena at QoS 0, stands for.
+  static uint32_t run_of(const Entry& entry) noexcept {
+    return 1 + (in_arena_kind(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
   }
   void push_ack(Link& link, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
     Entry entry;
@@ -5307,6 +5094,7 @@ class BrokerEngine {
   // Puts into blocks what the link's queues still refer to in the arena. QoS 0 that does not fit,
   // or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks promised.
   void promote(Link& link) noexcept {
+    if (has_turns && !link.queue.empty()) { split_runs(link); }
     const bool cut = link.head_offset != 0 && !link.head_session;
     queues_.for_each(link.queue, [&](Entry& entry) {
       if (entry.kind != EntryKind::turn) { return; }
@@ -5338,6 +5126,35 @@ class BrokerEngine {
     }
   }
 
+  // Gives every packet of the arena an entry of its own; those that have gone out go.
+  void split_runs(Link& link) noexcept {
+    Queue apart;
+    bool whole = true;
+    const bool cut = link.head_offset != 0 && !link.head_session;
+    for (bool first = cut; Entry* front = queues_.front(link.queue); first = false) {
+      Entry entry = *front;
+      queues_.pop(link.queue);
+      uint32_t more = in_arena_kind(entry) ? run_of(entry) - 1 : 0;
+      if (more != 0) { entry.packet_id = 0; }
+      for (; first && more != 0; --more) {
+        const uint32_t size = record_of(entry.message).packet.size();
+        if (link.head_offset < size) { break; }
+        link.head_offset -= size;
+        count_sent(entry);
+        entry.message = static_cast<Index>(entry.message + 1);
+      }
+      for (uint32_t i = 0; i <= more; ++i) {
+        if (queues_.push(apart, entry, Claim::answer) == nullptr) {
+          release_entry(entry);
+          whole = false;
+        }
+        entry.message = static_cast<Index>(entry.message + (more != 0 ? 1 : 0));
+      }
+    }
+    link.queue = apart;
+    if (!whole) { give_up(link); }
+  }
+
   // Ends a link that cannot go on, without a word: the port hangs up.
   void give_up(Link& link) noexcept {
     link.force = true;
@@ -5349,14 +5166,15 @@ class BrokerEngine {
   Walk begin_walk(Link& link) noexcept {
     Walk walk;
     walk.link = &link;
-    walk.more_answers = !link.queue.empty() && !link.connack_held;
+    if (link.connack_held) { return walk; }
+    walk.answers = queues_.from(link.queue);
     if (link.session != none && link.state == LinkState::open) {
       Session& session = session_of(link);
       walk.session = &session;
-      walk.messages = session.send;
       walk.inflight = session.inflight;
       walk.inflight_bytes = session.inflight_bytes;
-      walk.more_messages = !session.queue.empty() && !link.connack_held;
+      walk.more_messages = !session.queue.empty();
+      if (walk.more_messages) { walk.messages = queues_.from(session.queue, session.send); }
     }
     return walk;
   }
@@ -5367,15 +5185,10 @@ class BrokerEngine {
   // its own queue only [MQTT-3.3.4-10] [MQTT-4.9.0-3].
   Entry* next_entry(Walk& walk) noexcept {
     Link& link = *walk.link;
-    if (walk.answer == nullptr && walk.more_answers) {
-      walk.answer = queues_.at(link.queue, walk.answers);
-      walk.more_answers = walk.answer != nullptr;
-      walk.answers.step();
-    }
+    if (walk.answer == nullptr) { walk.answer = queues_.next(link.queue, walk.answers); }
     if (walk.message == nullptr && walk.more_messages) {
-      walk.message = queues_.at(walk.session->queue, walk.messages);
+      walk.message = queues_.next(walk.session->queue, walk.messages);
       walk.more_messages = walk.message != nullptr && may_send(walk, *walk.message);
-      walk.messages.step();
       if (!walk.more_messages) { walk.message = nullptr; }
     }
     walk.from_session = walk.message != nullptr &&
@@ -5418,31 +5231,45 @@ class BrokerEngine {
       case EntryKind::turn:
       case EntryKind::stored: return emit_publish(walk, entry, gather, skip);
       case EntryKind::encoded: return emit_encoded(entry, gather, skip);
-      case EntryKind::puback: return emit_ack(PacketType::puback, entry, gather, skip);
-      case EntryKind::pubrec: return emit_ack(PacketType::pubrec, entry, gather, skip);
-      case EntryKind::pubrel: return emit_ack(PacketType::pubrel, entry, gather, skip);
-      case EntryKind::pubcomp: return emit_ack(PacketType::pubcomp, entry, gather, skip);
+      case EntryKind::puback:
+      case EntryKind::pubrec:
+      case EntryKind::pubrel:
+      case EntryKind::pubcomp:
       case EntryKind::pingresp: break;
     }
-    const uint8_t packet[2] = {detail::first_byte(PacketType::pingresp), 0};
-    return emit_small(Bytes(packet), gather, skip);
+    return emit_ack(static_cast<PacketType>(entry.kind), entry, gather, skip);
   }
 
-  static bool emit_small(Bytes packet, Gather& gather, uint32_t skip) noexcept {
-    gather.flush();
-    if (!gather.has_room(packet.size())) { return false; }
-    memcpy(gather.target(), packet.data() + skip, packet.size() - skip);
-    gather.add_scratch(packet.size() - skip);
-    return true;
+  static constexpr uint32_t ack_run_max = 32;
+  static uint32_t ack_size(const Entry& entry) noexcept {
+    return (entry.number & 0xFF) != 0 ? 5 : 4 * run_of(entry);
   }
+  // An acknowledgement, several of them, or PINGRESP.
   static bool emit_ack(PacketType type, const Entry& entry, Gather& gather,
                        uint32_t skip) noexcept {
-    const uint8_t reason = static_cast<uint8_t>(entry.number);
-    const uint8_t packet[5] = {detail::first_byte(type, type == PacketType::pubrel ? 2 : 0),
-                               static_cast<uint8_t>(reason == 0 ? 2 : 3),
-                               static_cast<uint8_t>(entry.packet_id >> 8),
-                               static_cast<uint8_t>(entry.packet_id), reason};
-    return emit_small(Bytes(packet, reason == 0 ? 4 : 5), gather, skip);
+    gather.flush();
+    if (!gather.has_room(4 * ack_run_max)) { return false; }
+    uint8_t* target = gather.target();
+    uint32_t size = 2;
+    target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+    target[1] = 0;
+    if (type != PacketType::pingresp) {
+      size = ack_size(entry);
+      for (uint32_t i = 0; i < run_of(entry); ++i, target += 4) {
+        const uint32_t id = entry.packet_id + i;
+        target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+        target[1] = 2;
+        target[2] = static_cast<uint8_t>(id >> 8);
+        target[3] = static_cast<uint8_t>(id);
+      }
+      if (size == 5) {
+        gather.target()[1] = 3;
+        gather.target()[4] = static_cast<uint8_t>(entry.number);
+      }
+    }
+    gather.used += skip;
+    gather.add_scratch(size - skip);
+    return true;
   }
 
   bool emit_encoded(const Entry& entry, Gather& gather, uint32_t skip) noexcept {
@@ -5512,10 +5339,10 @@ class BrokerEngine {
 
   bool emit_publish(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     Link& link = *walk.link;
-    if (in_arena_kind(entry) && skip == 0) {
+    if (in_arena_kind(entry)) {
       const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record)) {
-        return emit_verbatim(walk, entry, record, gather);
+      if (goes_as_it_came(link, entry, record) && (skip == 0 || entry.is_plain())) {
+        return emit_verbatim(walk, entry, gather, skip);
       }
     }
     Source from = source(entry);
@@ -5582,16 +5409,17 @@ class BrokerEngine {
                         : entry.many_ids || entry.number != 0;
   }
 
-  bool emit_verbatim(Walk& walk, Entry& entry, const TurnRecord& record, Gather& gather) noexcept {
-    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
-    const Bytes packet = record.packet;
-    if (entry.qos == 0 && first == packet[0]) {
+  bool emit_verbatim(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
+    if (entry.is_plain()) {
       if (!gather.has_room(Gather::by_reference)) { return false; }
-      gather.add_packet(packet);
+      gather.add_packet(run_bytes(entry).skip(skip));
       return true;
     }
-    gather.flush();
+    const TurnRecord& record = record_of(entry.message);
+    const Bytes packet = record.packet;
     const Message& message = record.message;
+    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
+    gather.flush();
     const uint32_t head_size = packet.size() - message.payload.size();
     const bool by_reference = !goes_inline(head_size, message.payload.size(), gather);
     const uint32_t copied = by_reference ? head_size : packet.size();
@@ -5608,6 +5436,14 @@ class BrokerEngine {
     gather.add_scratch(copied);
     if (by_reference) { gather.add(message.payload); }
     return true;
+  }
+
+  // The packets of an entry that go as they came.
+  Bytes run_bytes(const Entry& entry) const noexcept {
+    const Bytes first = record_of(entry.message).packet;
+    if (entry.qos != 0 || entry.packet_id == 0) { return first; }
+    const Bytes last = record_of(static_cast<Index>(entry.message + entry.packet_id)).packet;
+    return Bytes(first.data(), static_cast<uint32_t>(last.end() - first.data()));
   }
 
   // Ids count up; one is taken when the message is first offered to the transport
@@ -5777,7 +5613,7 @@ class BrokerEngine {
       case EntryKind::puback:
       case EntryKind::pubrec:
       case EntryKind::pubrel:
-      case EntryKind::pubcomp: return entry.number == 0 ? 4 : 5;
+      case EntryKind::pubcomp: return ack_size(entry);
       case EntryKind::pingresp: return 2;
       case EntryKind::encoded: return entry.number;
       case EntryKind::turn:
@@ -5785,9 +5621,9 @@ class BrokerEngine {
     }
     Link& link = *walk.link;
     const bool frozen = walk.first && link.head_offset != 0;
-    if (in_arena_kind(entry) && !frozen) {
-      const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record)) { return record.packet.size(); }
+    if (in_arena_kind(entry) && goes_as_it_came(link, entry, record_of(entry.message)) &&
+        (!frozen || entry.is_plain())) {
+      return run_bytes(entry).size();
     }
     const Shape shape = shape_of(link, entry, source(entry), frozen);
     alias = shape.alias;
@@ -5847,15 +5683,24 @@ class BrokerEngine {
   // The first entry of the link's queue has gone out.
   void commit_answer(Link& link) noexcept {
     Entry& entry = *queues_.front(link.queue);
-    if (entry.kind != EntryKind::skip) { statistics_.packets_sent += 1; }
-    if (entry.is_message()) { count_sent(entry); }
-    count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
+    if (entry.is_message()) {
+      count_sent(entry);
+      count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
+    } else if (entry.kind != EntryKind::skip) {
+      statistics_.packets_sent += entry.kind >= EntryKind::puback ? run_of(entry) : 1;
+    }
     release_entry(entry);
     queues_.pop(link.queue);
   }
   void count_sent(const Entry& entry) noexcept {
-    statistics_.publish_sent += 1;
+    const uint32_t run = in_arena_kind(entry) ? run_of(entry) : 1;
+    statistics_.packets_sent += run;
+    statistics_.publish_sent += run;
     statistics_.publish_bytes_sent += payload_size(entry);
+    for (uint32_t i = 1; i < run; ++i) {
+      const TurnRecord& record = record_of(static_cast<Index>(entry.message + i));
+      statistics_.publish_bytes_sent += record.message.payload.size();
+    }
   }
 
   // So has the entry of the session's queue that is the next to send.
@@ -5868,7 +5713,7 @@ class BrokerEngine {
       count_sent(entry);
     }
     const SendState state = entry.state();
-    if (publish || state == SendState::pubcomp) { statistics_.packets_sent += 1; }
+    if (!publish && state == SendState::pubcomp) { statistics_.packets_sent += 1; }
     if (entry.qos != 0 && state != SendState::none) {
       session.inflight = static_cast<uint16_t>(session.inflight + 1);
       if (limits().inflight_bytes_max != 0) { session.inflight_bytes += payload_size(entry); }
@@ -5897,12 +5742,15 @@ class BrokerEngine {
   // Takes a settled entry before `send` out of the queue: those in front of it move up, so that
   // only what is under way lies there.
   void drop_settled(Session& session, Entry& entry) noexcept {
-    Entry moving = entry;
-    for (Place place; Entry* at = queues_.at(session.queue, place); place.step()) {
-      const Entry next = *at;
-      *at = moving;
-      moving = next;
-      if (at == &entry) { break; }
+    if (&entry != queues_.front(session.queue)) {
+      Entry moving = entry;
+      Reader reader = queues_.from(session.queue);
+      for (Entry* at = nullptr; at != &entry;) {
+        at = queues_.next(session.queue, reader);
+        const Entry next = *at;
+        *at = moving;
+        moving = next;
+      }
     }
     drop_done(session);
   }
@@ -6208,11 +6056,14 @@ class BrokerEngine {
   bool deliver(const Incoming& message, const SubscriptionSlot& slot) noexcept {
     Session& session = sessions_[slot.session];
     if (!wants(slot, message.publisher) || !may_have(session, message.topic)) { return false; }
-    const Entry entry = entry_for(message, slot);
     if (session.route == route_) {
-      merge(session, entry);
+      merge(session, entry_for(message, slot));
+    } else if (message.follows && slot.identifier() == 0 && online(session) &&
+               session.queued == 0 && joins_run(links_[session.link], message)) {
+      session.route = route_;
+      session.routed_link = true;
     } else {
-      push_routed(session, entry);
+      push_routed(session, entry_for(message, slot));
     }
     return true;
   }
@@ -6263,6 +6114,10 @@ class BrokerEngine {
   // Adds another subscription's share to the entry this route has just queued.
   void merge(Session& session, const Entry& entry) noexcept {
     Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
+    if (session.routed_link && in_arena_kind(*last) && last->packet_id != 0) {
+      last = leave_run(links_[session.link], *last);
+      if (last == nullptr) { return; }
+    }
     if (session.routed_link && entry.qos != 0) {
       Entry better = *last;  // moves to the queue of acknowledged messages
       better.qos = entry.qos;
@@ -6287,6 +6142,18 @@ class BrokerEngine {
       share.kind = last->kind;
       journal_queue(session, share, true);
     }
+  }
+
+  // The last packet of the last entry gets one of its own; null when there is no room.
+  Entry* leave_run(Link& link, Entry& last) noexcept {
+    Entry alone = last;
+    last.packet_id = static_cast<uint16_t>(last.packet_id - 1);
+    last.order = static_cast<Index>(last.order - 1);
+    alone.message = static_cast<Index>(last.message + run_of(last));
+    alone.packet_id = 0;
+    Entry* entry = queues_.push(link.queue, alone, Claim::answer);
+    statistics_.publish_dropped += entry == nullptr ? 1U : 0U;
+    return entry;
   }
 
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
@@ -6425,6 +6292,9 @@ class BrokerEngine {
     }
   }
 
+  void go_on_retained(Link& link) noexcept {
+    if (link.extra != none) { run_retained(link, false); }
+  }
   // Goes on with the retained deliveries of a link; `all`: as far as its session's queue takes
   // them, because the link ends.
   void run_retained(Link& link, bool all) noexcept {
@@ -6984,7 +6854,7 @@ class BrokerEngine {
       const uint32_t least = detail::smaller(large_publish_min, most / 2);
       if (head_size == 0 || head_size > frame.remaining || frame.size() < least) { return 0; }
       Publish packet;
-      Reader reader(frame.body.first(head_size));
+      mqtt::Reader reader(frame.body.first(head_size));
       const Error error = detail::take_publish_head(reader, frame.first,
                                                     {known(link.version), Side::broker}, packet);
       if (error != Error::none) {
@@ -7172,7 +7042,7 @@ class BrokerEngine {
     Connect connect;
     Error error = decode(frame, connect);
     link.version = connect.version;
-    Reader reader(frame.body);
+    mqtt::Reader reader(frame.body);
     reader.binary();
     reader.u8();
     if (reader.failed() && error != Error::none) {
@@ -7509,6 +7379,7 @@ class BrokerEngine {
     begin_sending(session);
     timers_.cancel(session_timer(session));
     link.received = 0;  // counts on this connection only (v5 §4.9)
+    session.tag = answer.tag;
     if (!name_user(session, answer.has_user_name, answer.user_name)) { return false; }
     journal_session(session);
     return keep_will(link, session, connect);
@@ -7728,7 +7599,12 @@ class BrokerEngine {
     message.payload = packet.payload;
     if (!packet.properties.empty()) { take_properties(packet.properties, message); }
     const bool untouched = message.topic.data() == packet.topic.data();
-    if (untouched && !once) { message.handle = record_packet(link, frame, packet, message); }
+    if (untouched && !once) {
+      message.handle = record_packet(link, frame, packet, message);
+      message.follows = message.handle != none && record_of(message.handle).follows &&
+                        packet.qos == Qos::at_most_once && !packet.retain &&
+                        !limits().upgrade_outgoing_qos;
+    }
     const bool in_blocks = message.handle == none;
     if (in_blocks) {
       message.handle = store(message, Claim::ordinary);
@@ -7759,6 +7635,10 @@ class BrokerEngine {
     record.stored = none;
     record.with_properties = v5(link.version);
     record.verbatim = message.properties.size() == packet.properties.size();
+    const TurnRecord* before = records_used_ == 0 ? nullptr : &record - 1;
+    record.follows = before != nullptr && before->verbatim && record.verbatim &&
+                     before->packet.end() == first && before->message.qos == Qos::at_most_once &&
+                     before->with_properties == record.with_properties;
     return static_cast<Index>(records_used_++ | top_bit);
   }
 
@@ -7914,7 +7794,7 @@ class BrokerEngine {
         release_entry(*entry);
         if (!ahead) { drop_settled(session, *entry); }  // else fill() passes it
         wake_ = wake_ || paused_ != none;
-        run_retained(link, false);
+        go_on_retained(link);
         mark_due(link);
         break;
       case DeliveryAction::ignore:
@@ -7953,7 +7833,7 @@ class BrokerEngine {
       if (count != 0) { *blocks_.next_bytes(codes, 1).data() = suback_code(version, reason); }
     }
     push_chain(link, answer);  // once the changes are in the journal [MQTT-3.10.4-4]
-    run_retained(link, false);
+    go_on_retained(link);
     return Step::proceed;
   }
   bool too_deep(SubscriptionList filters) const noexcept {
@@ -8311,6 +8191,7 @@ class BrokerEngine {
     record.text = client.client_id;
     record.bytes = client.user_name.bytes();
     record.flags = client.has_user_name ? 1 : 0;
+    record.message = session.tag;
     record.number = session.expiry_interval_s;
     return record;
   }
@@ -8488,9 +8369,9 @@ class BrokerEngine {
   }
   // Ids for all that the client may be sent now: they become safe together.
   void assign_ids(const Walk& walk) noexcept {
-    Place place = walk.messages;
-    for (uint32_t room = walk.link->send_limit - walk.inflight; room != 0; place.step()) {
-      Entry* entry = queues_.at(walk.session->queue, place);
+    Reader reader = queues_.from(walk.session->queue, walk.session->send);
+    for (uint32_t room = walk.link->send_limit - walk.session->inflight; room != 0;) {
+      Entry* entry = queues_.next(walk.session->queue, reader);
       if (entry == nullptr) { break; }
       if (!occupies(*entry)) { continue; }
       if (entry->kind != EntryKind::skip) { assign_id(walk, *entry); }

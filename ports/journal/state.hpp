@@ -157,6 +157,7 @@ class BrokerRestore {
     session.resumable = session.journaled = session.attached = true;
     session.expiry_interval_s = record.number;
     session.packet_id = record.packet_id;
+    session.tag = static_cast<uint8_t>(record.message);
     session.expires = detail::after_seconds(engine_.now_, record.number);
     return or_full(engine_.name_user(session, (record.flags & 1) != 0, Text(record.bytes)));
   }
