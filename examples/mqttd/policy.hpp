@@ -271,6 +271,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     answer.has_user_name = named;
     answer.user_name = user;
     answer.topic_prefix = prefix_of(listener);
+    answer.tag = peers_[id.slot].group;  // with per_listener_settings its rules count
     if (listener.auto_id_prefix != nullptr) { answer.client_id_prefix = listener.auto_id_prefix; }
     if (listener.use_username_as_clientid) { answer.client_id = user; }
     answer.maximum_qos = static_cast<mqtt::Qos>(listener.max_qos);
@@ -374,11 +375,6 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   // --- who may do what ---
 
-  // Whose rules count; without per_listener_settings all listeners have the same.
-  uint32_t listener_of(const mqtt::ClientView& client) const noexcept {
-    return client.connection.generation != 0 ? peers_[client.connection.slot].group : 0;
-  }
-
   static Subject subject_of(const mqtt::ClientView& client) noexcept {
     Subject subject;
     subject.has_user = client.has_user_name;
@@ -388,16 +384,18 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   }
 
   bool may(const mqtt::ClientView& client, Access access, mqtt::Text topic) const noexcept {
-    const AclFile* acl = files_->acl(listener_of(client));
+    if (!any_acl_) { return true; }
+    // A session of an earlier run may be of a listener that is no more.
+    if (client.tag >= options_->listener_count) { return false; }
+    const AclFile* acl = files_->acl(client.tag);
     return acl == nullptr || acl->allows(subject_of(client), access, topic);
   }
 
   // With the mount point in front, as messages have it.
   bool denies_filter(const mqtt::ClientView& client, mqtt::Text filter) noexcept {
-    const uint32_t listener = listener_of(client);
-    const AclFile* acl = files_->acl(listener);
+    const AclFile* acl = files_->acl(client.tag);
     if (acl == nullptr) { return false; }
-    const mqtt::Text prefix = prefix_of(options_->listeners[listener]);
+    const mqtt::Text prefix = prefix_of(options_->listeners[client.tag]);
     filter = mqtt::split_shared(filter).filter;
     if (prefix.size() + filter.size() > scratch_bytes) { return true; }
     char* whole = reinterpret_cast<char*>(scratch_.data());

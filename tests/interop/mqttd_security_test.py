@@ -502,6 +502,35 @@ def _():
                 server.stop()
 
 
+@tests("what waits for a client that is away is filtered by the rules of its listener")
+def _():
+    with folder() as path:
+        first, second = free_port(), free_port()
+        users = write(os.path.join(path, "users"), USERS)
+        one = write(os.path.join(path, "one"), "user reader\ntopic read a\nuser writer\ntopic #\n")
+        two = write(os.path.join(path, "two"), "user reader\ntopic read b\n")
+        with config("per_listener_settings true",
+                    "listener %d 127.0.0.1" % first, "password_file " + users, "acl_file " + one,
+                    "listener %d 127.0.0.1" % second, "password_file " + users,
+                    "acl_file " + two) as name:
+            with Server("-c", name) as server:
+                for port in (first, second):
+                    away = Client(port, user=b"reader", password=b"p", clean=False,
+                                  client_id=b"at %d" % port)
+                    expect(away.subscribe(b"#", qos=1) == [1], "granted")
+                    away.close()
+                server.wait_for("Client at %d [" % second)
+                time.sleep(0.1)
+                writer = user(first, 4, b"writer")
+                for packet_id, topic in enumerate((b"a", b"b", b"c")):
+                    writer.publish(topic, b"x", 1, packet_id + 1)
+                for port, topic in ((first, "a"), (second, "b")):
+                    back = Client(port, user=b"reader", password=b"p", clean=False,
+                                  client_id=b"at %d" % port)
+                    expect(back.messages() == [topic], topic)
+                server.stop()
+
+
 @tests("client ids can be asked for a prefix")
 def _():
     with broker(anonymous="true", extra=["clientid_prefixes dev-"]) as (_server, port, _path):
