@@ -109,6 +109,14 @@ inline SocketAddress local_address(int descriptor) noexcept {
   return address;
 }
 
+/// The address of the other end; size 0 when there is none.
+inline SocketAddress remote_address(int descriptor) noexcept {
+  SocketAddress address;
+  address.size = sizeof address.path;
+  if (getpeername(descriptor, &address.any, &address.size) != 0) { address.size = 0; }
+  return address;
+}
+
 /// Accepts one connection, non-blocking; -1 with errno.
 inline int accept_one(int listener, SocketAddress& peer) noexcept {
   peer.size = sizeof peer.path;
