@@ -10,6 +10,7 @@
 
 #include "options.hpp"
 #include "text_file.hpp"
+#include "tls.hpp"
 
 namespace mqttd {
 
@@ -110,7 +111,7 @@ class ConfigReader {
   }
   struct Known;  // the table, below
   static const Row* find(const char* name);
-  static bool is_of_bridge(const char* name);
+  static bool is_unbuilt(const char* name);
   static const char* nearest_name(const char* name);
 
   // --- errors ---
@@ -172,7 +173,7 @@ class ConfigReader {
       line.value = skip_blanks(at);
       *at = 0;
       const Row* row = find(line.name);
-      if (row == nullptr) { return is_of_bridge(line.name) ? not_built(line) : unknown(line); }
+      if (row == nullptr) { return is_unbuilt(line.name) ? not_built(line) : unknown(line); }
       if (!apply(*row, line) || !check_built(line)) { return false; }
     }
     return included || include_directory_ == nullptr || read_directory();
@@ -243,15 +244,13 @@ class ConfigReader {
     return false;
   }
 
-  // Options that are read in full and refused all the same, until what they ask for is there:
-  // whoever builds it takes its names off this list. With the second value nothing is asked for.
+  // What asks for TLS is an error where there is none, so that nobody believes in it.
   bool check_built(const Line& line) {
-    struct Waiting {
+    struct Asking {
       const char* name;
       const char* harmless;
     };
-    constexpr Waiting waiting[] = {
-        // TLS
+    constexpr Asking asking[] = {
         {"certfile", ""},
         {"keyfile", ""},
         {"cafile", ""},
@@ -266,23 +265,16 @@ class ConfigReader {
         {"use_subject_as_username", "false"},
         {"psk_file", ""},
         {"psk_hint", ""},
-        // WebSocket, HTTP, PROXY protocol
-        {"protocol", "mqtt"},
-        {"http_dir", ""},
-        {"websockets_origin", ""},
-        {"enable_proxy_protocol", "false"},
-        // persistence
-        {"persistence", "false"},
-        {"persistence_file", ""},
-        {"persistence_location", ""},
-        {"retained_persistence", ""},
-        {"autosave_interval", ""},
-        {"autosave_on_changes", ""},
     };
-    for (const Waiting& each : waiting) {
-      if (strcmp(each.name, line.name) == 0 && strcmp(each.harmless, line.value) != 0) {
-        return not_built(line);
+    for (const Asking& each : asking) {
+      if (has_tls || strcmp(each.name, line.name) != 0 || strcmp(each.harmless, line.value) == 0) {
+        continue;
       }
+      log_.line(log_error,
+                "Error: The '%s' option needs TLS, and this mqttd is built without: build it with "
+                "cmake -DMQTT_TLS=ON, or with c++ -DMQTT_TLS ... -lssl -lcrypto.",
+                line.name);
+      return fail_at(line);
     }
     return true;
   }
@@ -531,6 +523,24 @@ class ConfigReader {
     return true;
   }
 
+  bool on_proxy_protocol(const Line& line) {
+    struct Name {
+      const char* name;
+      ProxyProtocol proxy;
+    };
+    constexpr Name names[] = {{"1", ProxyProtocol::v1},
+                              {"2", ProxyProtocol::v2},
+                              {"true", ProxyProtocol::any},
+                              {"false", ProxyProtocol::none}};
+    for (const Name& each : names) {
+      if (one_word(line.value) && strcmp(each.name, line.value) == 0) {
+        listener().proxy = each.proxy;
+        return true;
+      }
+    }
+    return invalid(line);
+  }
+
   bool on_tls_version(const Line& line) {
     const bool known = one_word(line.value) &&
                        (strcmp(line.value, "tlsv1.2") == 0 || strcmp(line.value, "tlsv1.3") == 0);
@@ -650,8 +660,9 @@ class ConfigReader {
 
 // Every option of Mosquitto 2.1: what mqttd has, and what it knows and refuses.
 struct ConfigReader::Known {
-  // Of bridges, which are not built: a text after the other, the last one empty.
-  static constexpr char bridge[] =
+  // Of bridges and more that is not built: a text after the other, the last one empty.
+  static constexpr char unbuilt[] =
+      "proxy_protocol_v2_require_tls\0disable_client_cert_date_checks\0"
       "connection\0address\0addresses\0topic\0bridge_protocol_version\0cleansession\0"
       "local_cleansession\0clientid\0remote_clientid\0local_clientid\0username\0"
       "remote_username\0local_username\0password\0remote_password\0local_password\0"
@@ -677,7 +688,7 @@ struct ConfigReader::Known {
       {"mount_point", &ConfigReader::on_mount_point},
       {"http_dir", &ListenerOptions::http_dir},
       {"websockets_origin", &ListenerOptions::websockets_origin},
-      {"enable_proxy_protocol", &ListenerOptions::enable_proxy_protocol},
+      {"enable_proxy_protocol", &ConfigReader::on_proxy_protocol},
       {"use_username_as_clientid", &ListenerOptions::use_username_as_clientid},
       {"accept_protocol_versions", &ConfigReader::on_accept_protocol_versions},
       of_listener("max_connections", &ListenerOptions::max_connections, -1, many),
@@ -759,8 +770,8 @@ struct ConfigReader::Known {
   };
 };
 
-inline bool ConfigReader::is_of_bridge(const char* name) {
-  for (const char* each = Known::bridge; *each != 0; each += strlen(each) + 1) {
+inline bool ConfigReader::is_unbuilt(const char* name) {
+  for (const char* each = Known::unbuilt; *each != 0; each += strlen(each) + 1) {
     if (strcmp(each, name) == 0) { return true; }
   }
   return false;
@@ -784,7 +795,7 @@ inline const char* ConfigReader::nearest_name(const char* name) {
     }
   };
   for (const Row& row : Known::rows) { consider(row.name); }
-  for (const char* each = Known::bridge; *each != 0; each += strlen(each) + 1) { consider(each); }
+  for (const char* each = Known::unbuilt; *each != 0; each += strlen(each) + 1) { consider(each); }
   return nearest;
 }
 

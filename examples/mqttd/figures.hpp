@@ -31,6 +31,10 @@ enum class Figure : uint8_t {
   publish_sent,
   publish_bytes_received,
   publish_bytes_sent,
+  proxy_failed,
+  tls_failed,
+  http_failed,
+  websocket_failed,
   count_
 };
 
@@ -74,6 +78,10 @@ constexpr FigureName figure_names[] = {
      "Payload bytes of PUBLISH packets received.", true},
     {"publish/bytes/sent", nullptr, "publish_bytes_sent_total",
      "Payload bytes of PUBLISH packets sent.", true},
+    {nullptr, nullptr, "proxy_failed_total", "Connections with a bad PROXY header.", true},
+    {nullptr, nullptr, "tls_failed_total", "Connections whose TLS failed.", true},
+    {nullptr, nullptr, "http_failed_total", "Connections with a bad HTTP request.", true},
+    {nullptr, nullptr, "websocket_failed_total", "Connections whose WebSocket failed.", true},
 };
 static_assert(sizeof figure_names / sizeof figure_names[0] == figure_count, "one row each");
 
@@ -84,9 +92,15 @@ struct Figures {
   int64_t operator[](Figure figure) const { return values[static_cast<uint32_t>(figure)]; }
 };
 
+/// What the program counts itself.
+struct ProgramCounts {
+  uint32_t clients_connected = 0;
+  uint64_t layer_failures[4] = {};  ///< PROXY, TLS, HTTP, WebSocket
+};
+
 /// Brings the figures up to date.
 inline void collect(const mqtt::BrokerStatistics& now, const mqtt::BrokerLimits& limits,
-                    uint32_t clients_connected, Figures& figures) {
+                    const ProgramCounts& counts, Figures& figures) {
   const auto keep_largest = [&figures](Figure largest, Figure current) {
     if (figures[current] > figures[largest]) { figures[largest] = figures[current]; }
   };
@@ -94,8 +108,8 @@ inline void collect(const mqtt::BrokerStatistics& now, const mqtt::BrokerLimits&
     figures[figure] = static_cast<int64_t>(value);
   };
   set(Figure::clients_total, now.sessions);
-  set(Figure::clients_connected, clients_connected);
-  set(Figure::clients_disconnected, now.sessions - clients_connected);
+  set(Figure::clients_connected, counts.clients_connected);
+  set(Figure::clients_disconnected, now.sessions - counts.clients_connected);
   set(Figure::clients_expired, now.sessions_expired);
   set(Figure::messages_stored, now.stored);
   set(Figure::bytes_stored, now.stored_bytes);
@@ -116,6 +130,10 @@ inline void collect(const mqtt::BrokerStatistics& now, const mqtt::BrokerLimits&
   set(Figure::publish_sent, now.publish_sent);
   set(Figure::publish_bytes_received, now.publish_bytes_received);
   set(Figure::publish_bytes_sent, now.publish_bytes_sent);
+  set(Figure::proxy_failed, counts.layer_failures[0]);
+  set(Figure::tls_failed, counts.layer_failures[1]);
+  set(Figure::http_failed, counts.layer_failures[2]);
+  set(Figure::websocket_failed, counts.layer_failures[3]);
   keep_largest(Figure::clients_maximum, Figure::clients_total);
   keep_largest(Figure::heap_maximum, Figure::heap_current);
 }

@@ -9,6 +9,12 @@
 #pragma GCC optimize("no-exceptions")
 #endif
 
+// Nothing is unwound but by a debugger: the tables go where strip takes them. They are a tenth of
+// the program.
+#if defined(__GNUC__) && defined(__ELF__)
+asm(".cfi_sections .debug_frame");
+#endif
+
 // The engine's checks of itself cost a tenth of its instructions: only builds for tests have them.
 #if !defined(MQTT_ASSERT) && !defined(MQTTD_CHECKED)
 #define MQTT_ASSERT(condition) static_cast<void>(sizeof(!(condition)))
@@ -16,16 +22,19 @@
 #include <mqtt.hpp>
 
 #include <ports/crypto/hashes.hpp>
-#include <ports/posix/broker_loop.hpp>
 
-// Files are read at the start and at a reload: that code is better small than fast. A policy's
-// answers are not.
+// Files are read at the start and at a reload, and most connections have no layers: that code is
+// better small than fast. A policy's answers are not.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
 #pragma GCC optimize("Os")
+#include <ports/posix/layers.hpp>
+
 #include "settings.hpp"
 #pragma GCC pop_options
 #endif
+#include <ports/posix/broker_loop.hpp>
+
 #include "policy.hpp"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -74,7 +83,44 @@ struct Config : mqtt::BrokerConfig {
   using Policy = mqttd::Policy;
 };
 using Engine = mqtt::BrokerEngine<Config>;
-using Loop = mqtt::posix::BrokerLoop<Engine, Policy>;
+
+/// The policy, and what else the loop asks for: the pages beside WebSocket.
+class Observer final : public Policy {
+ public:
+  explicit Observer(Log& log) : Policy(log) {}
+
+  void serves(Engine& engine, mqtt::Millis now) {
+    engine_ = &engine;
+    started_ms_ = now;
+  }
+
+  /// As they are now.
+  const Figures& figures() {
+    collect(engine_->statistics(), engine_->limits(), counts(), figures_);
+    return figures_;
+  }
+
+  bool on_http(uint32_t, mqtt::Text path, mqtt::posix::HttpAnswer& answer) noexcept {
+    if (path == mqtt::Text("healthz")) {
+      memcpy(answer.body.data(), "ok\n", 3);
+      answer.size = 3;
+    } else if (path == mqtt::Text("metrics")) {
+      const uint64_t uptime_s = (mqtt::posix::MonotonicClock{}.now_ms() - started_ms_) / 1000;
+      answer.size = static_cast<uint32_t>(write_metrics(
+          figures(), uptime_s, reinterpret_cast<char*>(answer.body.data()), answer.body.size()));
+      answer.type = "text/plain; version=0.0.4; charset=utf-8";
+    }
+    return answer.size != 0;
+  }
+
+ private:
+  Engine* engine_ = nullptr;
+  mqtt::Millis started_ms_ = 0;
+  Figures figures_;
+};
+
+using Layers = mqtt::posix::Layers<Observer, Tls>;
+using Loop = mqtt::posix::BrokerLoop<Engine, Observer, mqtt::posix::DefaultPoller, Layers>;
 
 // --- command line ---
 
@@ -351,12 +397,14 @@ class Program {
     mqtt::posix::LoopOptions loop_options;
     loop_options.connections = limits.connections;
     loop_options.scratch_bytes = limits.control_packet_bytes_max + 4096;
+    Listeners<Loop>::set_layers(options(), settings_.current().tls, loop_);
     if (!pool_.reserve(bytes) || !policy_.start(limits.connections) ||
         loop_.start(loop_options) != 0) {
       log_.line(log_error, "Error: Out of memory.");
       return false;
     }
     policy_.use(options(), settings_.current().files);
+    policy_.serves(engine_, clock_.now_ms());
     const mqtt::Error error =
         engine_.start(limits, {pool_.data(), bytes}, unpredictable_number(), clock_.now_ms());
     if (error != mqtt::Error::none) {
@@ -432,11 +480,10 @@ class Program {
 
   void publish_figures(mqtt::Millis now) {
     const auto retain = [this](const char* topic, const char* text) { publish(topic, text, true); };
-    collect(engine_.statistics(), engine_.limits(), policy_.clients_connected(), figures_);
     if (sys_started_) {
-      sys_tree_.update(now, figures_, retain);
+      sys_tree_.update(now, policy_.figures(), retain);
     } else {
-      sys_tree_.start(version, now, figures_, retain);
+      sys_tree_.start(version, now, policy_.figures(), retain);
       sys_started_ = true;
     }
     sys_due_ms_ = now + static_cast<mqtt::Millis>(SysTree::wait_ms(options().sys_interval));
@@ -456,6 +503,7 @@ class Program {
     } else {
       settings_.take_next();
       policy_.use(options(), settings_.current().files);
+      Listeners<Loop>::set_layers(options(), settings_.current().tls, loop_);
       sys_due_ms_ = clock_.now_ms();
       if (!set_log()) { log_.line(log_error, "Error: The old log stays."); }
       if (!set_limits<Config>(options(), machine_, limits) || differ(limits, engine_.limits())) {
@@ -511,12 +559,11 @@ class Program {
   Daemon daemon_;
   mqtt::posix::MonotonicClock clock_;
   mqtt::posix::Reservation pool_;
-  Policy policy_;
+  Observer policy_;
   Config::Journal journal_;
   Engine engine_{policy_, journal_};
   Loop loop_{engine_, policy_};
   SysTree sys_tree_;
-  Figures figures_;
   mqtt::Millis sys_due_ms_ = 0;
   mqtt::Millis watchdog_ms_ = 0;
   mqtt::Millis watchdog_due_ms_ = 0;

@@ -11,6 +11,7 @@
 #include "authenticator.hpp"
 #include "figures.hpp"
 #include "options.hpp"
+#include "tls.hpp"
 
 namespace mqttd {
 
@@ -22,9 +23,11 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   static constexpr bool answers_later() noexcept { return true; }
   static constexpr bool keeps_user_names() noexcept { return true; }
 
-  /// Reserves the tables of peers: of each connection that is used 8 bytes, over IPv6 24.
+  /// Reserves the tables of peers: of each connection that is used 8 bytes, over IPv6 24; with a
+  /// name by certificate 512 more.
   bool start(uint32_t connections) {
     if (!memory_.reserve(uint64_t{connections} * (sizeof(Peer) + sizeof(in6_addr))) ||
+        (has_tls && !names_.reserve(uint64_t{connections} * sizeof(PeerName))) ||
         !scratch_.reserve(scratch_bytes) || !authenticator_.start() || !attempts_.start()) {
       return false;
     }
@@ -42,7 +45,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
         [this](mqtt::ConnectionId id) { return files_->passwords(peers_[id.slot].group); });
   }
 
-  uint32_t clients_connected() const { return clients_connected_; }
+  const ProgramCounts& counts() const { return counts_; }
 
   // --- passwords being checked ---
 
@@ -79,24 +82,32 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     Peer& peer = peers_[id.slot];
     const ListenerOptions& listener = options_->listeners[peer.group];
     AllowAll::on_connect(id, connect, answer);
+    const bool named_below = has_tls && listener.names_users();
+    const mqtt::Text user = named_below ? name_of(id.slot) : connect.user_name;
+    take_in(id, named_below ? !user.empty() : connect.has_user_name, user, answer);
     if (answer.reason == mqtt::ReasonCode::success) {
-      answer.reason = check_identity(listener, connect);
+      answer.reason = check_identity(listener, connect, user);
     }
-    take_in(id, connect.has_user_name, connect.user_name, answer);
-    if (answer.reason == mqtt::ReasonCode::success) { check_credentials(id, connect, answer); }
+    const bool good = answer.reason == mqtt::ReasonCode::success;
+    if (good && !named_below) { check_credentials(id, connect, answer); }
+    if (good && named_below && user.empty()) {
+      answer.reason = mqtt::ReasonCode::bad_user_name_or_password;
+    }
     if (answer.reason == mqtt::ReasonCode::not_authorized) { peer.state = PeerState::refused; }
   }
 
   void on_connected(const mqtt::ClientView& client, const mqtt::Connect& connect) noexcept {
     peers_[client.connection.slot].state = PeerState::connected;
-    ++clients_connected_;
+    ++counts_.clients_connected;
     if (wants_connection_lines()) { say_connected(client, connect); }
     if (log_.wants(log_debug)) { say_will(connect); }
   }
 
   void on_disconnected(const mqtt::ClientView& client, const mqtt::Disconnection& why) noexcept {
-    peers_[client.connection.slot].state = PeerState::told;
-    --clients_connected_;
+    Peer& peer = peers_[client.connection.slot];
+    const bool failed_below = peer.state == PeerState::failed;
+    peer.state = PeerState::told;
+    --counts_.clients_connected;
     if (why.by_client && log_.wants(log_debug)) {
       log_.line(log_debug, "Received DISCONNECT from %.*s", shown(client.client_id),
                 client.client_id.data());
@@ -105,6 +116,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
       const bool in_order = why.by_client && why.reason == mqtt::ReasonCode::success;
       log_end(client.connection.slot, client.client_id,
               in_order                                ? nullptr
+              : failed_below                          ? "protocol error"
               : why.error == mqtt::Error::link_closed ? ended_by_transport()
                                                       : sentence(why.reason));
     }
@@ -166,10 +178,53 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
       peer.v4_address = address.v4.sin_addr;
     }
     broken_ = false;
-    if (wants_connection_lines()) {
+    const ListenerOptions& listener = options_->listeners[group];
+    if (has_tls && listener.names_users()) { peer_name(id.slot).size = 0; }
+    if (wants_connection_lines() && listener.protocol == Protocol::mqtt) {
       const PeerText text = text_of(id.slot);
-      log_.line(log_notice, "New connection from %s on port %u.", text.address,
-                options_->listeners[group].port);
+      log_.line(log_notice, "New connection from %s on port %u.", text.address, listener.port);
+    }
+  }
+
+  template <typename Link>
+  void on_secured(mqtt::ConnectionId id, const Link& link) noexcept {
+    if constexpr (has_tls) {
+      const ListenerOptions& listener = options_->listeners[peers_[id.slot].group];
+      if (listener.names_users()) {
+        PeerName& name = peer_name(id.slot);
+        const mqtt::Span<char> target(name.text);
+        const mqtt::Text key = link.psk_identity();
+        mqtt::Text found =
+            listener.use_subject_as_username ? link.subject(target) : link.common_name(target);
+        if (found.empty() && listener.use_identity_as_username && key.size() <= target.size()) {
+          memcpy(name.text, key.data(), key.size());
+          found = key;
+        }
+        name.size = static_cast<uint16_t>(found.size());
+      }
+      if (wants_connection_lines()) {
+        log_.line(log_notice, "Client connection from %s negotiated %s cipher %s.",
+                  text_of(id.slot).address, link.version(), link.cipher());
+      }
+    } else {
+      static_cast<void>(id);
+      static_cast<void>(link);
+    }
+  }
+
+  /// Strangers may fail as often as they like: ten lines a minute and kind.
+  void on_layer_failed(mqtt::ConnectionId id, mqtt::posix::Layer layer,
+                       const char* reason) noexcept {
+    constexpr const char* names[] = {"PROXY", "TLS", "HTTP", "WebSocket"};
+    constexpr uint32_t lines_a_minute = 10;
+    const auto index = static_cast<uint8_t>(layer);
+    Peer& peer = peers_[id.slot];
+    peer.state = peer.state == PeerState::connected ? PeerState::failed : PeerState::told;
+    ++counts_.layer_failures[index];
+    if (starts_line(floods_of_layers_[index], lines_a_minute) && wants_connection_lines()) {
+      log_.line(log_notice, "Client connection from %s failed: %s: %s (%llu so far).",
+                text_of(id.slot).address, names[index], reason,
+                static_cast<unsigned long long>(counts_.layer_failures[index]));
     }
   }
 
@@ -209,7 +264,9 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   void on_closed(mqtt::ConnectionId id) noexcept {
     if (authenticator_.busy()) { authenticator_.cancel(id); }
     const Peer& peer = peers_[id.slot];
-    if (peer.state != PeerState::told && wants_connection_lines()) {
+    const bool only_http = peer.state == PeerState::accepted && transport_error_ == 0 &&
+                           options_->listeners[peer.group].protocol == Protocol::websockets;
+    if (peer.state != PeerState::told && !only_http && wants_connection_lines()) {
       log_end(id.slot, mqtt::Text(),
               peer.state == PeerState::refused ? "not authorised"
               : broken_                        ? ended_by_transport()
@@ -230,7 +287,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
  private:
   // What was said about a connection so far.
-  enum class PeerState : uint8_t { accepted, refused, connected, told };
+  enum class PeerState : uint8_t { accepted, refused, connected, failed, told };
 
   struct Peer {
     in_addr v4_address;
@@ -254,6 +311,18 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
       snprintf(address, sizeof address, "%s:%u", host, unsigned{peer.port});
     }
   };
+  // The user by certificate or key.
+  struct PeerName {
+    uint16_t size;
+    char text[510];
+  };
+  PeerName& peer_name(uint32_t slot) const noexcept {
+    return reinterpret_cast<PeerName*>(names_.data())[slot];
+  }
+  mqtt::Text name_of(uint32_t slot) const noexcept {
+    return mqtt::Text(peer_name(slot).text, peer_name(slot).size);
+  }
+
   PeerText text_of(uint32_t slot) const noexcept {
     return PeerText(peers_[slot], v6_addresses_[slot]);
   }
@@ -280,8 +349,8 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   }
 
   // What the listener asks of version and client id, whoever it is.
-  mqtt::ReasonCode check_identity(const ListenerOptions& listener,
-                                  const mqtt::Connect& connect) const noexcept {
+  mqtt::ReasonCode check_identity(const ListenerOptions& listener, const mqtt::Connect& connect,
+                                  mqtt::Text user) const noexcept {
     const mqtt::Text id = connect.client_id;
     if ((listener.versions & version_bit(connect.version)) == 0) {
       return mqtt::ReasonCode::unsupported_protocol_version;
@@ -289,7 +358,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     if (id.empty() && listener.allow_zero_length_clientid == Choice::no) {
       return mqtt::ReasonCode::client_identifier_not_valid;
     }
-    if (listener.use_username_as_clientid && connect.user_name.empty()) {
+    if (listener.use_username_as_clientid && user.empty()) {
       return mqtt::ReasonCode::not_authorized;
     }
     if (options_->clientid_prefixes != nullptr) {
@@ -412,17 +481,20 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   struct Flood {
     uint32_t count = 0;
+    uint32_t lines = 0;  // since a minute
     mqtt::Millis next_ms = 0;
   };
 
-  // Counts it; true when a minute has passed since the last line about it.
-  static bool starts_line(Flood& flood) noexcept {
+  // Counts it; true when there were not too many lines about it in the last minute.
+  static bool starts_line(Flood& flood, uint32_t lines_a_minute = 1) noexcept {
     constexpr mqtt::Millis minute = 60000;
     const mqtt::Millis now = now_ms();
     ++flood.count;
-    if (now < flood.next_ms) { return false; }
-    flood.next_ms = now + minute;
-    return true;
+    if (now >= flood.next_ms) {
+      flood.next_ms = now + minute;
+      flood.lines = 0;
+    }
+    return flood.lines++ < lines_a_minute;
   }
 
   bool wants_connection_lines() const noexcept {
@@ -528,9 +600,10 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   Log& log_;
   mqtt::posix::Reservation memory_;
   mqtt::posix::Reservation scratch_;
+  mqtt::posix::Reservation names_;
   Authenticator authenticator_;
   AttemptLimit attempts_;
-  uint32_t clients_connected_ = 0;
+  ProgramCounts counts_;
   bool any_acl_ = false;  // of files_
   bool reload_asked_ = false;
   bool save_asked_ = false;
@@ -540,6 +613,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   int transport_error_ = 0;
   char broken_text_[80] = {};
   Flood floods_[3];
+  Flood floods_of_layers_[4];
   Flood flood_of_attempts_;
   Flood flood_of_drops_;
   uint64_t dropped_ = 0;

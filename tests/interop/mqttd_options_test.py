@@ -23,12 +23,8 @@ tests = Tests()
 
 # Options of CONVENTIONS that wait for their feature, with a value that asks for it.
 NOT_BUILT = """
-protocol websockets / http_dir x / websockets_origin x / enable_proxy_protocol true
-certfile x / keyfile x / cafile x / capath x / crlfile x / dhparamfile x / ciphers x
-ciphers_tls1.3 x / tls_version tlsv1.2 / require_certificate true / use_identity_as_username true
-use_subject_as_username true / psk_file x / psk_hint x
 persistence true / persistence_file x / persistence_location x / retained_persistence true
-autosave_interval 1 / autosave_on_changes true
+autosave_interval 1 / autosave_on_changes true / proxy_protocol_v2_require_tls true
 connection x / address x / topic x / bridge_protocol_version x / cleansession x
 local_cleansession x / remote_clientid x / local_clientid x / remote_username x
 remote_password x / keepalive_interval x / restart_timeout x / start_type x / notifications x
@@ -48,8 +44,8 @@ def expect(condition, *what):
 class Run:
     """A finished mqttd."""
 
-    def __init__(self, *arguments):
-        done = subprocess.run([PROGRAM] + list(arguments), stdin=subprocess.DEVNULL, timeout=20,
+    def __init__(self, *arguments, program=PROGRAM):
+        done = subprocess.run([program] + list(arguments), stdin=subprocess.DEVNULL, timeout=20,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.code = done.returncode
         self.out = done.stdout.decode()
@@ -65,9 +61,9 @@ class Run:
 class Server:
     """A running mqttd; `log` is what it has written to stderr so far."""
 
-    def __init__(self, *arguments, ready=True, environment=None):
+    def __init__(self, *arguments, ready=True, environment=None, program=PROGRAM):
         self.file = tempfile.TemporaryFile()
-        self.process = subprocess.Popen([PROGRAM] + list(arguments), stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([program] + list(arguments), stdin=subprocess.DEVNULL,
                                         stdout=self.file, stderr=self.file,
                                         env=dict(os.environ, **(environment or {})))
         if ready:
@@ -206,6 +202,25 @@ def _():
         if line.strip():
             check_config(["listener 1883", line.strip()], 3, "'%s'" % line.split()[0],
                          "not built yet", "FILE:2")
+
+
+@tests("an option that needs TLS is refused where there is none, saying how to build it")
+def _():
+    if "needs TLS" not in has_tls_error():
+        raise Skipped("built with TLS")
+    for name in ("certfile", "keyfile", "cafile", "capath", "crlfile", "dhparamfile", "ciphers",
+                 "ciphers_tls1.3", "tls_version", "psk_file", "psk_hint"):
+        value = "tlsv1.2" if name == "tls_version" else "x"
+        check_config(["listener 1883", "%s %s" % (name, value)], 3, "'%s'" % name, "MQTT_TLS",
+                     "FILE:2")
+    for name in ("require_certificate", "use_identity_as_username", "use_subject_as_username"):
+        check_config(["listener 1883", name + " true"], 3, name, "MQTT_TLS", "FILE:2")
+        check_config(["listener 1883", name + " false"], 0)
+
+
+def has_tls_error():
+    with config("listener 1883", "certfile x") as name:
+        return Run("-c", name, "--test-config").err
 
 
 @tests("an option that asks for nothing of what is not built is accepted")
