@@ -332,7 +332,7 @@ class Program {
       const ListenerOptions& listener = options().listeners[i];
       local_only = local_only && listener.loopback;
       anonymous = anonymous || listener.allow_anonymous == Choice::yes;
-      named = named || listener.password_file != nullptr;
+      named = named || listener.password_file != nullptr || listener.names_users();
     }
     if (local_only && anonymous) {
       log_.line(log_warning,
@@ -358,7 +358,8 @@ class Program {
   void say_about(uint32_t index) {
     const ListenerOptions& listener = options().listeners[index];
     const PasswordFile* passwords = settings_.current().files.passwords(index);
-    const bool anonymous = listener.allow_anonymous == Choice::yes;
+    const bool by_certificate = listener.names_users();
+    const bool anonymous = listener.allow_anonymous == Choice::yes && !by_certificate;
     char place[300];
     if (listener.path != nullptr) {
       snprintf(place, sizeof place, "Unix socket %s", listener.path);
@@ -369,7 +370,9 @@ class Program {
                                           : listener.host);
     }
     char users[300] = "";
-    if (passwords != nullptr) {
+    if (by_certificate) {
+      snprintf(users, sizeof users, "whom a certificate or key names");
+    } else if (passwords != nullptr) {
       snprintf(users, sizeof users, "%s%u users of %s", anonymous ? " and the " : "the ",
                passwords->count(), listener.password_file);
     }

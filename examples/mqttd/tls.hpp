@@ -60,6 +60,12 @@ class TlsContexts {
     }
     if (problem != nullptr) {
       log.line(log_error, "Error: TLS on port %u: %s.", listener.port, problem);
+    } else if (listener.names_users() && !listener.require_certificate &&
+               listener.psk_hint == nullptr) {
+      log.line(log_warning,
+               "Warning: TLS on port %u: users are named by certificates, but no client is asked "
+               "for one: add the line 'require_certificate true'.",
+               listener.port);
     }
     return problem == nullptr;
   }

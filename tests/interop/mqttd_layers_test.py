@@ -413,19 +413,23 @@ def _():
                              ("use_subject_as_username", "CN=device 7,O=Test")):
             acl = write(os.path.join(own, "acl"), "user %s\ntopic write own/#\n" % user)
             # Without a password file and with allow_anonymous false: the certificate is enough.
-            with tls_broker(*certificate("server", ca, option + " true"),
+            with tls_broker(*certificate("server", ca, option + " true", "require_certificate true"),
                             first=["allow_anonymous false", "acl_file " + acl]) as (server, port):
                 expect(mosquitto_pub(port, *with_client("client"), "-u", "other", "-V", "5",
                                      topic="own/1") == 0, "own")
                 server.wait_for("u'%s')" % user)
-                done = mosquitto_pub(port, *with_client("client"), "-V", "5", topic="other")
-                expect(done != 0 or "Denied" in server.log, "not what is another's")
-                link = secure(port)
-                link.sendall(connect(4, user=b"device 7", password=b"x"))
-                expect(link.recv(4) == b"\x20\2\0\4", "no certificate, no name")
-                link = secure(port)
-                link.sendall(connect(5, user=b"device 7", password=b"x"))
-                expect(link.recv(100)[3] == 0x86, "no certificate, no name")
+                server.wait_for("%s can connect" % "whom a certificate or key names")
+                link = secure(port, "client")
+                link.sendall(connect(5))
+                expect(link.recv(100)[3] == 0, "CONNACK")
+                link.sendall(publish(5, b"other", b"x", 1))
+                expect(link.recv(100) == b"\x40\3\0\1\x87", "not what is another's")
+            with tls_broker(*certificate("server", ca, option + " true")) as (server, port):
+                server.wait_for("add the line 'require_certificate true'")
+                for version, code in ((4, 4), (5, 0x86)):
+                    link = secure(port)
+                    link.sendall(connect(version, user=b"device 7", password=b"x"))
+                    expect(link.recv(100)[3] == code, "no certificate, no name")
 
 
 @tests("TLS: a session keeps the name of its certificate while it is away")
@@ -454,9 +458,10 @@ def _():
             link = secure(port, "client")
             link.sendall(connect(4, client_id=b"away", clean=False) + b"\xc0\0")
             data = b""
-            while not data.endswith(b"\xd0\0"):
+            while len(data) < 14:
                 data += link.recv(100)
-            expect(data == b"\x20\2\1\0\x32\6\0\1a\0\1x\xd0\0", data)
+            expect(data[:4] == b"\x20\2\1\0" and b"\x32\6\0\1a\0\1x" in data and
+                   b"\xd0\0" in data, data)
 
 
 @tests("TLS: pre-shared keys, whose identity can be the user")
@@ -542,8 +547,9 @@ def _():
 class Everything:
     """As layers_test expects its broker: ports by kind and certificates, here of mqttd."""
 
-    def __init__(self):
+    def __init__(self, inflight):
         path = Built.certificates()
+        self.inflight = inflight
         self.folder = path
         self.pages = os.path.join(path, "www")
         os.makedirs(self.pages, exist_ok=True)
@@ -559,7 +565,7 @@ class Everything:
 
     @contextlib.contextmanager
     def run(self):
-        lines = ["allow_anonymous true", "max_inflight_messages 200"]
+        lines = ["allow_anonymous true", "max_inflight_messages %d" % self.inflight]
         for kind, port in self.ports.items():
             lines.append("listener %d 127.0.0.1" % port)
             lines += ["protocol websockets", "http_dir " + self.pages] if "w" in kind else []
@@ -570,10 +576,10 @@ class Everything:
                 server.stop()
 
 
-def collecting(body):
+def collecting(body, inflight=20):
     """Runs a part of layers_test, whose results are lines of its own."""
     before = dict(layers_test.results)
-    with Everything().run() as broker:
+    with Everything(inflight).run() as broker:
         body(broker)
     expect(layers_test.results["FAIL"] == before["FAIL"], "see the lines above")
 
@@ -601,7 +607,8 @@ def _():
 def _():
     need_npm()
     for scheme in ("http", "https"):
-        collecting(lambda broker, scheme=scheme: layers_test.browse(broker, scheme))
+        # mqtt.js does not look at the Receive Maximum: a burst of 200 needs room for 200.
+        collecting(lambda broker, scheme=scheme: layers_test.browse(broker, scheme), 200)
 
 
 if __name__ == "__main__":

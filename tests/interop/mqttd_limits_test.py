@@ -207,6 +207,7 @@ def _():
         writer.link.sendall(packet(0x31, string(b"kept") + b"y" * 500))
         expect(writer.is_open(), "taken")
         after_next_tick(1)
+        after_next_tick(1)
         found = retained(port, b"$SYS/broker/publish/bytes/#", b"$SYS/broker/store/messages/#",
                          b"$SYS/broker/load/connections/1min")
         expect(found["$SYS/broker/publish/bytes/received"] == "1500", found)

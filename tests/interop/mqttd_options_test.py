@@ -23,8 +23,7 @@ tests = Tests()
 
 # Options of CONVENTIONS that wait for their feature, with a value that asks for it.
 NOT_BUILT = """
-persistence true / persistence_file x / persistence_location x / retained_persistence true
-autosave_interval 1 / autosave_on_changes true / proxy_protocol_v2_require_tls true
+proxy_protocol_v2_require_tls true
 connection x / address x / topic x / bridge_protocol_version x / cleansession x
 local_cleansession x / remote_clientid x / local_clientid x / remote_username x
 remote_password x / keepalive_interval x / restart_timeout x / start_type x / notifications x
