@@ -2499,7 +2499,7 @@ class Carver {
  public:
   constexpr explicit Carver(uint8_t* memory) noexcept : memory_(memory) {}
   template <typename T>
-  constexpr T* take(uint64_t count) noexcept {
+  __attribute__((always_inline)) constexpr T* take(uint64_t count) noexcept {
     const uint64_t at = size_;
     size_ += (count * sizeof(T) + 15) & ~uint64_t{15};
     return memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + at);
@@ -3344,11 +3344,12 @@ struct WalkStep {
 };
 
 // Finds the filters that match a topic: exact ones by the hash of the whole topic, wildcards by a
-// walk over levels. Memory follows use; the walk is bounded by the number of levels.
-template <typename Index>
-class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Index> {
+// walk over levels. Memory follows use; the walk is bounded by the number of levels. Without
+// `tree`, for a few filters, all of them are looked at and there are no nodes.
+template <typename Index, bool tree = true>
+class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>, Index> {
  public:
-  using Base = LevelTree<FilterIndex<Index>, FilterNode<Index>, Index>;
+  using Base = LevelTree<FilterIndex<Index, tree>, FilterNode<Index>, Index>;
   using Base::nodes;
   Table<Filter<Index>, Index> filters;
   Texts<Index>* texts = nullptr;
@@ -3361,13 +3362,20 @@ class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Inde
 
   // The filter with this text, none when there is none. `text` includes $share/ShareName/.
   Index find(Text text) noexcept {
-    const Index node = node_of(split_shared(text).filter, false);
-    if (node == none<Index>) { return node; }
-    Index filter = nodes[node].filters;
-    while (filter != none<Index> && !texts->equal(filters[filter].text, text)) {
-      filter = filters[filter].next;
+    if constexpr (tree) {
+      const Index node = node_of(split_shared(text).filter, false);
+      if (node == none<Index>) { return node; }
+      Index filter = nodes[node].filters;
+      while (filter != none<Index> && !texts->equal(filters[filter].text, text)) {
+        filter = filters[filter].next;
+      }
+      return filter;
+    } else {
+      for (Index i = 0; i < filters.used(); ++i) {
+        if (filters[i].text != none<Index> && texts->equal(filters[i].text, text)) { return i; }
+      }
+      return none<Index>;
     }
-    return filter;
   }
 
   // none when a table is full; nothing has changed then.
@@ -3375,34 +3383,36 @@ class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Inde
     const SharedFilter parts = split_shared(text);
     const Index filter = filters.allocate();
     if (filter == none<Index>) { return filter; }
-    const Index stored = texts->store(text);
-    const Index node = stored == none<Index> ? stored : node_of(parts.filter, true);
-    if (node == none<Index>) {
-      texts->release(stored);
+    Filter<Index>& fresh = filters[filter];
+    fresh.text = texts->store(text);
+    if (tree && fresh.text != none<Index>) { fresh.node = node_of(parts.filter, true); }
+    if (fresh.text == none<Index> || (tree && fresh.node == none<Index>)) {
+      texts->release(fresh.text);
       filters.release(filter);
       return none<Index>;
     }
-    Filter<Index>& fresh = filters[filter];
-    fresh.text = stored;
-    fresh.node = node;
     fresh.prefix_size = static_cast<uint16_t>(text.size() - parts.filter.size());
-    fresh.wild = has_wildcards(parts.filter);
-    fresh.next = nodes[node].filters;
-    nodes[node].filters = filter;
-    wildcard_filters += fresh.wild ? 1U : 0U;
+    if constexpr (tree) {
+      fresh.wild = has_wildcards(parts.filter);
+      fresh.next = nodes[fresh.node].filters;
+      nodes[fresh.node].filters = filter;
+      wildcard_filters += fresh.wild ? 1U : 0U;
+    }
     version += 1;
     return filter;
   }
 
   void remove(Index filter) noexcept {
     const Filter<Index> gone = filters[filter];
-    Index* link = &nodes[gone.node].filters;
-    while (*link != filter) { link = &filters[*link].next; }
-    *link = gone.next;
-    wildcard_filters -= gone.wild ? 1U : 0U;
     texts->release(gone.text);
+    if constexpr (tree) {
+      Index* link = &nodes[gone.node].filters;
+      while (*link != filter) { link = &filters[*link].next; }
+      *link = gone.next;
+      wildcard_filters -= gone.wild ? 1U : 0U;
+      this->prune(gone.node);
+    }
     filters.release(filter);
-    this->prune(gone.node);
     version += 1;
   }
 
@@ -3411,8 +3421,14 @@ class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Inde
   // Writes the filters that match to `found`, which holds as many as there are filters.
   uint32_t match(Text topic, Index* found) noexcept {
     uint32_t count = 0;
-    collect(this->child(none<Index>, exact_hash(topic)), topic, found, count);
-    if (wildcard_filters != 0) { walk(topic, found, count); }
+    if constexpr (tree) {
+      collect(this->child(none<Index>, exact_hash(topic)), topic, found, count);
+      if (wildcard_filters != 0) { walk(topic, found, count); }
+    } else {
+      for (Index i = 0; i < filters.used(); ++i) {
+        if (filters[i].text != none<Index> && really_matches(i, topic)) { found[count++] = i; }
+      }
+    }
     return count;
   }
 
@@ -3445,12 +3461,13 @@ class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Inde
   void collect(Index node, Text topic, Index* found, uint32_t& count) const noexcept {
     if (node == none<Index>) { return; }
     for (Index i = nodes[node].filters; i != none<Index>; i = filters[i].next) {
-      const Text whole = text(i);
-      const uint32_t prefix = filters[i].prefix_size;
-      if (matches(Text(whole.data() + prefix, whole.size() - prefix), topic)) {
-        found[count++] = i;
-      }
+      if (really_matches(i, topic)) { found[count++] = i; }
     }
+  }
+  bool really_matches(Index filter, Text topic) const noexcept {
+    const Text whole = text(filter);
+    const uint32_t prefix = filters[filter].prefix_size;
+    return matches(Text(whole.data() + prefix, whole.size() - prefix), topic);
   }
 
   void walk(Text topic, Index* found, uint32_t& count) noexcept {
@@ -3506,11 +3523,11 @@ struct RetainedCursor {
 };
 
 // Retained messages by topic; what is found is verified against the message's own topic by the
-// caller.
-template <typename Index>
-class RetainedIndex : public LevelTree<RetainedIndex<Index>, RetainedNode<Index>, Index> {
+// caller. Without `tree`, for a few messages, the nodes are just a list of them.
+template <typename Index, bool tree = true>
+class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<Index>, Index> {
  public:
-  using Base = LevelTree<RetainedIndex<Index>, RetainedNode<Index>, Index>;
+  using Base = LevelTree<RetainedIndex<Index, tree>, RetainedNode<Index>, Index>;
   using Base::nodes;
   using Cursor = RetainedCursor<Index>;
   Index root_child = none<Index>;
@@ -3518,16 +3535,37 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index>, RetainedNode<Index>
   // Moves to the next node whose path may match the filter and that ends a match, in depth-first
   // order; false at the end. The cursor keeps a pin on its node.
   bool advance(Text filter, Cursor& cursor) noexcept {
-    uint32_t depth = cursor.depth;
-    Index node = cursor.node == none<Index> ? first_at(none<Index>, filter, 0)
-                                            : step(filter, cursor.node, depth);
-    while (node != none<Index> && !ends_match(filter, node, depth)) {
-      node = step(filter, node, depth);
+    if constexpr (tree) {
+      uint32_t depth = cursor.depth;
+      Index node = cursor.node == none<Index> ? first_at(none<Index>, filter, 0)
+                                              : step(filter, cursor.node, depth);
+      while (node != none<Index> && !ends_match(filter, node, depth)) {
+        node = step(filter, node, depth);
+      }
+      move(cursor, node, depth);
+    } else {
+      do {
+        cursor.node = static_cast<Index>(cursor.node + 1);  // none + 1 is the first
+      } while (cursor.node < nodes.used() && nodes[cursor.node].message == none<Index>);
+      if (cursor.node == nodes.used()) { cursor.node = none<Index>; }
     }
-    move(cursor, node, depth);
-    return node != none<Index>;
+    return cursor.node != none<Index>;
   }
-  void stop(Cursor& cursor) noexcept { move(cursor, none<Index>, 0); }
+  void stop(Cursor& cursor) noexcept {
+    if constexpr (tree) {
+      move(cursor, none<Index>, 0);
+    } else {
+      cursor.node = none<Index>;
+    }
+  }
+  // The message of a node has gone.
+  void clear(Index node) noexcept {
+    if constexpr (tree) {
+      this->prune(node);
+    } else {
+      nodes.release(node);
+    }
+  }
 
   void added(Index node) noexcept {
     Index& head = first_child(nodes[node].parent);
@@ -3934,7 +3972,7 @@ class BrokerEngine {
     set_limits(limits);
     random_ = seed | 1;
     last_ms_ = now;
-    carve(limits, memory.data, this);
+    carve(fixed != nullptr ? *fixed : limits, memory.data, this);
     index_.seed = retained_.seed = seed;
     // kept for answers: messages may not take the last blocks
     blocks_.little.keep(answer_blocks());
@@ -4237,6 +4275,10 @@ class BrokerEngine {
     return link == nullptr || link->session == none ? ClientView() : view(session_of(*link));
   }
 
+  /// What packets that came in parts are put together in: large enough for the scratch of fill(),
+  /// and free for it where limits.turn_records is 0.
+  Buffer assembly() noexcept { return Buffer(assembly_, assembly_bytes(limits())); }
+
   /// Bytes of memory start() needs for these limits.
   static constexpr uint64_t memory_bytes(const BrokerLimits& limits) noexcept {
     return carve(limits, nullptr, nullptr);
@@ -4266,7 +4308,6 @@ class BrokerEngine {
   static constexpr Millis tick_ms = 1000 / detail::ticks_per_second;
   static constexpr uint32_t inline_payload_max = 4096;  // larger ones go by reference
   static constexpr uint32_t large_publish_min = 2048;   // smaller ones are kept raw till whole
-  static constexpr uint32_t memo_bytes = sizeof(Index) == 2 ? 32 : 256;
   static constexpr uint32_t retained_slice = 64;
   static constexpr Index undecided = 0x100;  // of a held PUBLISH, else its reason code
 
@@ -4275,6 +4316,8 @@ class BrokerEngine {
   static constexpr bool has_large_blocks = fixed == nullptr || fixed->large_blocks != 0;
   static constexpr bool has_large_packets =
       fixed == nullptr || fixed->packet_bytes_max > fixed->control_packet_bytes_max;
+  static constexpr bool has_trees = fixed == nullptr || fixed->filters > 64 || fixed->retained > 64;
+  static constexpr uint32_t memo_bytes = !has_trees ? 1 : sizeof(Index) == 2 ? 32 : 256;
   using Blocks = detail::Blocks<Index, has_large_blocks>;
 
   enum class LinkState : uint8_t {
@@ -4541,7 +4584,7 @@ class BrokerEngine {
   }
   // Holds the largest packet but PUBLISH, its fixed header included.
   static constexpr uint32_t assembly_bytes(const BrokerLimits& limits) noexcept {
-    return limits.control_packet_bytes_max + 5;
+    return limits.control_packet_bytes_max + 16;
   }
 
   // Gives every consumer its part of the memory and returns the size of all; without an engine it
@@ -4550,21 +4593,24 @@ class BrokerEngine {
                                   BrokerEngine* engine) noexcept {
     detail::Carver carver(memory);
     const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
-    const uint64_t retained = Features::retained ? limits.retained_nodes : 0;
-    const uint64_t levels = limits.topic_levels_max;
+    const uint32_t filter_nodes = has_trees ? limits.filter_nodes : 0;
+    const uint32_t retained_nodes = !Features::retained ? 0
+                                    : has_trees         ? limits.retained_nodes
+                                                        : limits.retained;
+    const uint64_t levels = has_trees ? limits.topic_levels_max : 0;
     const uint64_t string_bytes = scratch_bytes(limits);
     Link* links = carver.take<Link>(limits.connections);
     Session* sessions = carver.take<Session>(limits.sessions);
     Index* clients = carver.take<Index>(limits.sessions);
     SubscriptionSlot* subscriptions = carver.take<SubscriptionSlot>(limits.subscriptions);
     Filter* filters = carver.take<Filter>(limits.filters);
-    auto* nodes = carver.take<detail::FilterNode<Index>>(limits.filter_nodes);
-    Index* heads = carver.take<Index>(limits.filter_nodes);
+    auto* nodes = carver.take<detail::FilterNode<Index>>(filter_nodes);
+    Index* heads = carver.take<Index>(uint64_t{filter_nodes} + 1);
     Index* matches = carver.take<Index>(limits.filters);
     auto* hashes = carver.take<detail::Hash>(levels);
     auto* steps = carver.take<detail::WalkStep<Index>>(levels + 2);
-    auto* topics = carver.take<detail::RetainedNode<Index>>(retained);
-    Index* topic_heads = carver.take<Index>(retained + 1);
+    auto* topics = carver.take<detail::RetainedNode<Index>>(retained_nodes);
+    Index* topic_heads = carver.take<Index>(uint64_t{retained_nodes} + 1);
     uint8_t* blocks = carver.take<uint8_t>(uint64_t{limits.blocks} * limits.block_bytes);
     uint8_t* large = carver.take<uint8_t>(uint64_t{limits.large_blocks} * limits.large_block_bytes);
     uint8_t* cells = carver.take<uint8_t>(uint64_t{limits.text_blocks} * limits.text_block_bytes);
@@ -4582,15 +4628,15 @@ class BrokerEngine {
     it.clients_.start(clients, limits.sessions);
     it.subscriptions_.start(subscriptions, limits.subscriptions);
     it.index_.filters.start(filters, limits.filters);
-    it.index_.nodes.start(nodes, limits.filter_nodes);
-    it.index_.directory.start(heads, limits.filter_nodes);
+    it.index_.nodes.start(nodes, filter_nodes);
+    it.index_.directory.start(heads, filter_nodes);
     it.index_.texts = &it.texts_;
     it.index_.scratch = texts;
     it.index_.hashes = hashes;
     it.index_.stack = steps;
     it.index_.levels_max = limits.topic_levels_max;
-    it.retained_.nodes.start(topics, limits.retained_nodes);
-    it.retained_.directory.start(topic_heads, limits.retained_nodes);
+    it.retained_.nodes.start(topics, retained_nodes);
+    it.retained_.directory.start(topic_heads, retained_nodes);
     it.blocks_.little.start(blocks, limits.blocks, limits.block_bytes);
     it.blocks_.big.start(large, limits.large_blocks, limits.large_block_bytes);
     it.texts_.cells().start(cells, limits.text_blocks, limits.text_block_bytes);
@@ -4709,7 +4755,7 @@ class BrokerEngine {
   }
 
   void release_rx(Link& link) noexcept {
-    if (link.large) { forget_stored(head(link.rx.first)); }
+    if (has_large_packets && link.large) { forget_stored(head(link.rx.first)); }
     blocks_.clear(link.rx);
     link.large = link.discarding = false;
     link.rx_missing = 0;
@@ -4724,7 +4770,7 @@ class BrokerEngine {
     cancel_retained(link, none);
     clear_queue(more->publishes);
     clear_queue(more->answers);
-    if (more->waiting != none) { unreference(more->waiting); }
+    if (has_large_packets && more->waiting != none) { unreference(more->waiting); }
     blocks_.release_chain(more->connect);
     forget_gated(link);
     blocks_.little.release(link.extra);
@@ -5869,13 +5915,13 @@ class BrokerEngine {
 
   // The filters that match, in matches_; the last topic is remembered: messages come in batches.
   uint32_t find_matches(Text topic) noexcept {
-    if (memo_version_ == index_.version && memo_size_ == topic.size() &&
+    if (has_trees && memo_version_ == index_.version && memo_size_ == topic.size() &&
         memcmp(memo_, topic.data(), topic.size()) == 0) {
       return memo_count_;
     }
     memo_count_ = index_.match(topic, matches_);
     memo_size_ = 0;
-    if (topic.size() <= memo_bytes) {
+    if (has_trees && topic.size() <= memo_bytes) {
       memcpy(memo_, topic.data(), topic.size());
       memo_size_ = topic.size();
       memo_version_ = index_.version;
@@ -6213,6 +6259,18 @@ class BrokerEngine {
 
   // ---- retained messages --------------------------------------------------------------------
 
+  // The node of a topic; with `make` a new one if need be.
+  Index retained_node(Text topic, bool make) noexcept {
+    if constexpr (has_trees) {
+      return retained_.at_path(topic, make);
+    } else {
+      for (Index i = 0; i < retained_.nodes.used(); ++i) {
+        const Index message = retained_.nodes[i].message;
+        if (message != none && stored_topic(message) == topic) { return i; }
+      }
+      return make ? retained_.nodes.allocate() : none;
+    }
+  }
   // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
   // false when there is no room.
   bool retain(const Incoming& message) noexcept {
@@ -6224,13 +6282,13 @@ class BrokerEngine {
         return true;
       }
       if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
-      const Index node = retained_.at_path(message.topic, true);
+      const Index node = retained_node(message.topic, true);
       if (node == none) { return false; }
       Index& kept = retained_.nodes[node].message;
       const bool over = kept == none && statistics_.retained >= limits().retained;
       const Index stored = over ? none : stored_handle(message.handle);
       if (stored == none) {
-        retained_.prune(node);
+        if (kept == none) { retained_.clear(node); }
         return false;
       }
       reference(stored);
@@ -6245,7 +6303,7 @@ class BrokerEngine {
     return true;
   }
   void clear_retained(Text topic) noexcept {
-    const Index node = retained_.at_path(topic, false);
+    const Index node = retained_node(topic, false);
     if (node != none && retained_.nodes[node].message != none &&
         stored_topic(retained_.nodes[node].message) == topic) {
       drop_retained(node);
@@ -6257,7 +6315,7 @@ class BrokerEngine {
     unreference(message);
     retained_.nodes[node].message = none;
     statistics_.retained -= 1;
-    retained_.prune(node);
+    retained_.clear(node);
   }
   bool retained_expired(Index message) const noexcept {
     const MessageHead& stored = head(message);
@@ -6702,7 +6760,7 @@ class BrokerEngine {
 
   // Gives bytes to the payload that is being received or discarded; returns what is left of them.
   Buffer feed(Link& link, Buffer bytes) noexcept {
-    if (!link.discarding && !link.large) { return bytes; }
+    if (!has_large_packets || (!link.discarding && !link.large)) { return bytes; }
     const uint32_t part = detail::smaller(link.rx_missing, bytes.size());
     if (part != 0) { link.since = now_; }
     link.rx_missing -= part;
@@ -7406,9 +7464,10 @@ class BrokerEngine {
   // What a CONNACK speaks of.
   struct Opened {
     const Connect& connect;
-    ConnectAnswer answer;
-    bool resumed = false;
-    Text assigned;  // the client id, if we chose it
+    const ConnectAnswer& answer;
+    bool resumed;
+    Text assigned;       // the client id, if we chose it
+    bool brief = false;  // leave out what may be [MQTT-3.2.2-19]
   };
   void push_connack(Link& link, Opened opened) noexcept {
     Connack connack;
@@ -7416,8 +7475,7 @@ class BrokerEngine {
     if (v5(link.version)) {
       connack.properties = connack_properties(link, opened);
       if (encoded_size(Version::v5, connack).value > link.packet_bytes_max) {
-        opened.answer.reason_string = Text();  // what may be left out is [MQTT-3.2.2-19]
-        opened.answer.response_information = Text();
+        opened.brief = true;
         connack.properties = connack_properties(link, opened);
       }
     }
@@ -7446,10 +7504,11 @@ class BrokerEngine {
     if (wishes.number(PropertyId::session_expiry_interval, 0) > limits().session_expiry_max_s) {
       properties.number(PropertyId::session_expiry_interval, limits().session_expiry_max_s);
     }
-    if (wishes.number(PropertyId::request_response_information, 0) != 0) {  // [MQTT-3.1.2-28]
-      put_text(properties, PropertyId::response_information, answer.response_information);
+    if (!opened.brief && wishes.number(PropertyId::request_response_information, 0) != 0) {
+      put_text(properties, PropertyId::response_information,
+               answer.response_information);  // [MQTT-3.1.2-28]
     }
-    put_text(properties, PropertyId::reason_string, answer.reason_string);
+    if (!opened.brief) { put_text(properties, PropertyId::reason_string, answer.reason_string); }
     if (!retain_available()) { properties.number(PropertyId::retain_available, 0); }
     properties.number(PropertyId::maximum_packet_size, limits().packet_bytes_max);
     if (limits().receive_maximum != 65535) {
@@ -7490,7 +7549,7 @@ class BrokerEngine {
       return false;
     }
     if (packet.qos != Qos::at_most_once && v5(link.version) &&
-        link.received >= limits().receive_maximum &&
+        link.received >= limits().receive_maximum && Features::qos_2 &&
         find_received(session_of(link), packet.packet_id) == nullptr) {
       fail(link, Error::receive_maximum);  // v5 §3.3.4
       return false;
@@ -7575,7 +7634,7 @@ class BrokerEngine {
     }
     Incoming message;
     if (!accept_head(link, packet, message)) { return Step::stop; }
-    const bool once = packet.qos == Qos::exactly_once;
+    const bool once = Features::qos_2 && packet.qos == Qos::exactly_once;
     if (find_held(link, packet.packet_id) != nullptr) {
       return Step::proceed;  // a repeat of what is being decided
     }
@@ -7663,7 +7722,9 @@ class BrokerEngine {
 
   // QoS 0 and 1: route and acknowledge; QoS 2: own and acknowledge, routed at PUBREL.
   Step take_publish(Link& link, uint16_t packet_id, Incoming& message) noexcept {
-    if (message.qos == Qos::exactly_once) { return own_publish(link, packet_id, message); }
+    if (Features::qos_2 && message.qos == Qos::exactly_once) {
+      return own_publish(link, packet_id, message);
+    }
     const Route result = route(message);
     if (message.qos == Qos::at_most_once) { return Step::proceed; }
     if (result == Route::full) {
@@ -7697,7 +7758,7 @@ class BrokerEngine {
   Step refuse_publish(Link& link, Qos qos, uint16_t packet_id, ReasonCode reason) noexcept {
     statistics_.publish_dropped += 1;
     if (qos == Qos::at_most_once) { return Step::proceed; }
-    const bool once = qos == Qos::exactly_once;
+    const bool once = Features::qos_2 && qos == Qos::exactly_once;
     if (!v5(link.version) &&
         (reason == ReasonCode::quota_exceeded ||
          (once && !add_received(session_of(link), packet_id, none)))) {  // PUBREL must find the id
@@ -7712,7 +7773,7 @@ class BrokerEngine {
 
   Step on_pubrel(Link& link, const Ack& ack) noexcept {
     Session& session = session_of(link);
-    Entry* entry = find_received(session, ack.packet_id);
+    Entry* entry = Features::qos_2 ? find_received(session, ack.packet_id) : nullptr;
     const ReceiveState state = entry != nullptr ? ReceiveState::pubrel : ReceiveState::none;
     if (mqtt::on_pubrel(state).action == DeliveryAction::complete_unknown) {
       push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::packet_identifier_not_found);
@@ -7812,10 +7873,12 @@ class BrokerEngine {
   Step on_filters(Link& link, const Frame& frame) noexcept {
     const bool subscribes = frame.type() == PacketType::subscribe;
     const Version version = known(link.version);
-    Subscribe packet;
-    Unsubscribe other;
-    Error error = subscribes ? decode(frame, version, packet) : decode(frame, version, other);
-    if (!subscribes) { packet = Subscribe{other.packet_id, other.filters, other.properties}; }
+    Subscribe subscribe;
+    Unsubscribe unsubscribe;
+    Error error =
+        subscribes ? decode(frame, version, subscribe) : decode(frame, version, unsubscribe);
+    const FilterRequest& packet =
+        subscribes ? static_cast<const FilterRequest&>(subscribe) : unsubscribe;
     if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
     if (error != Error::none) { return fail(link, error); }
     const uint32_t count = subscribes || v5(version) ? packet.filters.count() : 0;
@@ -7982,7 +8045,7 @@ class BrokerEngine {
     overdue_ = detail::reached(now_, since + pause_ticks());
     forget_paused(link);
     Extra* more = extra(link);
-    if (more != nullptr && more->waiting != none) {
+    if (has_large_packets && more != nullptr && more->waiting != none) {
       const Index handle = more->waiting;
       more->waiting = none;
       begin_packet();
@@ -8421,8 +8484,8 @@ class BrokerEngine {
   detail::Table<Session, Index> sessions_;
   detail::Table<SubscriptionSlot, Index> subscriptions_;
   detail::Directory<Index> clients_;  // sessions by client id
-  detail::FilterIndex<Index> index_;
-  detail::RetainedIndex<Index> retained_;
+  detail::FilterIndex<Index, has_trees> index_;
+  detail::RetainedIndex<Index, has_trees> retained_;
   Blocks blocks_;
   detail::Texts<Index> texts_;
   detail::Queues<Index> queues_;
@@ -8525,7 +8588,8 @@ class Broker {
   typename Config::Journal& journal() noexcept { return journal_; }
 
  private:
-  static constexpr uint32_t scratch_bytes = limits.control_packet_bytes_max + 16;
+  static constexpr bool shares = limits.turn_records == 0;  // the engine's memory, as scratch
+  static constexpr uint32_t scratch_bytes = shares ? 1 : limits.control_packet_bytes_max + 16;
 
   void read_link(uint32_t link, Millis now) noexcept {
     const int32_t size = transport_.receive(link, arena_, sizeof arena_);
@@ -8554,7 +8618,7 @@ class Broker {
     while (true) {
       Bytes pieces[8];
       const typename Engine::Output output =
-          engine_.fill(id, Buffer(scratch_), Span<Bytes>(pieces));
+          engine_.fill(id, shares ? engine_.assembly() : Buffer(scratch_), Span<Bytes>(pieces));
       uint32_t taken = 0;
       const bool lost = !offer(link, Span<Bytes>(pieces).first(output.count), taken);
       if (output.size != 0) { engine_.sent(id, taken); }
