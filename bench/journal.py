@@ -132,6 +132,23 @@ def restart(program):
         say("restart_1m_resident_peak", peak / 1024, "MiB")
 
 
+def deliver(port, count):
+    """QoS 1 messages of 64 bytes through the broker to a subscriber that acknowledges."""
+    reader = Client(port, "reader", clean=False)
+    reader.subscribe("t/1")
+    publisher = Client(port, "publisher")
+    window, size = 100, 2 + 2 + 3 + 2 + 64
+    packets = b"".join(frame(0x32, string("t/1") + u16(i + 1) + b"x" * 64) for i in range(window))
+    for _ in range(0, count, window):
+        publisher.send(packets)
+        data = reader.receive(window * size)
+        reader.send(b"".join(b"\x40\x02" + data[i * size + 7:i * size + 9]
+                             for i in range(window)))
+        publisher.receive(4 * window)
+    publisher.close()
+    reader.close()
+
+
 def written(program, payload, count, mode="always"):
     with tempfile.TemporaryDirectory() as directory:
         broker = Broker(program, os.path.join(directory, "journal"), mode, "100000000000")
@@ -145,7 +162,16 @@ def written(program, payload, count, mode="always"):
     return int(result["bytes"]), int(result["syncs"])
 
 
+def delivered(program, count):
+    with tempfile.TemporaryDirectory() as directory:
+        broker = Broker(program, os.path.join(directory, "journal"), "always", "100000000000")
+        deliver(broker.port, count)
+        return int(broker.stop()["bytes"])
+
+
 def cost_in_bytes(program):
+    say("bytes_delivered_message_64", (delivered(program, 20000) - delivered(program, 10000)) / 1e4,
+        "bytes")
     for payload, count in ((64, 20000), (1024, 10000), (65536, 200), (1000000, 20)):
         size, syncs = written(program, payload, count)
         say("bytes_per_payload_byte_%d" % payload, size / (payload * count), "bytes")
@@ -167,23 +193,6 @@ def compaction(program):
         result = broker.stop()
     say("compaction_segments", float(result["segments"]), "segments")
     say("compaction_turn_max", float(result["turn_max_ms"]), "ms_cpu")
-
-
-def deliver(port, count):
-    """QoS 1 messages of 64 bytes through the broker to a subscriber that acknowledges."""
-    reader = Client(port, "reader", clean=False)
-    reader.subscribe("t/1")
-    publisher = Client(port, "publisher")
-    window, size = 100, 2 + 2 + 3 + 2 + 64
-    packets = b"".join(frame(0x32, string("t/1") + u16(i + 1) + b"x" * 64) for i in range(window))
-    for _ in range(0, count, window):
-        publisher.send(packets)
-        data = reader.receive(window * size)
-        reader.send(b"".join(b"\x40\x02" + data[i * size + 7:i * size + 9]
-                             for i in range(window)))
-        publisher.receive(4 * window)
-    publisher.close()
-    reader.close()
 
 
 def count_instructions(program, path, count):

@@ -34,7 +34,7 @@ template <>
 class BrokerSnapshot<Owner> {
  public:
   template <typename Sink>
-  bool next(Owner& owner, Sink&& sink) {
+  bool next(Owner& owner, Sink&& sink, uint32_t /*bytes_max*/) {
     if (next_ >= owner.alive.size()) { return false; }
     JournalRecord record;
     record.type = JournalRecord::Type::subscribe;
@@ -200,6 +200,23 @@ TEST_CASE("what was dropped stays dropped at the next start") {
   CHECK(texts[0] == "unit 0");
   CHECK(texts[1] == "unit 1");
   CHECK(texts[2] != "unit 2");
+}
+
+TEST_CASE("what cannot be read is an error, not a tail to be dropped") {
+  Disk disk;
+  {
+    Bench bench(disk, LogOptions{}, 8 << 20);
+    bench.settle();
+    for (int i = 0; i < 8; ++i) {
+      bench.say(std::string(60000, 'x'));
+      bench.settle();
+    }
+  }
+  disk.readable = 300000;
+  Texts texts;
+  const Recovered found = Bench::recover(disk, texts);
+  CHECK(found.error == EIO);
+  CHECK(disk.kept_bad == 0);
 }
 
 TEST_CASE("a newer format is refused and nothing is touched") {

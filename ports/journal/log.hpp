@@ -295,8 +295,10 @@ class Log {
     snapshot_begun_ = true;
     const uint32_t start = used();
     const auto sink = [this](const JournalRecord& record) { put(record); };
-    while (!lost_ && used() < half_ / 4 && used() - start < options_.slice_bytes) {
-      if (!snapshot.next(engine, sink)) {
+    const uint32_t room = half_ / 4 < used() ? 0 : half_ / 4 - used();
+    const uint32_t end = start + (room < options_.slice_bytes ? room : options_.slice_bytes);
+    while (!lost_ && used() < end) {
+      if (!snapshot.next(engine, sink, end - used())) {
         finish_snapshot(start);
         break;
       }

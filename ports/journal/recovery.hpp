@@ -154,6 +154,7 @@ class Recovery {
       const Successor next = successor(number);
       read_segment(number, next, sink);
       number = next.number;
+      note_error();
     }
     return result_;
   }
@@ -174,16 +175,14 @@ class Recovery {
     for (uint32_t number = oldest; number != 0; number = files_.next_segment(number)) {
       result_.chain.newest = number;
       SegmentHeader header;
-      if (reader_.open(number) != 0) {
-        result_.error = reader_.error();
-        return 0;
-      }
+      (void)reader_.open(number);
       const HeaderState state = reader_.header(header);
       if (state == HeaderState::newer_version) {
         result_.newer_version = header.version;
         return 0;
       }
       if (number == oldest || is_complete()) { base = number; }
+      note_error();
     }
     return base;
   }
@@ -285,7 +284,12 @@ class Recovery {
       result_.tail_units += 1;
     }
   }
+  // What cannot be read is not lost: nobody may go on without it.
+  void note_error() noexcept {
+    if (result_.error == 0) { result_.error = reader_.error(); }
+  }
   void note_dropped(uint32_t number) noexcept {
+    if (reader_.error() != 0) { return; }
     if (result_.damaged_segment == 0) { result_.damaged_segment = number; }
     (void)files_.keep_bad(number);
   }

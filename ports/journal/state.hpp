@@ -318,10 +318,11 @@ class BrokerSnapshot {
 
   bool begun() const noexcept { return phase_ != Phase::begin; }
 
-  /// Calls `sink(const JournalRecord&)` for a few more records: a message, or all that is small of
-  /// a session; false when there was nothing left.
+  /// Calls `sink(const JournalRecord&)` for a few more records: messages until they have
+  /// `bytes_max` bytes or more, or all that is small of a session; false when there was nothing
+  /// left. Every call walks the session's queue, so a long one wants many bytes.
   template <typename Sink>
-  bool next(Engine& engine, Sink&& sink) noexcept {
+  bool next(Engine& engine, Sink&& sink, uint32_t bytes_max = 1) noexcept {
     if (phase_ == Phase::begin) {
       engine.segment_ += 1;  // messages are written again
       phase_ = Phase::sessions;
@@ -329,7 +330,7 @@ class BrokerSnapshot {
     for (; phase_ == Phase::sessions && slot_ < engine.sessions_.used(); ++slot_, looked_at_ = 0) {
       Session& session = engine.sessions_[slot_];
       if (session.id == none || !engine.journaled(session)) { continue; }
-      if (!write_message(engine, session, sink)) {
+      if (!write_messages(engine, session, sink, bytes_max)) {
         write_session(engine, session, sink);
         ++slot_;
         looked_at_ = 0;
@@ -360,27 +361,27 @@ class BrokerSnapshot {
   static constexpr Index none = Engine::none;
   enum class Phase : uint8_t { begin, sessions, retained };
 
-  // Writes a message the session refers to, if one has not been written; false when all are.
+  // Writes messages the session refers to and that have not been written; false when all are.
   template <typename Sink>
-  bool write_message(Engine& engine, const Session& session, Sink& sink) noexcept {
-    constexpr uint32_t walk_max = 1024;  // entries looked at in one call
-    bool wrote = false;
+  bool write_messages(Engine& engine, const Session& session, Sink& sink,
+                      uint32_t bytes_max) noexcept {
+    constexpr uint32_t walk_max = 16384;  // entries looked at in one call
+    const uint32_t end = looked_at_ + walk_max;
     uint32_t seen = 0;
+    uint64_t written = 0;
     const auto look = [&](const Entry& entry) {
       seen += 1;
-      if (wrote || seen <= looked_at_ || seen > looked_at_ + walk_max) { return; }
+      if (seen <= looked_at_ || seen > end || written >= bytes_max) { return; }
+      looked_at_ = seen;
       const Index handle = entry.is_message() ? engine.stored_handle(entry.message) : none;
-      if (handle != none && engine.head(handle).segment != engine.segment_) {
-        engine.write_message(handle, sink);
-        wrote = true;
-        looked_at_ = seen;
-      }
+      if (handle == none || engine.head(handle).segment == engine.segment_) { return; }
+      const auto& head = engine.head(handle);
+      written += uint64_t{head.topic_size} + head.properties_size + head.payload_size + 1;
+      engine.write_message(handle, sink);
     };
     engine.queues_.for_each(session.received, look);
     engine.queues_.for_each(session.queue, look);
-    if (wrote || seen <= looked_at_ + walk_max) { return wrote; }
-    looked_at_ += walk_max;
-    return true;
+    return written != 0 || looked_at_ < seen;
   }
 
   template <typename Sink>

@@ -258,7 +258,7 @@ class SyncThread {
     pthread_mutex_lock(&mutex_);
     const bool done = !given_;
     outcome = outcome_;
-    figures_ = Figures{writer_.bytes(), writer_.syncs(), error_};
+    figures_ = written_;
     pthread_mutex_unlock(&mutex_);
     outstanding_ = !done;
     return done;
@@ -281,9 +281,8 @@ class SyncThread {
   static constexpr uint32_t retry_last_ms = 5000;
 
   struct Figures {
-    uint64_t bytes;
-    uint64_t syncs;
-    int error;
+    uint64_t bytes = 0;
+    uint64_t syncs = 0;
   };
 
   static void* run_thread(void* self) {
@@ -301,6 +300,7 @@ class SyncThread {
         give_back_pages(batch);
         pthread_mutex_lock(&mutex_);
         outcome_ = outcome;
+        written_ = Figures{writer_.bytes(), writer_.syncs()};
         given_ = false;
         pthread_cond_broadcast(&changed_);
         pthread_mutex_unlock(&mutex_);
@@ -411,14 +411,15 @@ class SyncThread {
   Waker* waker_ = nullptr;
   bool running_ = false;
   bool outstanding_ = false;  // the loop's: a batch whose outcome it has not taken
-  Figures figures_{};         // the loop's
+  Figures figures_;           // the loop's
 
   // Both threads', under the mutex.
   journal::Batch batch_;
   journal::Outcome outcome_ = journal::Outcome::safe;
+  Figures written_;
   bool given_ = false;
   bool stopping_ = false;
-  int error_ = 0;
+  int error_ = 0;  // without it
 
   // The thread's.
   journal::SegmentWriter<JournalFiles> writer_;

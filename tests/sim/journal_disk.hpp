@@ -46,6 +46,7 @@ class Disk {
   uint64_t room = ~uint64_t{0};  ///< bytes that still fit
   uint32_t calls = 0xFFFFFFFF;   ///< that change something, before the power goes
   bool syncs_fail = false;
+  uint64_t readable = ~uint64_t{0};  ///< bytes of a file
   bool dead = false;
   uint32_t kept_bad = 0;  ///< the segment last kept under another name
   uint64_t written = 0;
@@ -65,6 +66,7 @@ class Disk {
     return 0;
   }
   int read(uint64_t offset, mqtt::Buffer target) {
+    if (offset + target.size() > readable) { return EIO; }
     memcpy(target.data(), source_->seen.data() + offset, target.size());
     return 0;
   }
