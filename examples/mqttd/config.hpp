@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <mqtt.hpp>
 
+#include "journal.hpp"
 #include "options.hpp"
 #include "text_file.hpp"
 #include "tls.hpp"
@@ -561,7 +562,15 @@ class ConfigReader {
   }
 
   bool on_autosave_on_changes(const Line& line) {
-    return read_into(line, options_.persistence.autosave_on_changes);
+    bool value = false;
+    return read_into(line, value) && say_saved(line);
+  }
+  bool say_saved(const Line& line) {
+    log_.line(log_information,
+              "The '%s' option has nothing to do: with persistence every change is saved as it "
+              "happens.",
+              line.name);
+    return true;
   }
   bool on_persistence(const Line& line) { return read_into(line, options_.persistence.on); }
   bool on_persistence_file(const Line& line) {
@@ -574,12 +583,15 @@ class ConfigReader {
   bool on_persistence_location(const Line& line) {
     return read_text(line, options_.persistence.location);
   }
-  bool on_retained_persistence(const Line& line) {
-    return read_choice(line, options_.persistence.retained);
+  bool on_persistence_sync(const Line& line) {
+    SyncChoice choice;
+    return read_sync(line.value, choice) ? read_text(line, options_.persistence.sync)
+                                         : invalid(line);
   }
   bool on_autosave_interval(const Line& line) {
-    return read_number(bounded(Row(line.name, Kind::number), 0, INT32_MAX), line,
-                       options_.persistence.autosave_interval);
+    int64_t value = 0;
+    return read_number(bounded(Row(line.name, Kind::number), 0, INT32_MAX), line, value) &&
+           say_saved(line);
   }
 
   bool on_log_type(const Line& line) {
@@ -744,7 +756,8 @@ struct ConfigReader::Known {
       {"persistence", &ConfigReader::on_persistence},
       {"persistence_file", &ConfigReader::on_persistence_file},
       {"persistence_location", &ConfigReader::on_persistence_location},
-      {"retained_persistence", &ConfigReader::on_retained_persistence},
+      {"persistence_sync", &ConfigReader::on_persistence_sync},
+      {"retained_persistence", &ConfigReader::on_persistence},
       {"autosave_interval", &ConfigReader::on_autosave_interval},
       {"autosave_on_changes", &ConfigReader::on_autosave_on_changes},
 

@@ -62,6 +62,7 @@ constexpr char usage[] =
     "\n"
     "Usage: mqttd [-c FILE] [-p PORT] [-d] [-v] [-q] [--test-config] [-h] [--version]\n"
     "       mqttd -c FILE --test-acl USER CLIENT read|write TOPIC\n"
+    "       mqttd --dump-journal FILE\n"
     "\n"
     " -c, --config-file FILE  read a configuration file in Mosquitto's format\n"
     " -p, --port PORT         listen on 127.0.0.1 and ::1, port PORT; may be given again;\n"
@@ -72,6 +73,7 @@ constexpr char usage[] =
     "     --test-config       check the file given by -c and those it names, and exit\n"
     "     --test-acl ...      say whether USER (\"\": anonymous), connected as CLIENT, may read\n"
     "                         or write TOPIC, and which rule decides: exit 0 yes, 1 no\n"
+    "     --dump-journal FILE print a journal, or one of its segments, as text\n"
     " -h, --help              this text\n"
     "     --version           name and version\n"
     "\n"
@@ -81,13 +83,18 @@ constexpr char usage[] =
 
 struct Config : mqtt::BrokerConfig {
   using Policy = mqttd::Policy;
+  using Journal = mqtt::posix::FileJournal;
 };
 using Engine = mqtt::BrokerEngine<Config>;
 
-/// The policy, and what else the loop asks for: the pages beside WebSocket.
+constexpr uint8_t journal_notice = 100;  // no signal
+
+/// The policy, and what else the loop tells and asks: the pages beside WebSocket, the journal.
 class Observer final : public Policy {
  public:
   explicit Observer(Log& log) : Policy(log) {}
+
+  Persistence& persistence() { return persistence_; }
 
   void serves(Engine& engine, mqtt::Millis now) {
     engine_ = &engine;
@@ -98,6 +105,18 @@ class Observer final : public Policy {
   const Figures& figures() {
     collect(engine_->statistics(), engine_->limits(), counts(), figures_);
     return figures_;
+  }
+
+  void on_notice(uint8_t notice) noexcept {
+    if (notice == journal_notice) {
+      persistence_.on_notice(*engine_);
+    } else {
+      Policy::on_notice(notice);
+    }
+  }
+  void on_turn() noexcept {
+    persistence_.on_turn(*engine_);
+    Policy::on_turn();
   }
 
   bool on_http(uint32_t, mqtt::Text path, mqtt::posix::HttpAnswer& answer) noexcept {
@@ -114,6 +133,7 @@ class Observer final : public Policy {
   }
 
  private:
+  Persistence persistence_;
   Engine* engine_ = nullptr;
   mqtt::Millis started_ms_ = 0;
   Figures figures_;
@@ -177,6 +197,10 @@ int parse(int argc, char** argv, CommandLine& command_line) {
       command_line.quiet = true;
     } else if (strcmp(argument, "--test-config") == 0) {
       command_line.test_config = true;
+    } else if (strcmp(argument, "--dump-journal") == 0) {
+      if (value == nullptr) { return wrong_arguments("Error: %s wants a FILE.\n", argument); }
+      command_line.dump_journal = value;
+      ++i;
     } else if (strcmp(argument, "--test-acl") == 0) {
       const bool good =
           i + 4 < argc && (strcmp(argv[i + 3], "read") == 0 || strcmp(argv[i + 3], "write") == 0);
@@ -276,18 +300,23 @@ class Program {
     say_who_can_connect();
     Listeners<Loop> listeners(options(), loop_, log_);
     if (!start_engine() || !listeners.open() || !settle()) { return exit_failed; }
+    if (!restore()) {
+      clean_up();
+      return exit_failed;
+    }
     log_.line(log_information, "mqttd version %s running", version);
     log_.flush();
     daemon_.serves();
     notify_service_manager("READY=1");
     const int error = serve();
+    const bool saved = policy_.persistence().stop(engine_);
     log_.line(log_information, "mqttd version %s terminating", version);
     clean_up();
     if (error != 0) {
       errno = error;
       return failed("waiting for sockets");
     }
-    return 0;
+    return saved ? 0 : exit_failed;
   }
 
  private:
@@ -455,7 +484,7 @@ class Program {
       });
     }
     if (policy_.take_reload()) { reload(); }
-    if (policy_.take_save()) { log_.line(log_notice, "There is nothing to save."); }
+    if (policy_.take_save()) { save(); }
     if (options().sys_interval != 0 && now >= sys_due_ms_) { publish_figures(now); }
     policy_.say_dropped(engine_.statistics().publish_dropped);
     if (watchdog_ms_ != 0 && now >= watchdog_due_ms_) {
@@ -469,6 +498,12 @@ class Program {
     }
     log_.flush();
     return output_;
+  }
+
+  void save() {
+    const bool on = policy_.persistence().is_on();
+    if (on) { policy_.persistence().save(); }
+    log_.line(log_notice, on ? "Writing the journal anew." : "There is nothing to save.");
   }
 
   void publish(const char* topic, mqtt::Text text, bool retain) {
@@ -547,6 +582,18 @@ class Program {
     return true;
   }
 
+  // As the user we have become, so that all files are that user's. Clients that connect meanwhile
+  // wait.
+  bool restore() {
+    Persistence& persistence = policy_.persistence();
+    const PersistenceOptions& wanted = options().persistence;
+    SyncChoice sync;
+    if (wanted.sync != nullptr) { (void)read_sync(wanted.sync, sync); }
+    return persistence.open(wanted, sync, engine_.limits(), log_) == 0 &&
+           persistence.recover(engine_, clock_.now_ms()) == 0 &&
+           persistence.start(engine_, loop_, journal_notice) == 0;
+  }
+
   void clean_up() {
     notify_service_manager("STOPPING=1");
     if (options().pid_file != nullptr) { unlink(options().pid_file); }
@@ -563,8 +610,7 @@ class Program {
   mqtt::posix::MonotonicClock clock_;
   mqtt::posix::Reservation pool_;
   Observer policy_;
-  Config::Journal journal_;
-  Engine engine_{policy_, journal_};
+  Engine engine_{policy_, policy_.persistence().journal()};
   Loop loop_{engine_, policy_};
   SysTree sys_tree_;
   mqtt::Millis sys_due_ms_ = 0;
@@ -579,6 +625,7 @@ int run(int argc, char** argv) {
   CommandLine command_line;
   const int status = parse(argc, argv, command_line);
   if (status >= 0) { return status; }
+  if (command_line.dump_journal != nullptr) { return dump_journal(command_line.dump_journal); }
   SettingsPair settings;
   if (!settings.read_next(command_line, log)) { return exit_configuration; }
   settings.take_next();

@@ -75,11 +75,9 @@ struct ListenerOptions : SecurityOptions, TlsOptions {
 
 struct PersistenceOptions {
   bool on = false;
-  bool autosave_on_changes = false;
-  Choice retained = Choice::unset;
-  const char* file = nullptr;        ///< none: mosquitto.db
-  const char* location = nullptr;    ///< none: the working directory
-  int64_t autosave_interval = 1800;  ///< seconds, or changes; 0: at the end only
+  const char* file = nullptr;      ///< none: mosquitto.db
+  const char* location = nullptr;  ///< none: the working directory
+  const char* sync = nullptr;      ///< as read_sync() takes it; none: always
 };
 
 /// Texts are views of the configuration's bytes, which live as long as the settings. Numbers are
@@ -136,6 +134,7 @@ struct CommandLine {
   bool verbose = false;
   bool quiet = false;
   bool test_config = false;
+  const char* dump_journal = nullptr;
   const char* const* test_acl = nullptr;  ///< user, client id, "read" or "write", topic
 };
 
