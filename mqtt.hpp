@@ -3786,9 +3786,11 @@ struct JournalRecord {
 /// append() in the order of changes; the owner calls BrokerEngine::durable() when a sequence number
 /// is safe. Retained messages under $SYS/ are not written. While holds_back() says that no more can
 /// be taken, a PUBLISH at QoS > 0 is refused with 0x97, or waits where 3.x cannot be told.
-/// ports/journal restores an engine from records and writes its state anew.
+/// Without is_on() nothing is written, unless it was before. ports/journal restores an engine from
+/// records and writes its state anew.
 struct NoJournal {
   static constexpr bool enabled = false;
+  static constexpr bool is_on() noexcept { return false; }
   static constexpr bool holds_back() noexcept { return false; }
   uint64_t append(const JournalRecord&) noexcept { return 0; }
   uint32_t wall_clock_s() noexcept { return 0; }
@@ -8235,7 +8237,7 @@ class BrokerEngine {
 
   void journal_session(Session& session) noexcept {
     if constexpr (Journal::enabled) {
-      if (session.resumable) {
+      if (session.resumable && journal_->is_on()) {
         session.journaled = true;
         log_change(session_record(session));
       } else {
@@ -8312,7 +8314,7 @@ class BrokerEngine {
     log_change(record);
   }
   bool retains_durably(Index stored) const noexcept {
-    return Journal::enabled && !restoring_ && !is_system(stored_topic(stored));
+    return Journal::enabled && !restoring_ && journal_->is_on() && !is_system(stored_topic(stored));
   }
   static bool is_system(Text topic) noexcept {
     return topic.size() >= 5 && memcmp(topic.data(), "$SYS/", 5) == 0;

@@ -23,14 +23,14 @@
 namespace mqtt {
 namespace journal {
 
-constexpr uint16_t format_version = 1;
-constexpr uint32_t segment_header_size = 40;
-constexpr uint32_t frame_header_size = 16;
-constexpr uint32_t frame_body_max = 256 << 10;    ///< larger units take several frames
-constexpr uint32_t payload_piece_max = 64 << 10;  ///< of one record
-constexpr uint32_t record_fields_max = 32;        ///< of a record but text and bytes
-constexpr uint8_t type_complete = 0x7F;           ///< the segment holds everything that is alive
-constexpr uint32_t back_unknown = 0xFFFFFFFF;
+inline constexpr uint16_t format_version = 1;
+inline constexpr uint32_t segment_header_size = 40;
+inline constexpr uint32_t frame_header_size = 16;
+inline constexpr uint32_t frame_body_max = 256 << 10;    ///< larger units take several frames
+inline constexpr uint32_t payload_piece_max = 64 << 10;  ///< of one record
+inline constexpr uint32_t record_fields_max = 32;        ///< of a record but text and bytes
+inline constexpr uint8_t type_complete = 0x7F;  ///< the segment holds everything that is alive
+inline constexpr uint32_t back_unknown = 0xFFFFFFFF;
 
 // --- numbers ---
 
@@ -122,14 +122,14 @@ inline uint32_t crc_32c_small(uint32_t crc, Bytes bytes) noexcept {
 // --- records ---
 
 namespace detail {
-constexpr uint8_t has_flags = 0x01;
-constexpr uint8_t has_packet_id = 0x02;
-constexpr uint8_t has_session = 0x04;
-constexpr uint8_t has_number = 0x08;
-constexpr uint8_t has_message = 0x10;
-constexpr uint8_t has_expires_at = 0x20;
-constexpr uint8_t has_text = 0x40;
-constexpr uint8_t has_bytes = 0x80;
+inline constexpr uint8_t has_flags = 0x01;
+inline constexpr uint8_t has_packet_id = 0x02;
+inline constexpr uint8_t has_session = 0x04;
+inline constexpr uint8_t has_number = 0x08;
+inline constexpr uint8_t has_message = 0x10;
+inline constexpr uint8_t has_expires_at = 0x20;
+inline constexpr uint8_t has_text = 0x40;
+inline constexpr uint8_t has_bytes = 0x80;
 
 inline uint8_t* put_span(uint8_t* target, Bytes bytes) noexcept {
   target = put_number(target, bytes.size());
@@ -274,9 +274,9 @@ struct FrameHeader {
 };
 
 namespace detail {
-constexpr uint8_t marker[4] = {0xF0, 'm', 'j', 0x9A};
-constexpr uint32_t begin_bit = 0x80000000;
-constexpr uint32_t end_bit = 0x40000000;
+inline constexpr uint8_t marker[4] = {0xF0, 'm', 'j', 0x9A};
+inline constexpr uint32_t begin_bit = 0x80000000;
+inline constexpr uint32_t end_bit = 0x40000000;
 }  // namespace detail
 
 /// Where a frame lies; goes into its CRC.
@@ -337,7 +337,7 @@ struct SegmentHeader {
 enum class HeaderState : uint8_t { good, newer_version, bad };
 
 namespace detail {
-constexpr uint8_t segment_magic[8] = {'m', 'q', 't', 't', 'j', 'r', 'n', 'l'};
+inline constexpr uint8_t segment_magic[8] = {'m', 'q', 't', 't', 'j', 'r', 'n', 'l'};
 }  // namespace detail
 
 inline void put_segment_header(uint8_t* target, const SegmentHeader& header) noexcept {

@@ -8,7 +8,7 @@
 namespace mqtt {
 namespace journal {
 
-constexpr uint32_t window_bytes_min = frame_header_size + frame_body_max;
+inline constexpr uint32_t window_bytes_min = frame_header_size + frame_body_max;
 
 /// What was found and what was not.
 struct Recovered {

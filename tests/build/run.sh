@@ -60,9 +60,15 @@ compiler_shapes() {
   check "$cxx: header alone, no C++ headers" \
     $cxx -std=c++17 $embedded $warnings -fsyntax-only -x c++ mqtt.hpp
   check "$cxx: hostile macros" $cxx -std=c++17 -I. $warnings -fsyntax-only $here/hostile_macros.cpp
-  for port in ports/posix/*.hpp; do
+  for port in ports/posix/*.hpp ports/journal/*.hpp ports/websocket/*.hpp ports/crypto/*.hpp; do
     check "$cxx: $port alone" $cxx -std=c++17 -I. $warnings -fsyntax-only -x c++ "$port"
   done
+  if echo '#include <openssl/ssl.h>' | $cxx -E -x c++ - >/dev/null 2>&1; then
+    port=ports/tls/openssl.hpp
+    check "$cxx: $port alone" $cxx -std=c++17 -I. $warnings -fsyntax-only -x c++ "$port"
+  elif [ "$quick" != quick ]; then
+    echo "skip $cxx: ports/tls/openssl.hpp (Debian: libssl-dev)"
+  fi
   check "$cxx: an Error may be discarded by a cast" \
     $cxx -std=c++17 -I. -Werror=unused-result -fsyntax-only "-DDISCARD=static_cast<void>" \
     $here/ignored_error.cpp
