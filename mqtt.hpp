@@ -3,11 +3,11 @@
 //
 // >> 0. manual — what it is, how it is used, what it promises
 //
-// A codec for all packets of all three versions and a broker core, for a microcontroller and a
-// server alike. It never allocates, blocks, throws or recurses, includes <stdint.h>, <stddef.h> and
-// <string.h> only, and refuses every malformed byte with the reason code the specification names.
-// There is no I/O in it: bytes and the time go in, bytes and decisions come out. Sockets are in
-// ports/, the broker program is examples/mqttd. A client engine is to come between 9 and 12.
+// A codec for all packets of all three versions, a client and a broker core, for a microcontroller
+// and a server alike. It never allocates, blocks, throws or recurses, includes <stdint.h>,
+// <stddef.h> and <string.h> only, and refuses every malformed byte with the reason code the
+// specification names. There is no I/O in it: bytes and the time go in, bytes and decisions come
+// out. Sockets are in ports/, the broker program is examples/mqttd.
 //
 // CONTENTS (each section uses only those above it; `grep -n '^// >>' mqtt.hpp`)
 //
@@ -21,6 +21,8 @@
 //   >> 7. codec — next_frame, decode, encode, encoded_size
 //   >> 8. topics — validation, matching, shared subscriptions
 //   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+//   >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
+//   >> 11. client — Client<Transport, Clock, Config>
 //   >> 12. broker memory — limits, tables, blocks, texts, queues, timers
 //   >> 13. broker index — filters, shared groups, retained messages
 //   >> 14. broker engine — connections, sessions, routing, queues, wills, expiry, output
@@ -44,6 +46,35 @@
 // What decode() gives are views of the input, checked once and valid as long as its bytes. One
 // struct serves all versions; fields that a version lacks are ignored by encode() and empty after
 // decode(). Reason codes are those of 5.0 everywhere; section 3 translates.
+//
+// A CLIENT, whole, on Linux; on a chip write the hooks as in section 11 or take ports/
+//
+//     #include <ports/posix/client.hpp>
+//     using Net = mqtt::posix::ClientTransport<>;
+//
+//     int main() {
+//       const mqtt::posix::Server servers[] = {{"broker.local", "1883"}};
+//       Net net(servers);
+//       mqtt::posix::ClientClock clock;
+//       mqtt::Connect connect;  // client id, user, will, keep alive, version: as you like
+//       mqtt::Client<Net, mqtt::posix::ClientClock> client(net, clock, connect);
+//       client.start();
+//       const auto print = [](const mqtt::ClientEvent& event) {
+//         const mqtt::Publish& message = event.message;
+//         printf("%.*s\n", int(message.payload.size()), message.payload.data());
+//       };
+//       if (!client.subscribe("room/+/temperature", mqtt::Qos::at_least_once, print) ||
+//           !client.publish("room/1/hello", "there", mqtt::Qos::exactly_once)) {
+//         return 1;
+//       }
+//       while (true) { net.wait_until(client.run_once()); }
+//     }
+//
+// It dials again with growing waits, resumes its session, sends again what was not acknowledged
+// and subscribes again when the server has forgotten. Requests answer queued, full, offline, too
+// big, or which limit of the server forbids them; their end is told by an event with their handle.
+// ClientConfig names its memory and hooks (ClientFeatures: what is compiled, Store: an outbox that
+// outlives a restart, Source: payloads larger than memory). Without the loop: ClientEngine.
 //
 // A BROKER on a microcontroller: your transport and clock, memory fixed at compile time
 //
@@ -2351,36 +2382,32 @@ struct DeliveryStep {
   DeliveryAction action;
 };
 
-/// The sender's half: what an ack with this reason does to a message in this state. The whole
-/// truth table, v5 §4.3; unknown ids are no error (§4.4: acks may come twice after a resume).
+namespace detail {
+// The sender's half, v5 §4.3: a row for each SendState, a column for PUBACK, PUBREC and PUBCOMP. An
+// unknown id is no error (§4.4: acks may come twice after a resume); PUBACK answers QoS 1 only,
+// PUBREC QoS 2 only, and no PUBCOMP comes before PUBREL.
+inline constexpr DeliveryAction ack_table[][3] = {
+    {DeliveryAction::ignore, DeliveryAction::release_unknown, DeliveryAction::ignore},
+    {DeliveryAction::complete, DeliveryAction::violation, DeliveryAction::violation},
+    {DeliveryAction::violation, DeliveryAction::release, DeliveryAction::violation},
+    {DeliveryAction::violation, DeliveryAction::release_again, DeliveryAction::complete},
+};
+}  // namespace detail
+
+/// The sender's half: what an ack with this reason does to a message in this state.
 constexpr DeliveryStep<SendState> on_ack(SendState state, PacketType ack,
                                          ReasonCode reason) noexcept {
-  if (ack == PacketType::puback) {
-    if (state == SendState::none) { return {state, DeliveryAction::ignore}; }
-    if (state != SendState::puback) {
-      return {state, DeliveryAction::violation};  // PUBACK answers QoS 1 only
-    }
-    return {SendState::none, failed(reason) ? DeliveryAction::fail : DeliveryAction::complete};
+  if (ack < PacketType::puback || ack > PacketType::pubcomp || ack == PacketType::pubrel) {
+    return {state, DeliveryAction::violation};
   }
-  if (ack == PacketType::pubrec) {
-    if (state == SendState::puback) {
-      return {state, DeliveryAction::violation};  // PUBREC answers QoS 2 only
-    }
-    if (state == SendState::none) {
-      return {state, failed(reason) ? DeliveryAction::ignore : DeliveryAction::release_unknown};
-    }
-    if (failed(reason)) { return {SendState::none, DeliveryAction::fail}; }
-    return {SendState::pubcomp,
-            state == SendState::pubrec ? DeliveryAction::release : DeliveryAction::release_again};
+  const uint32_t column = ack == PacketType::pubcomp ? 2 : ack == PacketType::pubrec ? 1 : 0;
+  DeliveryAction action = detail::ack_table[static_cast<uint8_t>(state)][column];
+  if (failed(reason) && column != 2 && action != DeliveryAction::violation) {
+    action = state == SendState::none ? DeliveryAction::ignore : DeliveryAction::fail;
   }
-  if (ack == PacketType::pubcomp) {
-    if (state == SendState::none) { return {state, DeliveryAction::ignore}; }
-    if (state != SendState::pubcomp) {
-      return {state, DeliveryAction::violation};  // no PUBCOMP before PUBREL
-    }
-    return {SendState::none, DeliveryAction::complete};
-  }
-  return {state, DeliveryAction::violation};
+  if (action == DeliveryAction::release) { return {SendState::pubcomp, action}; }
+  const bool over = action == DeliveryAction::complete || action == DeliveryAction::fail;
+  return {over ? SendState::none : state, action};
 }
 
 /// The receiver's half for QoS 2 (QoS 1 has no state [MQTT-4.3.2-5]).
@@ -2415,6 +2442,1582 @@ struct Quota {
   constexpr bool available() const noexcept { return used < limit; }
   constexpr void take() noexcept { used = static_cast<uint16_t>(used + 1); }
   constexpr void give() noexcept { used = static_cast<uint16_t>(used - (used != 0 ? 1 : 0)); }
+};
+
+// >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
+
+/// What a client is compiled with; derive from it and set to false what is not needed.
+struct ClientFeatures {
+  static constexpr bool v3_1 = true, v3_1_1 = true, v5 = true;
+  static constexpr bool qos_1 = true, qos_2 = true, wills = true;
+  static constexpr bool streaming = true;      ///< receive messages larger than rx, in pieces
+  static constexpr bool topic_aliases = true;  ///< 5.0
+  static constexpr bool enhanced_auth = true;  ///< 5.0
+};
+
+/// The hook that lets the outbox outlive a restart: what is kept at a reboot goes to restore(), in
+/// the order of each key's first keep(). Bytes are valid during the call only.
+struct NoStore {
+  /// Adds the packet or replaces the one with this key, safely; false: no room, request refused.
+  bool keep(uint32_t, Bytes) noexcept { return true; }
+  /// The key may be unknown.
+  void drop(uint32_t) noexcept {}
+};
+
+/// The hook that a streamed payload comes from: at least one byte from `offset` on, none when
+/// there is nothing yet. At QoS 0 `offset` only grows, above it starts again after a lost link.
+struct NoSource {
+  Bytes piece(uint32_t) noexcept { return Bytes(); }
+};
+
+/// What became of a request.
+enum class Answer : uint8_t {
+  queued,                   ///< it is on its way; an event with its handle tells the end
+  full,                     ///< no room now: try again after an event
+  offline,                  ///< QoS 0 and AUTH need a connection
+  too_big,                  ///< larger than the outbox or than the server takes
+  invalid,                  ///< a wrong call, see Submission::error
+  qos_unavailable,          ///< the server does not take this QoS
+  retain_unavailable,       ///< the server does not retain
+  wildcards_unavailable,    ///< the server has no wildcard subscriptions
+  shared_unavailable,       ///< the server has no shared subscriptions
+  identifiers_unavailable,  ///< the server has no subscription identifiers
+  session_lost,             ///< the server forgot a QoS 2 message it had received
+  not_kept                  ///< Config::Store has no room
+};
+
+/// A sentence for people, without a full stop.
+constexpr Text text(Answer answer) noexcept {
+  constexpr const char* sentences[] = {
+      "the request is queued",
+      "the outbox is full (raise tx)",
+      "the client is offline",
+      "the packet exceeds the outbox or the server's maximum packet size",
+      "the call is wrong",
+      "the server does not support this QoS",
+      "the server does not support retained messages",
+      "the server does not support wildcard subscriptions",
+      "the server does not support shared subscriptions",
+      "the server does not support subscription identifiers",
+      "the server lost the session of a message it had received",
+      "the store has no room"};
+  return sentences[static_cast<uint8_t>(answer)];
+}
+
+/// The answer to a request. `handle` names it in later events: packet id, and above it how often
+/// ids had started anew; 0 at QoS 0, which has no end to tell of.
+struct [[nodiscard]] Submission {
+  Answer answer = Answer::queued;
+  Error error = Error::none;
+  uint32_t handle = 0;
+  constexpr explicit operator bool() const noexcept { return answer == Answer::queued; }
+};
+
+enum class ClientEventType : uint8_t {
+  none,
+  connected,     ///< session_present, properties
+  refused,       ///< CONNACK says no: reason_code, properties; then the link ends
+  closed,        ///< no link (any more): error (none: as asked) or the server's reason, properties
+  message,       ///< message, offset, total
+  skipped,       ///< a message larger than rx without Features::streaming: message, total
+  published,     ///< handle, reason_code, properties; answer when it is not queued any more
+  subscribed,    ///< handle, reason_codes, properties; answer
+  unsubscribed,  ///< handle, reason_codes, properties; answer
+  authentication,  ///< AUTH: reason_code, properties; go on by authenticate()
+};
+
+/// What happened; fields that the type does not name mean nothing. Views point into rx and are
+/// valid until the next call of next_event().
+struct ClientEvent {
+  ClientEventType type = ClientEventType::none;
+  Answer answer = Answer::queued;
+  Error error = Error::none;
+  ReasonCode reason_code = ReasonCode::success;
+  bool session_present = false;
+  uint32_t handle = 0;
+  /// A message larger than rx comes in pieces: message.payload is the one at `offset` of `total`.
+  /// After a lost link it starts again at offset 0.
+  uint32_t offset = 0;
+  uint32_t total = 0;
+  Publish message;
+  Bytes reason_codes;
+  Properties properties;
+  /// The whole message, or its last piece.
+  constexpr bool last() const noexcept { return offset + message.payload.size() == total; }
+};
+
+/// Types and limits of a client; derive from it and hide what is to be different.
+struct ClientConfig {
+  using Features = ClientFeatures;
+  using Store = NoStore;
+  using Source = NoSource;
+  using Handler = void (*)(const ClientEvent&);       ///< anything callable, null when made by {}
+  static constexpr uint16_t inflight_max = 20;        ///< QoS > 0 under way at once
+  static constexpr uint16_t receive_maximum = 20;     ///< QoS 2 being received; 2 bytes of tx each
+  static constexpr uint16_t control_bytes = 64;       ///< of tx for acks, PINGREQ, DISCONNECT, AUTH
+  static constexpr uint16_t topic_alias_maximum = 8;  ///< each way, with memory for aliases
+  static constexpr uint32_t answer_timeout_ms = 10000;  ///< for CONNACK, PINGRESP, the last bytes
+  // of Client:
+  static constexpr uint32_t rx_bytes = 512, tx_bytes = 1024, alias_bytes = 0;  ///< ClientMemory
+  static constexpr uint16_t subscriptions_max = 8;    ///< remembered with their handlers
+  static constexpr uint32_t dial_timeout_ms = 10000;  ///< then it has failed
+  static constexpr uint32_t retry_min_ms = 1000;      ///< the first wait before dialing again
+  static constexpr uint32_t retry_max_ms = 60000;     ///< the longest; a link this old was good
+};
+
+/// rx holds what is received and must take any packet but the payload of a PUBLISH; CONNECT leaves
+/// from it. tx is the outbox: requests wait, are sent and stay in it until acknowledged. `aliases`
+/// holds twice Config::topic_alias_maximum topics in equal parts; without it there are no aliases.
+/// A server that gives an alias to a longer topic ends the link with 0x97.
+struct ClientMemory {
+  Buffer rx;
+  Buffer tx;
+  Buffer aliases = {};
+};
+
+namespace detail {
+// memmove() towards the front; on small machines a loop, for the library's is ten times as large.
+__attribute__((noinline)) inline void move_down(uint8_t* target, const uint8_t* source,
+                                                uint32_t size) noexcept {
+  if constexpr (large_machine) {
+    memmove(target, source, size);
+  } else {
+    for (; size != 0; --size) { *target++ = *source++; }
+  }
+}
+
+// Writes a packet in one pass, for which there is room or not: counts on when there is none. The
+// length goes in last. By encode(), which takes two passes, a client is 1,500 bytes larger.
+class PacketBuilder {
+ public:
+  // `most` bounds the bytes behind the fixed header; far too much costs a move.
+  PacketBuilder(Buffer target, uint8_t first, uint32_t most) noexcept
+      : target_(target), head_size_(1 + variable_size(most)) {
+    u8(first);
+    size_ = head_size_;
+  }
+
+  __attribute__((noinline)) void u8(uint32_t value) noexcept {
+    if (size_ < target_.size()) { target_[size_] = static_cast<uint8_t>(value); }
+    size_ += 1;
+  }
+  __attribute__((noinline)) void u16(uint32_t value) noexcept {
+    u8(value >> 8);
+    u8(value);
+  }
+  __attribute__((noinline)) void bytes(Bytes source) noexcept {
+    require(source.size() <= remaining_length_max, Error::string_too_long);
+    if (error_ != Error::none) { return; }
+    if (size_ + source.size() <= target_.size()) {
+      copy(target_.data() + size_, source.data(), source.size());
+    }
+    size_ += source.size();
+  }
+  __attribute__((noinline)) void binary(Bytes source) noexcept {
+    require(source.size() <= string_bytes_max, Error::string_too_long);
+    u16(source.size());
+    bytes(source);
+  }
+  void text(Text text, TextRule rule = TextRule::text) noexcept {
+    const Bytes source = text.bytes();
+    require(scan(source.data(), source.size(), rule),
+            is_topic(rule) ? Error::invalid_topic : Error::invalid_packet);
+    binary(source);
+  }
+  void topic(Text topic) noexcept {
+    require(!topic.empty(), Error::invalid_topic);
+    text(topic, TextRule::topic_name);
+  }
+  void variable(uint32_t value) noexcept {
+    for (; value >= 0x80; value >>= 7) { u8(value | 0x80); }
+    u8(value);
+  }
+  // `packet` is the packet's bit in property_table; `more` bytes of properties follow.
+  void properties(Properties list, uint16_t packet, uint32_t more = 0) noexcept {
+    variable(list.size() + more);
+    bytes(list.wire());
+    for (Property property; list.next(property);) {
+      require((property_row(static_cast<uint8_t>(property.id)).places & packet) != 0,
+              Error::invalid_packet);
+    }
+  }
+  void require(bool holds, Error error) noexcept {
+    if (!holds) { error_ = error; }
+  }
+
+  Error error() const noexcept { return error_; }
+  // Puts the length in; `behind` bytes follow that are not here. The size so far, which is more
+  // than the target's when it did not fit.
+  uint32_t finish(uint32_t behind = 0) noexcept {
+    const uint32_t body = size_ - head_size_;
+    require(behind <= remaining_length_max && body <= remaining_length_max - behind,
+            Error::string_too_long);
+    const uint32_t head_size = 1 + variable_size(body + behind);
+    if (error_ == Error::none && head_size + body <= target_.size()) {
+      move_down(target_.data() + head_size, target_.data() + head_size_, body);
+      size_ = 1;
+      variable(body + behind);
+    }
+    return head_size + body;
+  }
+
+ private:
+  Buffer target_;
+  uint32_t size_ = 0;
+  uint32_t head_size_;
+  Error error_ = Error::none;
+};
+
+// Topics by alias, in equal slots of the caller's memory: two bytes of length and the topic.
+class AliasTable {
+ public:
+  AliasTable() noexcept = default;
+  AliasTable(Buffer memory, uint16_t count) noexcept : memory_(memory), count_(count) { clear(); }
+  uint16_t count() const noexcept { return memory_.empty() ? uint16_t{0} : count_; }
+  void clear() noexcept {
+    for (uint16_t alias = 1; alias <= count(); ++alias) { static_cast<void>(put(alias, Text())); }
+  }
+  // `alias` must not exceed count(); empty when it has none.
+  Text topic_of(uint32_t alias) const noexcept { return Reader(slot(alias)).text(); }
+  // The alias of the topic, else the first that is free, else more than count().
+  uint16_t alias_of(Text topic) const noexcept {
+    uint16_t alias = 1;
+    while (alias <= count() && !topic_of(alias).empty() && topic_of(alias) != topic) { ++alias; }
+    return alias;
+  }
+  // False when the slot is too small.
+  bool put(uint32_t alias, Text topic) noexcept {
+    Writer writer(slot(alias));
+    writer.text(topic);
+    return !writer.failed();
+  }
+
+ private:
+  Buffer slot(uint32_t alias) const noexcept {
+    const uint32_t size = memory_.size() / count_;
+    return memory_.skip((alias - 1) * size).first(size);
+  }
+  Buffer memory_;
+  uint16_t count_ = 1;
+};
+
+constexpr uint32_t u16_at(const uint8_t* at) noexcept { return (uint32_t{at[0]} << 8) | at[1]; }
+}  // namespace detail
+
+/// A client over any transport: bytes and time in, bytes and events out. The session (outbox,
+/// packet ids, QoS 2 ids received) outlives its links.
+///
+/// *Link*: start() when the transport is up, lost() when it is gone; while it is up, bytes go
+/// through rx_space/rx_commit and tx_pending/tx_commit, and wants_hang_up() tells when to end it.
+/// *Requests*: publish, subscribe, unsubscribe, disconnect, authenticate; legal at any time, also
+/// while an event is being handled. *Outputs*: next_event() until it is false, then deadline().
+/// One event borrows rx at a time. No call blocks, none calls back but Config's hooks.
+template <typename Config = ClientConfig>
+class ClientEngine {
+  using Features = typename Config::Features;
+  using Store = typename Config::Store;
+  using Source = typename Config::Source;
+  static constexpr bool acknowledges = Features::qos_1 || Features::qos_2;
+  static constexpr bool streams = !detail::Same<Source, NoSource>::value;
+  static constexpr bool aliases = Features::v5 && Features::topic_aliases;
+  static constexpr uint32_t reserve_bytes =
+      Config::control_bytes + (Features::qos_2 ? 2U * Config::receive_maximum : 0U);
+  static_assert(Features::v3_1 || Features::v3_1_1 || Features::v5, "no version is left");
+  static_assert(Config::control_bytes >= 32, "acks, PINGREQ and DISCONNECT need room");
+  static_assert(Config::receive_maximum > 0 && Config::inflight_max > 0, "0 lets nothing pass");
+
+ public:
+  /// `connect` and what it views must live as long as the engine and may change between links, but
+  /// for the version only when idle(). Its property list must not hold Receive Maximum or Topic
+  /// Alias Maximum: they come from Config.
+  ClientEngine(const Connect& connect, ClientMemory memory) noexcept
+      : rx_(memory.rx),
+        tx_(memory.tx.data()),
+        limit_(memory.tx.end() - reserve_bytes),
+        connect_(&connect),
+        begin_(tx_),
+        end_(tx_),
+        next_(tx_) {
+    MQTT_ASSERT(memory.tx.size() > reserve_bytes);
+    if constexpr (aliases) {
+      const uint32_t half = memory.aliases.size() / 2;
+      received_aliases_ = {memory.aliases.first(half), Config::topic_alias_maximum};
+      sent_aliases_ = {memory.aliases.skip(half), Config::topic_alias_maximum};
+    }
+  }
+
+  // --- the link ---
+
+  /// The transport is up: CONNECT is encoded into rx. In 5.0 a clean start is asked for once: later
+  /// links resume the session.
+  Error start(Millis now) noexcept {
+    MQTT_ASSERT(link_.phase == Phase::offline);
+    now_ = now;
+    detail::PacketBuilder out(rx_, detail::first_byte(PacketType::connect), remaining_length_max);
+    put_connect(out);
+    const uint32_t size = out.finish();
+    if (out.error() != Error::none) { return out.error(); }
+    if (size > rx_.size()) { return Error::buffer_too_small; }
+    link_.phase = Phase::greeting;
+    rx_end_ = size;
+    ask();
+    return Error::none;
+  }
+
+  /// The transport is gone. What was sent and not acknowledged will be sent again, in its order,
+  /// once a link is up.
+  void lost() noexcept {
+    if (link_.phase == Phase::offline) { return; }
+    if (link_.phase != Phase::reported) {
+      notify_ = true;
+      notice_ = link_.phase == Phase::ending ? Error::none : Error::link_closed;
+    }
+    if constexpr (acknowledges) {
+      uint8_t* const sent_end = link_.part != 0 ? next_ + stored_size(next_) : next_;
+      for (uint8_t* at = begin_; at != sent_end; at += stored_size(at)) {
+        if (is_publish(*at) && qos_of(*at) != 0) {
+          *at |= dup_flag;  // [MQTT-3.3.1-1]
+        }
+      }
+    }
+    if (streams && streaming() && qos_of(*stream_) == 0) { remove(stream_); }
+    if constexpr (aliases) {
+      received_aliases_.clear();
+      sent_aliases_.clear();
+    }
+    next_ = begin_;
+    review_ = nullptr;
+    memset(&link_, 0, sizeof link_);
+    rx_begin_ = rx_end_ = 0;
+  }
+
+  /// Where received bytes go; empty while an event must be taken first.
+  Buffer rx_space() noexcept {
+    return link_.phase == Phase::greeting ? Buffer() : rx_.skip(rx_end_);
+  }
+  void rx_commit(uint32_t size) noexcept {
+    MQTT_ASSERT(size <= rx_.size() - rx_end_);
+    rx_end_ += size;
+    received_at_ = ticks();
+  }
+
+  /// What is to be sent next; tx_commit() must follow before any other call.
+  Bytes tx_pending() noexcept {
+    if (link_.phase == Phase::greeting) { return Bytes(rx_).first(rx_end_).skip(rx_begin_); }
+    const bool going = link_.phase == Phase::online && review_ == nullptr;
+    if constexpr (aliases) {
+      if (going && link_.part == 0 && link_.control == 0) { put_alias(); }
+    }
+    if (control_first()) {
+      return Bytes(control(), aliases && link_.head != 0 ? link_.head : link_.control);
+    }
+    if (!going && link_.part == 0) { return Bytes(); }
+    if constexpr (streams) {
+      if (next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
+    }
+    uint8_t* at = next_;
+    for (uint16_t inflight = link_.inflight; at != end_ && takes_quota(*at, inflight);) {
+      const bool alone = !going || (aliases && link_.alias_max != 0) || (streams && at == stream_);
+      at += stored_size(at);
+      if (alone) { break; }
+    }
+    return at == next_ ? Bytes() : Bytes(next_, static_cast<uint32_t>(at - next_)).skip(link_.part);
+  }
+
+  /// The transport took this many bytes of tx_pending().
+  void tx_commit(uint32_t size) noexcept {
+    sent_at_ = ticks();
+    if (link_.phase == Phase::greeting) {
+      rx_begin_ += size;
+      if (rx_begin_ == rx_end_) {
+        rx_begin_ = rx_end_ = 0;
+        link_.phase = Phase::waiting;
+      }
+      return;
+    }
+    if (control_first()) {
+      link_.control = static_cast<uint16_t>(link_.control - size);
+      detail::move_down(control(), control() + size, link_.control);
+      if (aliases && link_.head != 0) { link_.head = static_cast<uint16_t>(link_.head - size); }
+      size = 0;
+    }
+    link_.part += size;
+    while (link_.part != 0 && (!aliases || link_.head == 0) && link_.part >= wire_size(next_)) {
+      link_.part -= wire_size(next_);
+      if (is_publish(*next_) && qos_of(*next_) == 0) {
+        remove(next_);
+      } else {
+        takes_quota(*next_, link_.inflight);
+        next_ += stored_size(next_);
+      }
+    }
+  }
+
+  /// Whether the transport is to be closed (and lost() called): all is sent that will be.
+  bool wants_hang_up() noexcept {
+    return link_.phase >= Phase::ending && (tx_pending().empty() || left_ms() == 0);
+  }
+  /// Between a successful CONNACK and the end of its link.
+  bool online() const noexcept { return link_.phase == Phase::online; }
+  /// Whether every request has come to its end.
+  bool idle() const noexcept { return begin_ == end_; }
+  /// When to call next_event() at the latest.
+  Millis deadline() const noexcept { return left_ms() == never ? ~Millis{0} : now_ + left_ms(); }
+  Store& store() noexcept { return store_; }
+
+  // --- requests ---
+
+  /// Queues a message; `packet_id` and `dup` are set here, Topic Alias must not be. All is copied.
+  Submission publish(const Publish& packet) noexcept {
+    detail::PacketBuilder out = begin_publish(packet);
+    out.bytes(packet.payload);
+    return submit(out, 0);
+  }
+  /// Queues a message of `payload_bytes`, which come from `source` as they are sent; one at a time.
+  /// `source` must live while streaming(). It is not kept in Config::Store.
+  Submission publish(const Publish& packet, uint32_t payload_bytes, Source& source) noexcept {
+    if (!streams || streaming()) { return {streams ? Answer::full : Answer::invalid}; }
+    detail::PacketBuilder out = begin_publish(packet);
+    uint8_t* const at = end_;
+    out.require(packet.payload.empty() && payload_bytes != 0, Error::invalid_packet);
+    source_ = &source;
+    const Submission submission = submit(out, payload_bytes);
+    if (submission) {
+      stream_ = at;
+      stream_head_ = static_cast<uint32_t>(end_ - at);
+    }
+    return submission;
+  }
+  /// Whether a source is still read: at QoS 0 until all is sent or the link is lost, above until
+  /// the message is acknowledged.
+  bool streaming() const noexcept { return stream_ != nullptr; }
+  Submission subscribe(Span<const Subscription> filters, Properties properties = {}) noexcept {
+    return request(PacketType::subscribe, filters, properties);
+  }
+  /// Uses the filters of the entries.
+  Submission unsubscribe(Span<const Subscription> filters, Properties properties = {}) noexcept {
+    return request(PacketType::unsubscribe, filters, properties);
+  }
+  /// Ends the link in order; what is queued stays queued. Full when the properties do not fit
+  /// Config::control_bytes.
+  Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
+    if (link_.phase == Phase::offline) { return Answer::offline; }
+    if (link_.phase >= Phase::ending) { return Answer::queued; }
+    const Answer answer =
+        online() ? put_reason(PacketType::disconnect, reason, properties) : Answer::queued;
+    if (answer == Answer::queued) { end_link(Phase::ending); }
+    return answer;
+  }
+  /// Goes on with an authentication, or begins one anew with ReasonCode::reauthenticate;
+  /// `properties` holds the method of CONNECT and the data.
+  Answer authenticate(ReasonCode reason, Properties properties) noexcept {
+    if (!Features::enhanced_auth || !v5() || properties.empty()) { return Answer::invalid; }
+    if (!online() && link_.phase != Phase::waiting) { return Answer::offline; }
+    return put_reason(PacketType::auth, reason, properties);
+  }
+  /// The rest of the message whose piece is being handled is not wanted.
+  void skip() noexcept { link_.skip = true; }
+
+  /// Gives back what Config::Store kept, in its order, before the first start().
+  bool restore(uint32_t key, Bytes packet) noexcept {
+    const uint16_t id = static_cast<uint16_t>(key);
+    if ((key & inbound) != 0) {
+      if (!Features::qos_2 || ids_count_ == Config::receive_maximum) { return false; }
+      add_received(id);
+      return true;
+    }
+    if (packet.size() < 4 || packet.size() > room()) { return false; }
+    detail::copy(end_, packet.data(), packet.size());
+    if (wire_size(end_) != packet.size() || id_at(end_) != id) { return false; }
+    if (is_publish(*end_)) { *end_ |= dup_flag; }
+    end_ += packet.size();
+    last_id_ = id;
+    return true;
+  }
+
+  // --- outputs ---
+
+  /// What happened next; false: nothing more now.
+  bool next_event(Millis now, ClientEvent& event) noexcept {
+    now_ = now;
+    event.type = ClientEventType::none;
+    event.answer = Answer::queued;
+    event.error = Error::none;
+    event.reason_code = ReasonCode::success;
+    event.session_present = false;
+    event.handle = 0;
+    if constexpr (Features::v5) { event.properties = Properties(); }
+    if (notify_) {
+      notify_ = false;
+      event.type = ClientEventType::closed;
+      event.error = notice_;
+      return true;
+    }
+    if (link_.phase == Phase::offline || link_.phase >= Phase::ending) { return false; }
+    Error error = Error::none;
+    if (left_ms() == 0) { error = overdue(); }
+    if ((acknowledges || Features::v5) && review_ != nullptr && review(event)) { return true; }
+    while (error == Error::none && event.type == ClientEventType::none) {
+      error = take_packet(event);
+    }
+    if (error > Error::incomplete) { fail(error, event); }
+    return event.type != ClientEventType::none;
+  }
+
+  /// Whether what must hold holds; for tests.
+  bool check_invariants() const noexcept {
+    bool ok = tx_ <= begin_ && begin_ <= next_ && next_ <= end_ && end_ <= limit_;
+    bool met_next = next_ == end_;
+    bool met_review = review_ == nullptr || review_ == end_;
+    const uint8_t* at = begin_;
+    for (; ok && at < end_; at += stored_size(at)) {
+      met_next = met_next || at == next_;
+      met_review = met_review || at == review_;
+      ok = *at >= 0x10 && (is_publish(*at) || (*at & dup_flag) == 0);
+    }
+    ok = ok && at == end_ && met_next && met_review && rx_begin_ <= rx_end_;
+    ok = ok && rx_end_ <= rx_.size() && link_.borrowed + link_.piece <= rx_end_ - rx_begin_;
+    ok = ok && ids_count_ <= Config::receive_maximum && link_.control <= Config::control_bytes;
+    ok = ok && link_.head <= link_.control;
+    return ok && (link_.part == 0 || (next_ != end_ && link_.part <= wire_size(next_)));
+  }
+
+ private:
+  enum class Phase : uint8_t {
+    offline,   // no link
+    greeting,  // CONNECT leaves from rx
+    waiting,   // for CONNACK
+    online,
+    ending,   // the last bytes leave; closed will be told when the link is gone
+    reported  // the last bytes leave; the end has been told
+  };
+
+  // What begins anew with each link, all being 0.
+  struct Link {
+    Phase phase;
+    bool asked;           // an answer is awaited since asked_at_
+    bool skip;            // no events for the rest of the message
+    uint8_t refused_qos;  // what CONNACK does not allow: this QoS and above; 0 all may be
+    bool no_retain, no_wildcards, no_shared, no_identifiers;
+    uint16_t alias_max;         // what it takes
+    uint16_t keep_alive_s;      //
+    uint16_t control;           // bytes of acks, PINGREQ, … to be sent
+    uint16_t head;              // the first of them are the head of the packet at next_
+    uint16_t window, inflight;  // QoS > 0 that may be and that are under way
+    uint32_t packet_bytes_max;  // what the server takes; 0 any
+    uint32_t part;              // bytes sent of the packet at next_
+    uint32_t borrowed;          // bytes at the front of rx that the last event views
+    uint32_t piece;             // bytes at the end of rx that it views, of a payload
+    uint32_t offset;            // bytes of the payload that came before them
+  };
+
+  static constexpr uint32_t never = ~uint32_t{0};
+  static constexpr uint8_t dup_flag = 0x08;
+  static constexpr uint8_t highest_qos = Features::qos_2 ? 2 : Features::qos_1 ? 1 : 0;
+  static constexpr uint32_t inbound = 0x10000;  // in keys of the store: a QoS 2 id received
+
+  static constexpr bool is_publish(uint8_t first) noexcept { return (first & 0xF0) == 0x30; }
+  static constexpr bool is_pubrel(uint8_t first) noexcept { return (first & 0xF0) == 0x60; }
+  static constexpr bool is_subscribe(uint8_t first) noexcept { return (first & 0xF0) == 0x80; }
+  static constexpr uint8_t qos_of(uint8_t first) noexcept { return (first >> 1) & 3; }
+
+  Version version() const noexcept {
+    if constexpr (!Features::v3_1 && !Features::v5) { return Version::v3_1_1; }
+    if constexpr (!Features::v3_1 && !Features::v3_1_1) { return Version::v5; }
+    return connect_->version;
+  }
+  bool v5() const noexcept { return Features::v5 && detail::has_properties(version()); }
+  uint32_t ticks() const noexcept { return static_cast<uint32_t>(now_); }
+  void ask() noexcept {
+    link_.asked = true;
+    asked_at_ = ticks();
+  }
+  // Until the server must have answered or PINGREQ is due.
+  uint32_t left_ms() const noexcept {
+    uint32_t limit = Config::answer_timeout_ms;
+    uint32_t passed = ticks() - asked_at_;
+    if (!link_.asked) {
+      if (link_.keep_alive_s == 0) { return never; }
+      // Before the interval is over [MQTT-3.1.2-20] [MQTT-3.1.2-23], and when nothing comes in.
+      limit = uint32_t{link_.keep_alive_s} * 875;
+      passed = detail::larger(ticks() - sent_at_, ticks() - received_at_);
+    }
+    return passed < limit ? limit - passed : 0;
+  }
+
+  // --- memory ---
+
+  // tx: packets, room, QoS 2 ids received, bytes of control packets. The packets lie one behind
+  // the other in the order of the requests: those before next_ are sent and wait for their answer,
+  // those from next_ on wait to be sent.
+  uint32_t capacity() const noexcept { return static_cast<uint32_t>(limit_ - tx_); }
+  uint32_t room() const noexcept { return static_cast<uint32_t>(limit_ - end_); }
+  uint8_t* control() const noexcept { return limit_ + reserve_bytes - Config::control_bytes; }
+
+  // A packet in tx; it is whole and well-formed.
+  struct Stored {
+    const uint8_t* body;
+    uint32_t size;  // of the whole packet
+  };
+  static Stored stored(const uint8_t* at) noexcept {
+    uint32_t remaining = 0;
+    const uint8_t* body = at + 1;
+    for (uint32_t shift = 0;; shift += 7) {
+      remaining |= (*body & 0x7FU) << shift;
+      if (*body++ < 0x80) { return {body, static_cast<uint32_t>(body - at) + remaining}; }
+    }
+  }
+  static uint32_t wire_size(const uint8_t* at) noexcept { return stored(at).size; }
+  uint32_t stored_size(const uint8_t* at) const noexcept {
+    return streams && at == stream_ ? stream_head_ : wire_size(at);
+  }
+  // 0 for QoS 0.
+  static uint16_t id_at(const uint8_t* at) noexcept {
+    const uint8_t* id = stored(at).body;
+    if (is_publish(*at)) { id += 2 + detail::u16_at(id); }
+    return static_cast<uint16_t>(is_publish(*at) && qos_of(*at) == 0 ? 0 : detail::u16_at(id));
+  }
+  static Bytes behind_id(const uint8_t* at) noexcept {
+    const uint8_t* const begin = stored(at).body + 2;
+    return Bytes(begin, static_cast<uint32_t>(at + wire_size(at) - begin));
+  }
+  // The packet with this id, the first with any for 0; nullptr when there is none.
+  uint8_t* find(uint16_t id) const noexcept {
+    for (uint8_t* at = begin_; at != end_; at += stored_size(at)) {
+      const uint16_t found = id_at(at);
+      if (found == id ? id != 0 : id == 0) { return at; }
+    }
+    return nullptr;
+  }
+  uint32_t handle_of(uint16_t id) const noexcept {
+    return (uint32_t{cycle_} - (id > last_id_ ? 1 : 0)) << 16 | id;
+  }
+
+  // Closes the gap of `size` bytes at `at`.
+  void cut(uint8_t* at, uint32_t size) noexcept {
+    if (at == begin_) {  // as a rule, and then nothing moves
+      begin_ += size;
+      if (next_ == at) { next_ = begin_; }
+      if (review_ == at) { review_ = begin_; }
+      return;
+    }
+    detail::move_down(at, at + size, static_cast<uint32_t>(end_ - at) - size);
+    move_pointers(at + 1, size);
+  }
+  void remove(uint8_t* at) noexcept {
+    const uint32_t size = stored_size(at);
+    if (streams && at == stream_) { stream_ = nullptr; }
+    cut(at, size);
+  }
+  // What points to `from` or behind it moves down.
+  void move_pointers(const uint8_t* from, uint32_t size) noexcept {
+    end_ -= size;
+    if (next_ >= from) { next_ -= size; }
+    if ((acknowledges || Features::v5) && review_ >= from) { review_ -= size; }
+    if (streams && stream_ >= from) { stream_ -= size; }
+  }
+  // Moves the packets to the front when less than `size` bytes are free behind them.
+  void make_room(uint32_t size) noexcept {
+    if (room() > size) { return; }
+    const uint32_t gap = static_cast<uint32_t>(begin_ - tx_);
+    detail::move_down(tx_, begin_, static_cast<uint32_t>(end_ - begin_));
+    move_pointers(begin_, gap);
+    begin_ -= gap;
+  }
+
+  // --- sending ---
+
+  void put_connect(detail::PacketBuilder& out) noexcept {
+    const Connect& connect = *connect_;
+    const bool will = Features::wills && connect.has_will;
+    const uint8_t flags = detail::connect_flags(connect);
+    out.binary(rules(version()).protocol_name.bytes());
+    out.u8(static_cast<uint8_t>(version()));
+    out.u8(clean_start() ? flags | 2U : flags & ~2U);
+    out.u16(connect.keep_alive_s);
+    if (v5()) {
+      const bool accepts = aliases && received_aliases_.count() != 0;
+      out.properties(connect.properties, detail::in_connect, accepts ? 6 : 3);
+      out.u8(static_cast<uint8_t>(PropertyId::receive_maximum));
+      out.u16(Config::receive_maximum);
+      if (accepts) {
+        out.u8(static_cast<uint8_t>(PropertyId::topic_alias_maximum));
+        out.u16(Config::topic_alias_maximum);
+      }
+    }
+    out.text(connect.client_id);
+    if (will) {
+      if (v5()) { out.properties(connect.will.properties, detail::in_will); }
+      out.topic(connect.will.topic);
+      out.binary(connect.will.payload);
+    }
+    if (connect.has_user_name) { out.text(connect.user_name); }
+    if (connect.has_password) { out.binary(connect.password); }
+    const bool assigned = v5() || (rules(version()).assigns_client_id && clean_start());
+    out.require((will || !connect.has_will) && (assigned || !connect.client_id.empty()) &&
+                    (v5() || connect.has_user_name || !connect.has_password),
+                Error::invalid_packet);  // [MQTT-3.1.3-7] [MQTT-3.1.2-22]
+  }
+  bool clean_start() const noexcept { return connect_->clean_start && !(v5() && established_); }
+
+  detail::PacketBuilder begin(uint8_t first, uint32_t most) noexcept {
+    make_room(most);
+    return detail::PacketBuilder(Buffer(end_, room()), first, most);
+  }
+  detail::PacketBuilder begin_publish(const Publish& packet) noexcept {
+    const uint8_t qos = level(packet.qos);
+    detail::PacketBuilder out =
+        begin(static_cast<uint8_t>(0x30 | qos << 1 | (packet.retain ? 1 : 0)),
+              packet.topic.size() + packet.payload.size() + packet.properties.size() + 16);
+    out.topic(packet.topic);
+    if (acknowledges && qos != 0) { out.u16(next_packet_id(last_id_)); }
+    out.require(qos <= highest_qos, Error::invalid_packet);
+    if (v5()) {
+      Property property;
+      out.require(!packet.properties.find(PropertyId::topic_alias, property),
+                  Error::invalid_packet);
+      out.properties(packet.properties, detail::packet_bit(PacketType::publish));
+    }
+    return out;
+  }
+  Submission request(PacketType type, Span<const Subscription> filters,
+                     Properties properties) noexcept {
+    const bool options = type == PacketType::subscribe;
+    detail::PacketBuilder out = begin(detail::first_byte(type, 2), capacity());
+    out.u16(next_packet_id(last_id_));
+    if (v5()) { out.properties(properties, detail::packet_bit(type)); }
+    out.require(!filters.empty(), Error::invalid_packet);  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+    for (const Subscription& entry : filters) {
+      const Text filter = entry.filter;
+      const bool shared = Features::v5 && detail::begins_share(filter);
+      out.require(!filter.empty() && detail::wildcards_placed(filter) &&
+                      !(shared && (detail::share_name_size(filter) == 0 || entry.no_local)),
+                  Error::invalid_filter);
+      out.text(filter);
+      uint32_t bits = level(entry.qos);
+      if (v5()) {
+        bits |= (entry.no_local ? 4U : 0U) | (entry.retain_as_published ? 8U : 0U) |
+                static_cast<uint32_t>(entry.retain_handling) << 4;
+      }
+      if (options) { out.u8(bits); }
+    }
+    return submit(out, 0);
+  }
+
+  // A request is built at end_: takes it in if it may be. `behind` bytes come from a source.
+  Submission submit(detail::PacketBuilder& out, uint32_t behind) noexcept {
+    const uint32_t size = out.finish(behind);
+    if (out.error() != Error::none) { return {Answer::invalid, out.error()}; }
+    if (size > capacity()) { return {Answer::too_big}; }
+    if (size > room()) { return {Answer::full}; }
+    const uint16_t id = id_at(end_);
+    if (id == 0 && !online()) { return {Answer::offline}; }
+    if (Features::v5 && online()) {
+      const Answer answer = permitted(end_);
+      if (answer != Answer::queued) { return {answer}; }
+    }
+    if (id == 0) {
+      end_ += size;
+      return {};
+    }
+    // Ids are not used again while the oldest is open, so a handle names one request only.
+    const uint8_t* const oldest = find(0);
+    if (oldest != nullptr && id_at(oldest) == id) { return {Answer::full}; }
+    if (is_publish(*end_) && behind == 0 && !store_.keep(id, Bytes(end_, size))) {
+      return {Answer::not_kept};
+    }
+    end_ += size;
+    if (id < last_id_) { cycle_ = static_cast<uint16_t>(cycle_ + 1); }
+    last_id_ = id;
+    return {Answer::queued, Error::none, handle_of(id)};
+  }
+
+  // What the server's CONNACK says about a request [MQTT-3.2.2-11] [MQTT-3.2.2-14]
+  // [MQTT-3.2.2-15], v5 §3.2.2.3.11 ff.
+  Answer permitted(const uint8_t* at) const noexcept {
+    const Stored packet = stored(at);
+    if (packet.size - 1 > link_.packet_bytes_max - 1) { return Answer::too_big; }
+    if (is_publish(*at)) {
+      if (link_.refused_qos != 0 && qos_of(*at) >= link_.refused_qos) {
+        return Answer::qos_unavailable;
+      }
+      return (*at & 1) != 0 && link_.no_retain ? Answer::retain_unavailable : Answer::queued;
+    }
+    if (!v5() || !is_subscribe(*at)) { return Answer::queued; }
+    Reader reader(behind_id(at));
+    const Properties properties(reader.bytes(reader.variable()));
+    if (link_.no_identifiers && properties.number(PropertyId::subscription_identifier, 0) != 0) {
+      return Answer::identifiers_unavailable;
+    }
+    while (reader.left() != 0) {
+      const Text filter = reader.text();
+      reader.u8();
+      if (link_.no_shared && detail::begins_share(filter)) { return Answer::shared_unavailable; }
+      for (const char character : filter) {
+        if (link_.no_wildcards && (character == '+' || character == '#')) {
+          return Answer::wildcards_unavailable;
+        }
+      }
+    }
+    return Answer::queued;
+  }
+
+  // Control packets overtake what waits in the outbox, but not in the middle of a packet.
+  bool control_first() const noexcept {
+    return link_.control != 0 && (link_.part == 0 || (aliases && link_.head != 0));
+  }
+  Buffer control_room() const noexcept {
+    return Buffer(control(), Config::control_bytes).skip(link_.control);
+  }
+  // DISCONNECT and AUTH.
+  Answer put_reason(PacketType type, ReasonCode reason, Properties properties) noexcept {
+    const Buffer room = control_room();
+    detail::PacketBuilder out(room, detail::first_byte(type), room.size());
+    if (v5() && (reason != ReasonCode::success || !properties.empty())) {
+      out.u8(code(reason));
+      if (!properties.empty()) { out.properties(properties, detail::packet_bit(type)); }
+    }
+    const uint32_t size = out.finish();
+    if (out.error() != Error::none) { return Answer::invalid; }
+    if (size > room.size()) { return Answer::full; }
+    link_.control = static_cast<uint16_t>(link_.control + size);
+    return Answer::queued;
+  }
+  // PUBACK, PUBREC, PUBREL or PUBCOMP; take_packet() has seen to the room.
+  void put_ack(PacketType type, uint16_t id, ReasonCode reason = ReasonCode::success) noexcept {
+    const bool coded = v5() && reason != ReasonCode::success;
+    uint8_t* const at = control() + link_.control;
+    at[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+    at[1] = coded ? 3 : 2;
+    at[2] = static_cast<uint8_t>(id >> 8);
+    at[3] = static_cast<uint8_t>(id);
+    if (coded) { at[4] = code(reason); }
+    link_.control = static_cast<uint16_t>(link_.control + (coded ? 5 : 4));
+  }
+
+  // Whether the packet may be sent; takes its share of the quota [MQTT-4.9.0-2]. A PUBREL sent
+  // again counts too: the server may still count its message.
+  bool takes_quota(uint8_t first, uint16_t& inflight) const noexcept {
+    if (!acknowledges || !((is_publish(first) && qos_of(first) != 0) || is_pubrel(first))) {
+      return true;
+    }
+    if (inflight >= link_.window) { return false; }
+    inflight = static_cast<uint16_t>(inflight + 1);
+    return true;
+  }
+
+  // A message that is next to be sent gets another head when that can name its topic by an alias
+  // or give it one. In tx it keeps its topic: aliases end with the link.
+  void put_alias() noexcept {
+    uint16_t inflight = link_.inflight;
+    if (link_.alias_max == 0 || next_ == end_ || !is_publish(*next_) ||
+        !takes_quota(*next_, inflight)) {
+      return;
+    }
+    const Stored packet = stored(next_);
+    const uint8_t* const end = next_ + stored_size(next_);
+    Reader reader(Bytes(packet.body, static_cast<uint32_t>(end - packet.body)));
+    const Text topic = reader.text();
+    const uint16_t alias = sent_aliases_.alias_of(topic);
+    if (alias > link_.alias_max) { return; }
+    const bool known = !sent_aliases_.topic_of(alias).empty();
+    detail::PacketBuilder out(control_room(), *next_, packet.size);
+    out.binary(known ? Bytes() : topic.bytes());
+    if (qos_of(*next_) != 0) { out.u16(reader.u16()); }
+    const Bytes list = reader.bytes(reader.variable());
+    out.variable(list.size() + 3);
+    out.bytes(list);
+    out.u8(static_cast<uint8_t>(PropertyId::topic_alias));
+    out.u16(alias);
+    const uint32_t part = static_cast<uint32_t>(reader.cursor() - next_);
+    const uint32_t size = out.finish(packet.size - part);
+    // The answers to what comes in meanwhile need room behind it.
+    if (size > Config::control_bytes - control_spare) { return; }
+    if (!sent_aliases_.put(alias, topic)) { return; }
+    link_.head = link_.control = static_cast<uint16_t>(size);
+    link_.part = part;
+  }
+
+  Bytes stream_piece() noexcept {
+    const uint32_t left = wire_size(next_) - link_.part;
+    const Bytes piece = source_->piece(link_.part - stream_head_);
+    return piece.first(detail::smaller(left, piece.size()));
+  }
+
+  // --- time and the end ---
+
+  void end_link(Phase phase) noexcept {
+    link_.phase = phase;
+    ask();
+  }
+
+  Error overdue() noexcept {
+    if (link_.asked) { return Error::link_closed; }
+    ask();
+    static_cast<void>(put_reason(PacketType::pingreq, ReasonCode::success, {}));
+    return Error::none;
+  }
+
+  void fail(Error error, ClientEvent& event) noexcept {
+    event.type = ClientEventType::closed;
+    event.error = error;
+    event.reason_code =
+        error == Error::link_closed ? ReasonCode::keep_alive_timeout : reason_code(error);
+    if (v5() && online() && error != Error::link_closed) {
+      static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
+    }
+    end_link(Phase::reported);
+  }
+
+  // What the new CONNACK does not allow of what is queued is told, one event a packet.
+  bool review(ClientEvent& event) noexcept {
+    while (review_ != end_) {
+      Answer answer = Features::v5 ? permitted(review_) : Answer::queued;
+      if (fresh_ && is_pubrel(*review_)) { answer = Answer::session_lost; }
+      if (fresh_ && is_publish(*review_)) { *review_ &= static_cast<uint8_t>(~dup_flag); }
+      if (answer != Answer::queued) {
+        event.answer = answer;
+        complete(review_, event);
+        return true;
+      }
+      review_ += stored_size(review_);
+    }
+    review_ = nullptr;
+    return false;
+  }
+
+  // The request at `at` has come to its end.
+  void complete(uint8_t* at, ClientEvent& event) noexcept {
+    const uint16_t id = id_at(at);
+    event.handle = handle_of(id);
+    event.type = *at < detail::first_byte(PacketType::subscribe) ? ClientEventType::published
+                 : *at < detail::first_byte(PacketType::unsubscribe)
+                     ? ClientEventType::subscribed
+                     : ClientEventType::unsubscribed;
+    if (event.type == ClientEventType::published) { store_.drop(id); }
+    remove(at);
+  }
+
+  // --- receiving ---
+
+  // Frees what the last event viewed.
+  void release() noexcept {
+    rx_begin_ += link_.borrowed;
+    rx_end_ -= link_.piece;
+    link_.offset += link_.piece;
+    if (link_.borrowed != 0) {
+      link_.offset = 0;
+      link_.skip = false;
+    }
+    link_.borrowed = link_.piece = 0;
+  }
+
+  // Waits for more bytes behind those at the front of rx.
+  Error wait_for_more() noexcept {
+    detail::move_down(rx_.data(), rx_.data() + rx_begin_, rx_end_ - rx_begin_);
+    rx_end_ -= rx_begin_;
+    rx_begin_ = 0;
+    return rx_end_ == rx_.size() ? Error::packet_too_large : Error::incomplete;
+  }
+
+  // Takes the packet at the front of rx; incomplete when it is not whole or cannot be taken yet.
+  Error take_packet(ClientEvent& event) noexcept {
+    release();
+    if (link_.phase == Phase::greeting || control_room().size() < control_spare) {
+      return Error::incomplete;
+    }
+    Frame frame;
+    const Error error =
+        next_frame(Bytes(rx_).first(rx_end_).skip(rx_begin_), version(), ~uint32_t{0}, frame);
+    if (error > Error::incomplete) { return error; }
+    if (frame.type() == PacketType::publish && frame.header_size != 0 && online()) {
+      return take_publish(frame, event);
+    }
+    if (error != Error::none) { return wait_for_more(); }
+    link_.borrowed = frame.size();
+    const PacketType type = frame.type();
+    if (Features::v5 && Features::enhanced_auth && type == PacketType::auth) {
+      return take_auth(frame, event);
+    }
+    if (!online()) {
+      // before CONNACK nothing else may come [MQTT-3.2.0-1]
+      return type == PacketType::connack ? take_connack(frame, event) : Error::protocol_state;
+    }
+    if (acknowledges && type >= PacketType::puback && type <= PacketType::pubcomp) {
+      return take_ack(frame, event);
+    }
+    if (type == PacketType::suback || type == PacketType::unsuback) {
+      return take_codes(frame, event);
+    }
+    if (type == PacketType::pingresp) {
+      link_.asked = false;
+      return frame.remaining == 0 ? Error::none : Error::malformed_length;
+    }
+    return Features::v5 && type == PacketType::disconnect ? take_disconnect(frame, event)
+                                                          : Error::protocol_state;
+  }
+
+  Error take_connack(const Frame& frame, ClientEvent& event) noexcept {
+    Connack connack;
+    const Error error = decode(frame, version(), connack);
+    if (error != Error::none) { return error; }
+    event.reason_code = connack.reason_code;
+    event.session_present = connack.session_present;
+    if constexpr (Features::v5) { event.properties = connack.properties; }
+    if (failed(connack.reason_code)) {
+      event.type = ClientEventType::refused;
+      end_link(Phase::reported);
+      return Error::none;
+    }
+    if (clean_start() && connack.session_present) {
+      return Error::protocol_value;  // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
+    }
+    // 3.1 does not tell; a session asked for is taken to be there.
+    fresh_ = !connack.session_present && (clean_start() || version() != Version::v3_1);
+    link_.phase = Phase::online;
+    link_.asked = false;
+    link_.keep_alive_s = connect_->keep_alive_s;
+    link_.window = Config::inflight_max;
+    if (v5()) { take_limits(connack.properties); }
+    established_ = true;
+    if (fresh_) { forget_received(); }
+    if constexpr (acknowledges || Features::v5) { review_ = begin_; }
+    event.type = ClientEventType::connected;
+    return Error::none;
+  }
+
+  void take_limits(Properties properties) noexcept {
+    const auto refused = [&properties](PropertyId id) noexcept {
+      return properties.number(id, 1) == 0;
+    };
+    link_.window = static_cast<uint16_t>(detail::smaller<uint32_t>(
+        properties.number(PropertyId::receive_maximum, never), Config::inflight_max));
+    link_.packet_bytes_max = properties.number(PropertyId::maximum_packet_size, 0);
+    link_.refused_qos = static_cast<uint8_t>(properties.number(PropertyId::maximum_qos, 2) + 1);
+    link_.no_retain = refused(PropertyId::retain_available);
+    link_.no_wildcards = refused(PropertyId::wildcard_subscription_available);
+    link_.no_shared = refused(PropertyId::shared_subscription_available);
+    link_.no_identifiers = refused(PropertyId::subscription_identifier_available);
+    link_.keep_alive_s = static_cast<uint16_t>(properties.number(
+        PropertyId::server_keep_alive, connect_->keep_alive_s));  // [MQTT-3.2.2-21]
+    if constexpr (aliases) {
+      link_.alias_max = static_cast<uint16_t>(detail::smaller<uint32_t>(
+          properties.number(PropertyId::topic_alias_maximum, 0), sent_aliases_.count()));
+    }
+  }
+
+  Error take_ack(const Frame& frame, ClientEvent& event) noexcept {
+    Ack ack;
+    const Error error = decode(frame, version(), Side::client, ack);
+    if (error != Error::none) { return error; }
+    const uint16_t id = ack.packet_id;
+    if (ack.type == PacketType::pubrel) {
+      take_pubrel(id);
+      return Error::none;
+    }
+    uint8_t* const at = find(id);
+    SendState state = SendState::none;
+    // One that is just being sent waits for no answer, even if it was sent on an earlier link.
+    if (at != nullptr && (at != next_ || link_.part == 0)) {
+      if (is_pubrel(*at)) { state = SendState::pubcomp; }
+      if (is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
+        state = sent_state(static_cast<Qos>(qos_of(*at)));
+      }
+    }
+    event.reason_code = ack.reason_code;
+    if constexpr (Features::v5) { event.properties = ack.properties; }
+    const DeliveryAction action = on_ack(state, ack.type, ack.reason_code).action;
+    if (action == DeliveryAction::violation) { return Error::protocol_state; }
+    if (action == DeliveryAction::complete || action == DeliveryAction::fail) {
+      link_.inflight = static_cast<uint16_t>(link_.inflight - (at < next_ ? 1 : 0));
+      complete(at, event);
+    } else if (action == DeliveryAction::release) {
+      release_message(at, id);
+    } else if (action == DeliveryAction::release_again) {
+      put_ack(PacketType::pubrel, id);
+    } else if (action == DeliveryAction::release_unknown) {
+      put_ack(PacketType::pubrel, id, ReasonCode::packet_identifier_not_found);
+    }
+    return Error::none;
+  }
+
+  // PUBREL takes the place of the message [MQTT-4.3.3-6].
+  void release_message(uint8_t* at, uint16_t id) noexcept {
+    const uint32_t size = stored_size(at);
+    if (streams && at == stream_) { stream_ = nullptr; }
+    put_ack(PacketType::pubrel, id);
+    uint8_t* const rest = at + size - 4;
+    memcpy(rest, control() + link_.control - 4, 4);
+    static_cast<void>(store_.keep(id, Bytes(rest, 4)));
+    cut(at, size - 4);
+  }
+
+  // QoS 2 ids received lie behind limit_, in no order.
+  uint8_t* find_received(uint16_t id) const noexcept {
+    for (uint32_t i = 0; i < ids_count_; ++i) {
+      if (detail::u16_at(limit_ + 2 * i) == id) { return limit_ + 2 * i; }
+    }
+    return nullptr;
+  }
+  void add_received(uint16_t id) noexcept {
+    uint8_t* const at = limit_ + 2 * ids_count_;
+    at[0] = static_cast<uint8_t>(id >> 8);
+    at[1] = static_cast<uint8_t>(id);
+    ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
+  }
+  void drop_received(uint8_t* at) noexcept {
+    store_.drop(inbound | detail::u16_at(at));
+    ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
+    const uint8_t* const last = limit_ + 2 * ids_count_;
+    at[0] = last[0];
+    at[1] = last[1];
+  }
+  void forget_received() noexcept {
+    while (Features::qos_2 && ids_count_ != 0) { drop_received(limit_); }
+  }
+  void take_pubrel(uint16_t id) noexcept {
+    uint8_t* const at = find_received(id);
+    const ReceiveState state = at != nullptr ? ReceiveState::pubrel : ReceiveState::none;
+    const bool known = on_pubrel(state).action == DeliveryAction::deliver;
+    if (known) { drop_received(at); }
+    put_ack(PacketType::pubcomp, id,
+            known ? ReasonCode::success : ReasonCode::packet_identifier_not_found);
+  }
+
+  // A PUBLISH whose fixed header is there. The message goes to the application when it is whole,
+  // or, larger than rx, a piece at a time: then its head stays at the front of rx.
+  Error take_publish(const Frame& frame, ClientEvent& event) noexcept {
+    Publish& publish = event.message;
+    Reader reader(frame.body);
+    Error error =
+        detail::take_publish_head(reader, frame.first, {version(), Side::client}, publish);
+    if (error == Error::malformed_length && frame.body.size() < frame.remaining) {
+      return wait_for_more();
+    }
+    if (error != Error::none) { return error; }
+    const uint32_t head = frame.body.size() - reader.left();
+    const uint32_t left = frame.remaining - head - link_.offset;
+    const uint32_t piece = detail::smaller(reader.left(), left);
+    if (piece < left && (frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size())) {
+      return wait_for_more();
+    }
+    if (piece == 0 && left != 0) {
+      return Error::packet_too_large;  // the head fills rx
+    }
+    publish.payload = reader.bytes(piece);
+    event.offset = link_.offset;
+    event.total = frame.remaining - head;
+    if constexpr (aliases) { error = resolve_alias(publish); }
+    if (error == Error::none && link_.offset == 0) { error = begin_message(publish); }
+    if (error != Error::none) { return error; }
+    if (piece == left) {
+      link_.borrowed = frame.header_size + head + piece;
+      finish_message(publish);
+    } else {
+      link_.piece = piece;
+    }
+    if (link_.skip) { return Error::none; }
+    event.type = ClientEventType::message;
+    if (!Features::streaming && piece < event.total) {
+      event.type = ClientEventType::skipped;
+      publish.payload = Bytes();
+      link_.skip = true;
+    }
+    return Error::none;
+  }
+
+  Error resolve_alias(Publish& publish) noexcept {
+    const uint32_t alias = publish.properties.number(PropertyId::topic_alias, 0);
+    if (alias == 0) { return Error::none; }
+    if (alias > received_aliases_.count()) {
+      return Error::topic_alias_invalid;  // [MQTT-3.3.2-9]
+    }
+    if (!publish.topic.empty()) {
+      return received_aliases_.put(alias, publish.topic) ? Error::none : Error::buffer_too_small;
+    }
+    publish.topic = received_aliases_.topic_of(alias);
+    return publish.topic.empty() ? Error::topic_alias_invalid : Error::none;
+  }
+
+  // Whether the message may come now, and is new.
+  Error begin_message(const Publish& publish) noexcept {
+    if (level(publish.qos) > highest_qos) { return Error::protocol_value; }
+    if constexpr (Features::qos_2) {
+      if (publish.qos != Qos::exactly_once) { return Error::none; }
+      const bool known = find_received(publish.packet_id) != nullptr;
+      const ReceiveState state = known ? ReceiveState::pubrel : ReceiveState::none;
+      link_.skip = on_publish(state).action == DeliveryAction::repeat;
+      if (!known && ids_count_ == Config::receive_maximum) {
+        return Error::receive_maximum;  // [MQTT-3.3.4-9] is the server's to keep
+      }
+    }
+    return Error::none;
+  }
+  // The last byte is there: the answer. A QoS 2 id is taken down before the application sees the
+  // message: it never sees it twice.
+  void finish_message(const Publish& publish) noexcept {
+    const uint16_t id = publish.packet_id;
+    if (Features::qos_2 && publish.qos == Qos::exactly_once) {
+      if (find_received(id) == nullptr) {
+        add_received(id);
+        static_cast<void>(store_.keep(inbound | id, Bytes()));
+      }
+      put_ack(PacketType::pubrec, id);
+    } else if (Features::qos_1 && publish.qos == Qos::at_least_once) {
+      put_ack(PacketType::puback, id);
+    }
+  }
+
+  // SUBACK and UNSUBACK.
+  Error take_codes(const Frame& frame, ClientEvent& event) noexcept {
+    Suback answer;
+    const Error error = detail::take_codes(frame, version(), answer);
+    if (error != Error::none) { return error; }
+    uint8_t* const at = find(answer.packet_id);
+    // the answer's type is the request's and 1
+    if (at == nullptr || at >= next_ || (*at >> 4) + 1 != frame.first >> 4) {
+      return Error::protocol_state;
+    }
+    if (!answer.reason_codes.empty() && answer.reason_codes.size() != filters_at(at)) {
+      return Error::protocol_value;  // [MQTT-3.8.4-6] [MQTT-3.8.4-5]
+    }
+    event.reason_codes = answer.reason_codes;
+    if constexpr (Features::v5) { event.properties = answer.properties; }
+    complete(at, event);
+    return Error::none;
+  }
+  uint32_t filters_at(const uint8_t* at) const noexcept {
+    Reader reader(behind_id(at));
+    if (v5()) { reader.bytes(reader.variable()); }
+    uint32_t count = 0;
+    for (const uint8_t* filter = reader.cursor(); filter != at + wire_size(at); ++count) {
+      filter += 2 + detail::u16_at(filter) + (is_subscribe(*at) ? 1 : 0);
+    }
+    return count;
+  }
+
+  Error take_disconnect(const Frame& frame, ClientEvent& event) noexcept {
+    Disconnect packet;
+    const Error error = decode(frame, version(), Side::client, packet);
+    if (error != Error::none) { return error; }
+    event.type = ClientEventType::closed;
+    event.reason_code = packet.reason_code;
+    event.properties = packet.properties;
+    end_link(Phase::reported);
+    return Error::none;
+  }
+
+  Error take_auth(const Frame& frame, ClientEvent& event) noexcept {
+    Auth auth;
+    const Error error = decode(frame, version(), Side::client, auth);
+    if (error != Error::none) { return error; }
+    if (connect_->properties.text(PropertyId::authentication_method).empty()) {
+      return Error::protocol_state;  // [MQTT-4.12.0-6]
+    }
+    if (!online()) { ask(); }
+    event.type = ClientEventType::authentication;
+    event.reason_code = auth.reason_code;
+    event.properties = auth.properties;
+    return Error::none;
+  }
+
+  // Room that a packet is only taken with: for its answer, PINGREQ and DISCONNECT.
+  static constexpr uint32_t control_spare = 16;
+
+  Buffer rx_;
+  uint8_t* tx_;
+  uint8_t* limit_;  // of the packets in tx
+  const Connect* connect_;
+  uint8_t *begin_, *end_;               // the packets in tx
+  uint8_t* next_;                       // the first not sent on this link
+  uint8_t* review_ = nullptr;           // the first not yet held against CONNACK; nullptr: all are
+  uint32_t rx_begin_ = 0, rx_end_ = 0;  // bytes received and not yet taken
+  Millis now_ = 0;                      // of the last next_event() or start()
+  uint32_t sent_at_ = 0, received_at_ = 0, asked_at_ = 0;  // low halves: only differences count
+  uint16_t last_id_ = 0;                                   // of the requests
+  uint16_t cycle_ = 0;                                     // how often ids have started anew
+  uint16_t ids_count_ = 0;                                 // QoS 2 messages being received
+  bool established_ = false;                               // a CONNACK has come in this session
+  bool fresh_ = false;   // the server has no session from before this link
+  bool notify_ = false;  // the end of a link is to be told, with
+  Error notice_ = Error::none;
+  Link link_ = {};
+
+  Source* source_ = nullptr;
+  uint8_t* stream_ = nullptr;  // the packet whose payload comes from source_
+  uint32_t stream_head_ = 0;   // its bytes in tx
+  Store store_;
+  detail::AliasTable received_aliases_, sent_aliases_;
+};
+
+// >> 11. client — Client<Transport, Clock, Config>
+
+/// Properties of a request (v5 §4.10), built in `scratch`; empty when it is too small.
+inline Properties request_properties(Buffer scratch, Text response_topic,
+                                     Bytes correlation) noexcept {
+  PropertyWriter writer(scratch);
+  writer.text(PropertyId::response_topic, response_topic);
+  return writer.binary(PropertyId::correlation_data, correlation).properties();
+}
+/// What tells which request a message answers; empty when nothing does.
+inline Bytes correlation_of(const Publish& message) noexcept {
+  Property property;
+  return message.properties.find(PropertyId::correlation_data, property) ? property.bytes : Bytes();
+}
+/// The answer to a request, its properties built in `scratch`; without a topic when none is wanted.
+inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) noexcept {
+  Publish answer;
+  answer.topic = request.properties.text(PropertyId::response_topic);
+  answer.payload = payload;
+  answer.qos = request.qos;
+  PropertyWriter writer(scratch);
+  const Bytes correlation = correlation_of(request);
+  if (!correlation.empty()) { writer.binary(PropertyId::correlation_data, correlation); }
+  answer.properties = writer.properties();
+  return answer;
+}
+
+using ClientMemoryConfig = ClientConfig;
+
+/// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
+///
+///     Transport  int32_t dial(uint32_t attempt)             > 0 the link is up, 0 on its way: call
+///                                                           again, < 0 failed; never blocks.
+///                                                           `attempt` counts dials that failed or
+///                                                           links that ended, from 0: with several
+///                                                           servers take attempt % servers
+///                int32_t receive(uint8_t*, size_t)          > 0 bytes, 0 nothing now, < 0 gone
+///                int32_t transmit(const uint8_t*, size_t)   bytes taken, 0 later, < 0 gone
+///                void hang_up()                             ends the link or the dialing
+///     Clock      uint64_t now_ms()                          never back
+///                uint32_t random()                          lest many clients dial at once
+///
+/// Either call run_once() often: subscriptions' handlers get their messages, `on_event` gets all
+/// else; or call next_event() until it is false. Both return to do other work and never block;
+/// deadline() says when there is something to do even if nothing comes in.
+template <typename Transport, typename Clock, typename Config = ClientConfig>
+class Client {
+ public:
+  using Engine = ClientEngine<Config>;
+  using Handler = typename Config::Handler;
+
+  /// `connect`: see ClientEngine.
+  Client(Transport& transport, Clock& clock, const Connect& connect) noexcept
+      : transport_(transport),
+        clock_(clock),
+        engine_(connect, {rx_, tx_, Buffer(aliases_, Config::alias_bytes)}) {}
+
+  /// From now on there shall be a link.
+  void start() noexcept {
+    started_ = true;
+    attempt_ = failures_ = 0;
+    retry_at_ = clock_.now_ms();
+  }
+  /// Ends the link in order and for good, until start().
+  Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
+    const Answer answer = engine_.disconnect(reason, properties);
+    if (answer == Answer::full || answer == Answer::invalid) { return answer; }
+    started_ = false;
+    if (dialing_) { transport_.hang_up(); }
+    dialing_ = false;
+    return answer;
+  }
+
+  Submission publish(const Publish& packet) noexcept { return engine_.publish(packet); }
+  Submission publish(Text topic, Text payload, Qos qos = Qos::at_most_once,
+                     bool retain = false) noexcept {
+    Publish packet;
+    packet.topic = topic;
+    packet.payload = payload.bytes();
+    packet.qos = qos;
+    packet.retain = retain;
+    return engine_.publish(packet);
+  }
+  /// Subscribes now and whenever the server has forgotten; the filter must live on. Messages go to
+  /// the handlers of all filters that match, those of other messages to the events.
+  Submission subscribe(Text filter, Qos qos, Handler handler = {}) noexcept {
+    Slot* slot = slot_of(filter);
+    if (slot == nullptr) { slot = slot_of(Text()); }
+    if (slot == nullptr) { return {Answer::full}; }
+    Subscription entry;
+    entry.filter = filter;
+    entry.qos = qos;
+    const Submission submission = engine_.subscribe({&entry, 1});
+    if (submission) { *slot = Slot{entry, handler, submission.handle}; }
+    return submission;
+  }
+  Submission unsubscribe(Text filter) noexcept {
+    Subscription entry;
+    entry.filter = filter;
+    const Submission submission = engine_.unsubscribe({&entry, 1});
+    Slot* const slot = slot_of(filter);
+    if (submission && slot != nullptr) { *slot = Slot(); }
+    return submission;
+  }
+
+  bool online() const noexcept { return engine_.online(); }
+  Engine& engine() noexcept { return engine_; }
+  Transport& transport() noexcept { return transport_; }
+
+  /// What happened next, handlers not called; false: nothing more now.
+  bool next_event(ClientEvent& event) noexcept {
+    const Millis now = clock_.now_ms();
+    if (refused(event) || (!up_ && dial_failed(now, event))) { return true; }
+    while (true) {
+      if (engine_.next_event(now, event)) {
+        note(event);
+        return true;
+      }
+      if (!up_) { return false; }
+      const int32_t sent = transmit();
+      const int32_t got = receive();
+      // What came before the end is taken first: it may say why.
+      if (got < 0 || (sent < 0 && got == 0) || engine_.wants_hang_up()) {
+        hang_up(now);
+      } else if (sent == 0 && got == 0) {
+        return false;
+      }
+    }
+  }
+
+  /// Takes all that is ready: messages to their handlers, all else to `on_event(const
+  /// ClientEvent&)`. Returns deadline().
+  template <typename OnEvent>
+  Millis run_once(OnEvent&& on_event) noexcept {
+    ClientEvent event;
+    while (next_event(event)) {
+      if (event.type != ClientEventType::message || !handle(event)) { on_event(event); }
+    }
+    return deadline();
+  }
+  /// As above; messages without a handler are skipped.
+  Millis run_once() noexcept {
+    return run_once([this](const ClientEvent& event) noexcept {
+      if (event.type == ClientEventType::message) { engine_.skip(); }
+    });
+  }
+  Millis deadline() const noexcept {
+    if (up_) { return engine_.deadline(); }
+    return dialing_ ? dial_until_ : started_ ? retry_at_ : ~Millis{0};
+  }
+
+ private:
+  struct Slot {
+    Subscription entry;
+    Handler handler{};
+    uint32_t request = 0;           // the SUBSCRIBE under way
+    Answer again = Answer::queued;  // full: to be subscribed again; more: why it cannot be
+  };
+
+  Slot* slot_of(Text filter) noexcept {
+    for (Slot& slot : slots_) {
+      if (slot.entry.filter == filter) { return &slot; }
+    }
+    return nullptr;
+  }
+
+  // A dial that fails is told as the end of a link.
+  bool dial_failed(Millis now, ClientEvent& event) noexcept {
+    if (!started_ || now < retry_at_) { return false; }
+    if (!dialing_) { dial_until_ = now + Config::dial_timeout_ms; }
+    dialing_ = true;
+    const int32_t result = transport_.dial(attempt_);
+    if (result == 0 && now < dial_until_) { return false; }
+    dialing_ = false;
+    event = ClientEvent();
+    event.error = result > 0 ? engine_.start(now) : Error::link_closed;
+    up_ = event.error == Error::none;
+    up_since_ = now;
+    if (up_) { return false; }
+    event.type = ClientEventType::closed;
+    hang_up(now);
+    return true;
+  }
+  // The wait doubles with each failure; half of it is random. A link that did not live long is a
+  // failure too: it may be refused, or taken over by a client with the same id, again and again.
+  void hang_up(Millis now) noexcept {
+    transport_.hang_up();
+    engine_.lost();
+    if (up_ && now - up_since_ >= Config::retry_max_ms) { failures_ = 0; }
+    up_ = false;
+    uint32_t wait = Config::retry_min_ms;
+    for (uint32_t i = 0; i < failures_ && wait < Config::retry_max_ms; ++i) { wait *= 2; }
+    wait = detail::smaller(wait, Config::retry_max_ms);
+    retry_at_ = now + wait / 2 + clock_.random() % (wait / 2 + 1);
+    failures_ += 1;
+    attempt_ += 1;
+  }
+
+  // > 0 something was moved, < 0 the link is gone.
+  int32_t transmit() noexcept {
+    int32_t moved = 0;
+    while (true) {
+      const Bytes bytes = engine_.tx_pending();
+      const int32_t size = bytes.empty() ? 0 : transport_.transmit(bytes.data(), bytes.size());
+      if (size <= 0) { return size < 0 ? size : moved; }
+      engine_.tx_commit(static_cast<uint32_t>(size));
+      moved = 1;
+    }
+  }
+  int32_t receive() noexcept {
+    const Buffer space = engine_.rx_space();
+    const int32_t size = space.empty() ? 0 : transport_.receive(space.data(), space.size());
+    if (size > 0) { engine_.rx_commit(static_cast<uint32_t>(size)); }
+    return size;
+  }
+
+  // Keeps the subscriptions as the server has them.
+  void note(const ClientEvent& event) noexcept {
+    const bool forgotten = event.type == ClientEventType::connected && !event.session_present;
+    for (Slot& slot : slots_) {
+      if (slot.entry.filter.empty()) { continue; }
+      if (forgotten && slot.request == 0) { slot.again = Answer::full; }
+      if (event.type == ClientEventType::subscribed && slot.request == event.handle) {
+        slot.request = 0;
+      }
+      if (slot.again == Answer::full && engine_.online()) {
+        const Submission submission = engine_.subscribe({&slot.entry, 1});
+        slot.again = submission.answer;
+        slot.request = submission.handle;
+      }
+    }
+  }
+  // What a new server does not allow is told, with the filter in message.topic.
+  bool refused(ClientEvent& event) noexcept {
+    for (Slot& slot : slots_) {
+      if (slot.again <= Answer::full) { continue; }
+      event = ClientEvent();
+      event.type = ClientEventType::subscribed;
+      event.answer = slot.again;
+      event.message.topic = slot.entry.filter;
+      slot.again = Answer::queued;
+      return true;
+    }
+    return false;
+  }
+  // False when no filter matches.
+  bool handle(const ClientEvent& event) noexcept {
+    bool handled = false;
+    for (Slot& slot : slots_) {
+      if (slot.handler && !slot.entry.filter.empty() &&
+          matches(split_shared(slot.entry.filter).filter, event.message.topic)) {
+        slot.handler(event);
+        handled = true;
+      }
+    }
+    return handled;
+  }
+
+  Transport& transport_;
+  Clock& clock_;
+  Engine engine_;
+  Millis retry_at_ = 0, dial_until_ = 0, up_since_ = 0;
+  uint32_t attempt_ = 0, failures_ = 0;
+  bool started_ = false, dialing_ = false, up_ = false;
+  Slot slots_[Config::subscriptions_max];
+  uint8_t rx_[Config::rx_bytes];
+  uint8_t tx_[Config::tx_bytes];
+  uint8_t aliases_[Config::alias_bytes + 1];
 };
 
 // >> 12. broker memory — limits, tables, blocks, texts, queues, timers
@@ -3796,8 +5399,11 @@ struct NoJournal {
   uint32_t wall_clock_s() noexcept { return 0; }
 };
 
+// In ports/journal/state.hpp, which a broker with a Journal includes.
 template <typename Engine>
-class BrokerRestore;  // ports/journal/state.hpp
+class BrokerRecords;
+template <typename Engine>
+class BrokerRestore;
 template <typename Engine>
 class BrokerSnapshot;
 
@@ -4123,7 +5729,7 @@ class BrokerEngine {
     if constexpr (Journal::enabled) {
       const uint64_t previous = durable_;
       durable_ = detail::larger(previous, sequence);
-      if (durable_ != previous) { release_gated(previous); }
+      if (durable_ != previous) { Records(*this).release_gated(previous); }
       wake_ = wake_ || paused_ != none;
     }
     static_cast<void>(sequence);
@@ -4287,6 +5893,7 @@ class BrokerEngine {
   }
 
  private:
+  friend class BrokerRecords<BrokerEngine>;
   friend class BrokerRestore<BrokerEngine>;
   friend class BrokerSnapshot<BrokerEngine>;
 
@@ -4774,7 +6381,7 @@ class BrokerEngine {
     clear_queue(more->answers);
     if (has_large_packets && more->waiting != none) { unreference(more->waiting); }
     blocks_.release_chain(more->connect);
-    forget_gated(link);
+    if constexpr (Journal::enabled) { Records(*this).forget_gated(link); }
     blocks_.little.release(link.extra);
     link.extra = none;
   }
@@ -4908,7 +6515,7 @@ class BrokerEngine {
     MQTT_ASSERT(it.references != 0);
     it.references = static_cast<Index>(it.references - 1);
     if (it.references == 0) {
-      journal_message_end(it);
+      journal([&it](auto records) { records.message_end(it); });
       forget_stored(it);
       blocks_.release_chain(message);
     }
@@ -4988,7 +6595,7 @@ class BrokerEngine {
   // lost for want of the acknowledgement.
   void push_answer(Link& link, Entry entry) noexcept {
     if constexpr (Journal::enabled) {
-      if (hold_answer(link, entry)) { return; }
+      if (Records(*this).hold_answer(link, entry)) { return; }
     }
     queue_answer(link, entry);
   }
@@ -5264,7 +6871,7 @@ class BrokerEngine {
         (most != 0 && walk.inflight != 0 && walk.inflight_bytes + payload_size(entry) > most)) {
       return false;  // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
     }
-    if constexpr (Journal::enabled) { return send_is_safe(walk, entry); }
+    if constexpr (Journal::enabled) { return Records(*this).send_is_safe(walk, entry); }
     return true;
   }
 
@@ -5503,7 +7110,8 @@ class BrokerEngine {
       session.packet_id = next_packet_id(session.packet_id);
     } while (id_in_use(session, session.packet_id));
     entry.packet_id = session.packet_id;
-    journal_entry(JournalRecord::Type::send, session, entry);
+    journal(session,
+            [&](auto records) { records.entry(JournalRecord::Type::send, session, entry); });
   }
 
   // Ids under way count up from the oldest one's, so only its id can be met first; from then on
@@ -5533,7 +7141,7 @@ class BrokerEngine {
   void drop_entry(Session& session, Entry& entry) noexcept {
     unqueue(session, entry);
     entry.set_state(SendState::none);
-    journal_entry(JournalRecord::Type::done, session, entry);
+    journal_done(session, entry);
     release_entry(entry);
   }
 
@@ -5767,7 +7375,7 @@ class BrokerEngine {
       if (limits().inflight_bytes_max != 0) { session.inflight_bytes += payload_size(entry); }
     }
     if (publish) {
-      if (entry.qos == 0) { journal_entry(JournalRecord::Type::done, session, entry); }
+      if (entry.qos == 0) { journal_done(session, entry); }
       const bool again = session.resumable || entry.shared || limits().inflight_bytes_max != 0;
       if (!again || state == SendState::none || state == SendState::pubcomp) {
         release_entry(entry);  // not to be sent again, or acknowledged while it was
@@ -6137,7 +7745,7 @@ class BrokerEngine {
     }
     session.route = route_;
     session.routed_link = false;
-    journal_queue(session, *queues_.back(session.queue));
+    journal_queue(session);
   }
   // Makes room in a full queue whose next messages have expired.
   void drop_expired(Session& session) noexcept {
@@ -6179,7 +7787,7 @@ class BrokerEngine {
       release_entry(*last);
       session.routed_link = false;
       last = queues_.back(session.queue);
-      journal_queue(session, *last);
+      journal_queue(session);
     }
     if (entry.qos > last->qos) { last->qos = entry.qos; }
     last->retain = last->retain || entry.retain;
@@ -6188,7 +7796,7 @@ class BrokerEngine {
       Entry share = entry;  // of the entry just written
       share.message = last->message;
       share.kind = last->kind;
-      journal_queue(session, share, true);
+      journal(session, [&](auto records) { records.queue(session, share, true); });
     }
   }
 
@@ -6300,7 +7908,7 @@ class BrokerEngine {
         statistics_.retained += 1;
       }
       kept = stored;
-      journal_retain(stored);
+      journal([stored](auto records) { records.retain(stored); });
     }
     return true;
   }
@@ -6313,7 +7921,7 @@ class BrokerEngine {
   }
   void drop_retained(Index node) noexcept {
     const Index message = retained_.nodes[node].message;
-    journal_retain_clear(message);
+    journal([message](auto records) { records.retain_clear(message); });
     unreference(message);
     retained_.nodes[node].message = none;
     statistics_.retained -= 1;
@@ -6402,7 +8010,7 @@ class BrokerEngine {
     entry.retain = true;  // [MQTT-3.3.1-8]
     if (entry.qos == 0) { return link.state == LinkState::open && push_to_link(link, entry); }
     if (!push_to_session(session, entry, Claim::ordinary)) { return false; }
-    journal_queue(session, *queues_.back(session.queue));
+    journal_queue(session);
     return true;
   }
   // `subscription` none: all of them.
@@ -6471,7 +8079,7 @@ class BrokerEngine {
     clear_queue(session.received);
     timers_.cancel(session_timer(session));
     policy_->on_session_ended(view(session));
-    journal_session_end(session);
+    journal(session, [&](auto records) { records.session_end(session); });
     const Index slot = sessions_.index_of(session);
     clients_.remove(sessions_, slot);
     texts_.release(session.id);
@@ -6663,7 +8271,7 @@ class BrokerEngine {
     release_rx(link);
     if constexpr (Journal::enabled) {
       gate_ = 0;  // what says why does not wait
-      forget_gated(link);
+      Records(*this).forget_gated(link);
       link.answers_held = link.sends_held = false;
       if (Extra* more = extra(link)) { clear_queue(more->answers); }
     }
@@ -6717,7 +8325,7 @@ class BrokerEngine {
   // The session waits for its client until it expires.
   void arm_detached(Session& session) noexcept {
     session.expires = detail::after_seconds(now_, session.expiry_interval_s);
-    if (journaled(session)) { log_change(detached_record(session)); }
+    journal(session, [&](auto records) { records.detached(session); });
     arm_session(session);
   }
   // A message of which bytes have gone out counts as sent [MQTT-3.3.1-1].
@@ -7441,7 +9049,7 @@ class BrokerEngine {
     link.received = 0;  // counts on this connection only (v5 §4.9)
     session.tag = answer.tag;
     if (!name_user(session, answer.has_user_name, answer.user_name)) { return false; }
-    journal_session(session);
+    journal([&session](auto records) { records.session(session); });
     return keep_will(link, session, connect);
   }
 
@@ -7459,7 +9067,7 @@ class BrokerEngine {
     session.will = store(message, Claim::ordinary);
     if (session.will == none) { return false; }
     will_delay_s(session) = delay_s;
-    journal_will(session);
+    journal(session, [&](auto records) { records.will(session); });
     return true;
   }
 
@@ -7746,7 +9354,7 @@ class BrokerEngine {
     }
     head(stored).stored_at = now_;
     count_unacknowledged(link, 1);
-    if (journaled(session)) { log_change(receive_record(session, packet_id, stored, Live{this})); }
+    journal(session, [&](auto records) { records.receive(session, packet_id, stored); });
     push_ack(link, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
     return Step::proceed;
   }
@@ -7851,7 +9459,7 @@ class BrokerEngine {
       case DeliveryAction::complete:
       case DeliveryAction::fail:
         entry->set_state(step.next);
-        journal_entry(JournalRecord::Type::done, session, *entry);
+        journal_done(session, *entry);
         if (cut_now) { break; }  // commit_message() settles it
         if (!ahead) { leave_flight(session, *entry); }
         release_entry(*entry);
@@ -7952,7 +9560,7 @@ class BrokerEngine {
     const uint32_t options = packed(entry, identifier);
     const Added added = add_subscription(session, filter, options);
     if (added.slot == none) { return code(ReasonCode::quota_exceeded); }
-    if (journaled(session)) { log_change(subscribe_record(session, filter, options)); }
+    journal(session, [&](auto records) { records.subscribe(session, filter, options); });
     const bool wanted = entry.retain_handling == RetainHandling::send ||
                         (entry.retain_handling == RetainHandling::send_if_new && !added.existed);
     if (Features::retained && !shared && wanted) {  // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
@@ -7966,11 +9574,7 @@ class BrokerEngine {
     const Text filter = prefixed_filter(link, wanted);
     const Index subscription = find_subscription(session, filter);  // byte for byte [MQTT-3.10.4-1]
     if (subscription == none) { return code(ReasonCode::no_subscription_existed); }
-    if (journaled(session)) {
-      JournalRecord record = record_for(JournalRecord::Type::unsubscribe, session);
-      record.text = filter;
-      log_change(record);
-    }
+    journal(session, [&](auto records) { records.unsubscribe(session, filter); });
     remove_subscription(subscription);
     return code(ReasonCode::success);
   }
@@ -8001,7 +9605,7 @@ class BrokerEngine {
       Session& session = session_of(link);
       session.expiry_interval_s = detail::smaller(expiry.number, limits().session_expiry_max_s);
       if (session.expiry_interval_s == 0) { session.resumable = false; }
-      journal_session(session);
+      journal([&session](auto records) { records.session(session); });
     }
     Disconnection why;
     why.by_client = true;
@@ -8136,311 +9740,31 @@ class BrokerEngine {
 
   // ---- journal ------------------------------------------------------------------------------
 
-  // Where records go: to the journal, or to the sink of a snapshot.
-  struct Live {
-    BrokerEngine* engine;
-    void operator()(const JournalRecord& record) const noexcept { engine->log_change(record); }
-  };
+  using Records = BrokerRecords<BrokerEngine>;
 
-  void log_change(const JournalRecord& record) noexcept {
+  // Has a change written down by `write(records)`, which without a journal is not compiled.
+  template <typename Write>
+  void journal([[maybe_unused]] Write write) noexcept {
     if constexpr (Journal::enabled) {
-      sequence_ = journal_->append(record);
-      gate_ = sequence_;
+      if (!restoring_) { write(Records(*this)); }
     }
   }
-  static JournalRecord record_for(JournalRecord::Type type) noexcept {
-    JournalRecord record;
-    record.type = type;
-    return record;
-  }
-  JournalRecord record_for(JournalRecord::Type type, const Session& session,
-                           uint16_t packet_id = 0) const noexcept {
-    JournalRecord record = record_for(type);
-    record.session = sessions_.index_of(session);
-    record.packet_id = packet_id;
-    return record;
-  }
-  // A change of a session that needs no more words.
   void journal_change(JournalRecord::Type type, const Session& session,
                       uint16_t packet_id = 0) noexcept {
-    if (journaled(session)) { log_change(record_for(type, session, packet_id)); }
+    journal(session, [&](auto records) { records.change(type, session, packet_id); });
   }
-  bool journaled(const Session& session) const noexcept {
-    return Journal::enabled && !restoring_ && session.journaled;
+  void journal_done(const Session& session, const Entry& entry) noexcept {
+    journal(session,
+            [&](auto records) { records.entry(JournalRecord::Type::done, session, entry); });
   }
-
-  // Flag of a queue record: the message has been queued, this is another subscription's share.
-  static constexpr uint8_t journal_merged = 0x08;
-
-  // The message's number; it is written with its payload once per segment of the journal.
-  template <typename Sink>
-  uint64_t write_message(Index handle, Sink&& sink) noexcept {
+  void journal_queue(const Session& session) noexcept {
+    journal(session, [&](auto records) { records.queue(session, *queues_.back(session.queue)); });
+  }
+  // A change of a session, if the journal knows it.
+  template <typename Write>
+  void journal([[maybe_unused]] const Session& session, [[maybe_unused]] Write write) noexcept {
     if constexpr (Journal::enabled) {
-      MessageHead& stored = head(handle);
-      const bool fresh = stored.number() == 0;
-      if (fresh) { stored.set_number(++message_number_); }
-      if (fresh || stored.segment != segment_) {
-        stored.segment = segment_;
-        write_parts(handle, sink);
-      }
-      return stored.number();
-    } else {
-      return 0;
-    }
-  }
-  template <typename Sink>
-  void write_parts(Index handle, Sink&& sink) noexcept {
-    const MessageHead& stored = head(handle);
-    JournalRecord record = record_for(JournalRecord::Type::message);
-    record.message = stored.number();
-    record.flags = static_cast<uint8_t>(level(stored.qos) | (stored.retain ? 4 : 0));
-    record.number = stored.payload_size;
-    record.text = stored_topic(handle);
-    Cursor cursor = body(handle);
-    blocks_.skip(cursor, stored.topic_size);
-    record.bytes = blocks_.view(cursor, stored.properties_size, texts_scratch_);
-    if (stored.has_expiry) {
-      record.expires_at = detail::larger(wall_clock(seconds_left(stored)), uint32_t{1});
-    }
-    sink(record);
-    blocks_.skip(cursor, stored.properties_size);
-    for (uint32_t left = stored.payload_size; left != 0;) {
-      JournalRecord part = record_for(JournalRecord::Type::payload);
-      part.message = stored.number();
-      part.bytes = blocks_.next_bytes(cursor, left);
-      left -= part.bytes.size();
-      sink(part);
-    }
-  }
-  // The wall clock in so many seconds; what is too far away is for ever.
-  uint32_t wall_clock(uint32_t seconds) noexcept {
-    const uint32_t wall = journal_->wall_clock_s();
-    return seconds > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : wall + seconds;
-  }
-  uint32_t seconds_until(uint32_t wall_clock) noexcept {
-    const uint32_t wall = journal_->wall_clock_s();
-    return wall_clock > wall ? wall_clock - wall : 0;
-  }
-
-  // Lets the restored store forget the message; no answer depends on it.
-  void journal_message_end(const MessageHead& stored) noexcept {
-    if constexpr (Journal::enabled) {
-      if (stored.number() != 0 && !restoring_) {
-        JournalRecord record = record_for(JournalRecord::Type::message_end);
-        record.message = stored.number();
-        record.number = stored.body_size();
-        sequence_ = journal_->append(record);
-      }
-    }
-    static_cast<void>(stored);
-  }
-
-  void journal_session(Session& session) noexcept {
-    if constexpr (Journal::enabled) {
-      if (session.resumable && journal_->is_on()) {
-        session.journaled = true;
-        log_change(session_record(session));
-      } else {
-        journal_session_end(session);
-      }
-    }
-    static_cast<void>(session);
-  }
-  void journal_session_end(Session& session) noexcept {
-    journal_change(JournalRecord::Type::session_end, session);
-    session.journaled = false;
-  }
-  JournalRecord session_record(const Session& session) noexcept {
-    const ClientView client = view(session);
-    JournalRecord record = record_for(JournalRecord::Type::session, session, session.packet_id);
-    record.text = client.client_id;
-    record.bytes = client.user_name.bytes();
-    record.flags = client.has_user_name ? 1 : 0;
-    record.message = session.tag;
-    record.number = session.expiry_interval_s;
-    return record;
-  }
-  JournalRecord detached_record(const Session& session) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::detached, session);
-    const bool never = session.expires == detail::never;
-    record.expires_at =
-        wall_clock(never ? 0xFFFFFFFFU : (session.expires - now_) / detail::ticks_per_second);
-    return record;
-  }
-  JournalRecord subscribe_record(const Session& session, Text filter,
-                                 uint32_t options) const noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::subscribe, session);
-    record.text = filter;
-    record.number = options & remaining_length_max;
-    record.flags = static_cast<uint8_t>(options >> 28);
-    return record;
-  }
-  template <typename Sink>
-  JournalRecord receive_record(const Session& session, uint16_t packet_id, Index message,
-                               Sink&& sink) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::receive, session, packet_id);
-    record.message = write_message(message, sink);
-    return record;
-  }
-  template <typename Sink>
-  JournalRecord will_record(const Session& session, uint32_t delay_s, Sink&& sink) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::will, session);
-    record.message = write_message(session.will, sink);
-    record.number = delay_s;
-    record.expires_at = head(session.will).expiry_s;
-    return record;
-  }
-  void journal_will(const Session& session) noexcept {
-    if (journaled(session)) { log_change(will_record(session, will_delay_s(session), Live{this})); }
-  }
-  void journal_queue(const Session& session, const Entry& entry, bool merged = false) noexcept {
-    if (!journaled(session)) { return; }
-    const Index stored = stored_handle(entry.message);
-    if (stored == none) { return; }
-    JournalRecord record = record_for(JournalRecord::Type::queue, session);
-    record.message = write_message(stored, Live{this});
-    record.flags = static_cast<uint8_t>(queue_flags(entry) | (merged ? journal_merged : 0));
-    record.number = entry.shared ? subscription_of(entry).identifier() : entry.number;
-    log_change(record);
-  }
-  static uint8_t queue_flags(const Entry& entry) noexcept {
-    return static_cast<uint8_t>(entry.qos | (entry.retain ? 4 : 0));
-  }
-  void journal_entry(JournalRecord::Type type, const Session& session,
-                     const Entry& entry) noexcept {
-    if (!journaled(session)) { return; }
-    JournalRecord record = record_for(type, session, entry.packet_id);
-    if (entry.is_message()) { record.message = head(stored_handle(entry.message)).number(); }
-    log_change(record);
-  }
-  bool retains_durably(Index stored) const noexcept {
-    return Journal::enabled && !restoring_ && journal_->is_on() && !is_system(stored_topic(stored));
-  }
-  static bool is_system(Text topic) noexcept {
-    return topic.size() >= 5 && memcmp(topic.data(), "$SYS/", 5) == 0;
-  }
-  void journal_retain(Index stored) noexcept {
-    if (retains_durably(stored)) {
-      JournalRecord record = record_for(JournalRecord::Type::retain);
-      record.message = write_message(stored, Live{this});
-      log_change(record);
-    }
-  }
-  void journal_retain_clear(Index stored) noexcept {
-    if (retains_durably(stored)) {
-      JournalRecord record = record_for(JournalRecord::Type::retain_clear);
-      record.text = stored_topic(stored);
-      log_change(record);
-    }
-  }
-
-  // ---- what waits for the journal -----------------------------------------------------------
-
-  // Of a gate that was not safe when `previous` was the last safe record.
-  bool is_durable(Index gate, uint64_t previous) const noexcept {
-    return static_cast<Index>(gate - static_cast<Index>(previous)) <= durable_ - previous;
-  }
-
-  // An answer that depends on records not yet safe waits, and what answers come after it; QoS 0
-  // and PINGRESP do not. True when it has been taken.
-  bool hold_answer(Link& link, Entry entry) noexcept {
-    if (entry.kind == EntryKind::pingresp || (gate_ <= durable_ && !link.answers_held)) {
-      return false;
-    }
-    // further behind an Index cannot say for what an answer waits
-    const bool countable = sequence_ - durable_ <= static_cast<Index>(~Index{0});
-    // the CONNACK goes to the front of the queue at once and is let out later
-    const bool connack = countable && link.state != LinkState::open;
-    if (connack) {
-      link.connack_held = true;
-      entry = Entry();
-    }
-    entry.order = static_cast<Index>(gate_ > durable_ ? gate_ : sequence_);
-    if (!countable || !hold(link, entry)) {
-      release_entry(entry);
-      give_up(link);
-    }
-    return !connack;
-  }
-  // Queues what waits for the journal; false when no block is left.
-  bool hold(Link& link, const Entry& entry) noexcept {
-    Extra* more = need_extra(link);
-    if (more == nullptr || queues_.push(more->answers, entry, Claim::answer) == nullptr) {
-      return false;
-    }
-    link.answers_held = true;
-    join_gated(link);
-    return true;
-  }
-  void join_gated(Link& link) noexcept {
-    if (!link.gated) {
-      link.gated = true;
-      extra(link)->next_gated = gated_;
-      gated_ = links_.index_of(link);
-    }
-  }
-  void forget_gated(Link& link) noexcept {
-    if (link.gated) {
-      Index* at = &gated_;
-      while (&links_[*at] != &link) { at = &extra(links_[*at])->next_gated; }
-      *at = extra(link)->next_gated;
-      link.gated = false;
-    }
-  }
-  void release_gated(uint64_t previous) noexcept {
-    Index slot = gated_;
-    gated_ = none;
-    while (slot != none) {
-      Link& link = links_[slot];
-      slot = extra(link)->next_gated;
-      link.gated = false;
-      release_answers(link, previous);
-      mark_due(link);
-    }
-  }
-  void release_answers(Link& link, uint64_t previous) noexcept {
-    Queue& answers = extra(link)->answers;
-    while (!answers.empty() && is_durable(queues_.front(answers)->order, previous)) {
-      Entry entry = *queues_.front(answers);
-      queues_.pop(answers);
-      if (entry.kind != EntryKind::skip) {
-        queue_answer(link, entry);
-      } else if (entry.packet_id == 0) {
-        link.connack_held = false;
-      } else {
-        link.sends_held = false;
-      }
-    }
-    link.answers_held = !answers.empty();
-    if (link.answers_held) { join_gated(link); }
-  }
-
-  // QoS 2 goes out once its id is safe: after a restart it must be the same message.
-  bool send_is_safe(const Walk& walk, const Entry& entry) noexcept {
-    if (entry.qos != 2 || entry.sent || entry.kind == EntryKind::skip ||
-        !journaled(*walk.session)) {
-      return true;
-    }
-    Link& link = *walk.link;
-    if (entry.packet_id == 0 && !link.sends_held) {
-      Entry gate;  // stands among the answers for all of them
-      gate.packet_id = 1;
-      assign_ids(walk);
-      gate.order = static_cast<Index>(sequence_);
-      link.sends_held = hold(link, gate);
-      if (!link.sends_held) { give_up(link); }
-    }
-    return !link.sends_held && entry.packet_id != 0;
-  }
-  // Ids for all that the client may be sent now: they become safe together.
-  void assign_ids(const Walk& walk) noexcept {
-    Reader reader = queues_.from(walk.session->queue, walk.session->send);
-    for (uint32_t room = walk.link->send_limit - walk.session->inflight; room != 0;) {
-      Entry* entry = queues_.next(walk.session->queue, reader);
-      if (entry == nullptr) { break; }
-      if (!occupies(*entry)) { continue; }
-      if (entry->kind != EntryKind::skip) { assign_id(walk, *entry); }
-      room -= 1;
+      if (!restoring_ && session.journaled) { write(Records(*this)); }
     }
   }
 

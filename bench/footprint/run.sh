@@ -71,6 +71,28 @@ link codec
 echo "m3_codec_text $(($(section codec text) - empty_text)) bytes"
 stack codec m3_codec_stack
 
+# The client for three needs, each also with -flto; the object without its buffers; the deepest stack.
+if [ -e bench/footprint/client_main.cpp ]; then
+  deepest=0
+  for build in qos0:QOS_0 v311:V311 v5:V5; do
+    row=client_${build%:*}
+    SOURCE=client link "$row" "-D${build#*:}"
+    echo "m3_$row $(($(section "$row" text) - empty_text)) bytes"
+    SOURCE=client link "${row}_lto" "-D${build#*:}" -flto
+    echo "m3_${row}_lto $(($(section "${row}_lto" text) - empty_text)) bytes"
+    object=$(arm-none-eabi-nm -S $out/$row.elf | awk '$4 ~ /6clientE$/ { print "0x" $2 }')
+    case $row in
+      client_v311) echo "m3_client_object $((object)) bytes" ;;
+      client_v5) echo "m3_client_object_v5 $((object)) bytes" ;;
+    esac
+    SOURCE=client link "${row}_run" "-D${build#*:}" -DCONVERSATION
+    used=$(stack "${row}_run" "m3_${row}_stack") || exit 1
+    used=$(echo "$used" | awk '{ print $2 + 0 }')
+    [ "$used" -le $deepest ] || deepest=$used
+  done
+  [ $deepest = 0 ] || echo "m3_client_stack $deepest bytes"
+fi
+
 # One build a Features switch shows what each costs, once there is a broker.
 if [ -e bench/footprint/broker_main.cpp ]; then
   link broker
