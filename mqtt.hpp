@@ -4021,10 +4021,10 @@ class Client {
 
 // >> 12. broker memory — limits, tables, blocks, texts, queues, timers
 
-/// How much of everything a broker has. All memory is one block of broker_bytes(limits), carved
-/// once; what is not used is not touched. Each limit has one answer when it is reached; the
-/// manual's table lists them.
-struct BrokerLimits {
+/// How much of everything a broker has: one block of broker_bytes(limits), carved once at start;
+/// what is not used is not touched. Each limit has one answer when it is reached; the manual's
+/// table lists them.
+struct BrokerSizes {
   uint32_t connections = 1024;      ///< links at a time; more are not admitted
   uint32_t sessions = 2048;         ///< with and without a link; more: CONNACK 0x97
   uint32_t subscriptions = 32768;   ///< over all sessions; more: SUBACK 0x97
@@ -4033,31 +4033,40 @@ struct BrokerLimits {
   uint32_t retained = 16384;        ///< retained messages; more: not retained, PUBACK 0x97
   uint32_t retained_nodes = 65536;  ///< levels of their topics
   uint32_t blocks = 65536;          ///< small blocks: messages, queues, unfinished packets
-  uint32_t block_bytes = 128;       ///< of one, a multiple of 8, 64 to 2,048
+  uint32_t block_bytes = 128;       ///< of one: a multiple of 8, 80 (16-bit Index: 64) to 2,048
   uint32_t large_blocks = 4096;     ///< for payloads of a kilobyte and more; 0: small ones only
   uint32_t large_block_bytes = 4096;
-  uint32_t text_blocks = 65536;    ///< client ids, filters, aliases
+  uint32_t text_blocks = 65536;    ///< client ids, user names, filters, aliases
   uint32_t text_block_bytes = 32;  ///< of one, a multiple of 8, 16 to 2,048
-  uint32_t turn_records = 4096;    ///< PUBLISH packets referred to in the arena in one turn
-
-  uint32_t packet_bytes_max = 2000000;         ///< larger packets: 0x95 or close
+  uint32_t turn_records = 4096;    ///< PUBLISH packets referred to in the arena in one turn; 0: all
+                                   ///< are stored
   uint32_t control_packet_bytes_max = 524288;  ///< all of a packet but a PUBLISH's payload
-  uint32_t message_bytes_max = 0;              ///< payload; larger: PUBACK 0x95; 0: no limit
   uint16_t topic_levels_max = 201;             ///< in topics and filters; more: 0x81
+  uint32_t queued_bytes_max = 0;  ///< payload waiting for one client; more: dropped; 0: no limit
+  uint32_t inflight_bytes_max =
+      0;  ///< payload unacknowledged by one client; more wait; 0: no limit
+};
+
+/// All limits; those that are not sizes may change while the broker runs.
+struct BrokerLimits : BrokerSizes {
+  uint32_t packet_bytes_max = 2000000;   ///< larger packets: 0x95 or close
+  uint32_t message_bytes_max = 0;        ///< payload; larger: PUBACK 0x95; 0: no limit
   uint16_t receive_maximum = 20;         ///< unacknowledged QoS > 0 from one v5 client; more: 0x93
   uint16_t inflight_max = 20;            ///< unacknowledged QoS > 0 to one client; more wait
-  uint32_t queued_max = 1000;            ///< waiting for one client; more: dropped and counted
+  uint32_t queued_max = 1000;            ///< waiting for one client; more: dropped; 0: no limit
   uint16_t topic_alias_max = 10;         ///< aliases a client may set; 0: none
   uint16_t topic_alias_broker_max = 10;  ///< aliases we set for a client that takes them
   uint16_t keep_alive_max_s = 0;         ///< longer ones are shortened; 0: no limit
   uint32_t session_expiry_max_s = 0xFFFFFFFF;  ///< longer ones are shortened
+  uint32_t retained_expiry_s = 0;              ///< of retained messages without an own one; 0: none
   uint16_t connect_timeout_s = 30;  ///< from admission to the end of CONNECT and its decision
   uint16_t packet_timeout_s = 60;   ///< from a packet's first byte, a payload's last progress
   uint16_t pause_ms = 5000;         ///< a publisher waits for a full subscriber at most
   uint16_t policy_timeout_s = 30;   ///< a policy that answers later; then 0x83
   Qos maximum_qos = Qos::exactly_once;
   bool retain_available = true;
-  bool queue_qos_0 = false;  ///< keep QoS 0 messages for sessions without a link
+  bool queue_qos_0 = false;           ///< keep QoS 0 messages for sessions without a link
+  bool upgrade_outgoing_qos = false;  ///< deliver with the subscription's QoS, not the lower one
   bool allow_empty_client_id = true;
   bool client_id_23 = false;               ///< refuse client ids over 23 bytes from 3.1 clients
   const char* client_id_prefix = "auto-";  ///< of ids we assign, at most 11 characters
@@ -4087,19 +4096,32 @@ inline constexpr Index none = static_cast<Index>(~Index{0});
 template <typename Index>
 inline constexpr Index top_bit = static_cast<Index>(Index{1} << (8 * sizeof(Index) - 1));
 
-constexpr uint64_t rounded(uint64_t bytes) noexcept { return (bytes + 15) & ~uint64_t{15}; }
+// Hands out parts of one block of memory; without memory it only adds up what they take.
+class Carver {
+ public:
+  constexpr explicit Carver(uint8_t* memory) noexcept : memory_(memory) {}
+  template <typename T>
+  constexpr T* take(uint64_t count) noexcept {
+    const uint64_t at = size_;
+    size_ += (count * sizeof(T) + 15) & ~uint64_t{15};
+    return memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + at);
+  }
+  constexpr uint64_t size() const noexcept { return size_; }
+
+ private:
+  uint8_t* memory_;
+  uint64_t size_ = 0;
+};
 
 // Slots of T in caller's memory, addressed by index. T has a member `next`, which chains the free
 // ones. Slots never used are never touched.
 template <typename T, typename Index>
 class Table {
  public:
-  void start(uint8_t* memory, uint32_t limit) noexcept {
-    items_ = reinterpret_cast<T*>(memory);
+  void start(T* items, uint32_t limit) noexcept {
+    *this = Table();
+    items_ = items;
     limit_ = static_cast<Index>(limit);
-    used_ = 0;
-    count_ = 0;
-    free_ = none<Index>;
   }
   T& operator[](Index index) noexcept {
     MQTT_ASSERT(index < used_);
@@ -4109,8 +4131,8 @@ class Table {
     MQTT_ASSERT(index < used_);
     return items_[index];
   }
+  Index index_of(const T& item) const noexcept { return static_cast<Index>(&item - items_); }
   Index count() const noexcept { return count_; }
-  Index limit() const noexcept { return limit_; }
   Index used() const noexcept { return used_; }
   bool full() const noexcept { return count_ == limit_; }
 
@@ -4124,34 +4146,34 @@ class Table {
       return none<Index>;
     }
     count_ = static_cast<Index>(count_ + 1);
-    items_[index] = T();
+    reset(index);
     return index;
   }
   // Takes this very slot; false when it is in use.
   bool allocate_at(Index index) noexcept {
     while (used_ <= index && used_ < limit_) {
-      const Index fresh = used_++;
-      items_[fresh] = T();
-      items_[fresh].next = free_;
-      free_ = fresh;
+      count_ = static_cast<Index>(count_ + 1);
+      release(used_++);
     }
     Index* link = &free_;
     while (*link != none<Index> && *link != index) { link = &items_[*link].next; }
     if (*link == none<Index>) { return false; }
     *link = items_[index].next;
-    items_[index] = T();
+    items_[index].next = none<Index>;
     count_ = static_cast<Index>(count_ + 1);
     return true;
   }
   void release(Index index) noexcept {
-    MQTT_ASSERT(index < used_ && count_ != 0);
-    items_[index] = T();
+    MQTT_ASSERT(count_ != 0);
+    reset(index);
     items_[index].next = free_;
     free_ = index;
     count_ = static_cast<Index>(count_ - 1);
   }
 
  private:
+  __attribute__((noinline)) void reset(Index index) noexcept { items_[index] = T(); }
+
   T* items_ = nullptr;
   Index limit_ = 0;
   Index used_ = 0;
@@ -4164,12 +4186,10 @@ class Table {
 template <typename Index>
 class Directory {
  public:
-  void start(uint8_t* memory, uint32_t limit) noexcept {
-    heads_ = reinterpret_cast<Index*>(memory);
+  void start(Index* heads, uint32_t limit) noexcept {
+    *this = Directory();
+    heads_ = heads;
     limit_ = limit;
-    buckets_ = 1;
-    mask_ = 0;
-    items_ = 0;
     heads_[0] = none<Index>;
   }
   Index first(uint32_t hash) const noexcept { return heads_[bucket(hash)]; }
@@ -4219,26 +4239,29 @@ class Directory {
 
   Index* heads_ = nullptr;
   uint32_t limit_ = 0;
-  uint32_t buckets_ = 0;
+  uint32_t buckets_ = 1;
   uint32_t mask_ = 0;
   uint32_t items_ = 0;
 };
 
-// Seeded hash of bytes; collisions cost a comparison and nothing else.
-inline uint32_t hash_bytes(const uint8_t* data, uint32_t size, uint32_t seed) noexcept {
-  uint32_t hash = seed ^ (size * 0x9E3779B1U);
-  while (size >= 4) {
-    uint32_t word;
-    memcpy(&word, data, 4);
-    hash = (hash ^ word) * 0x85EBCA6BU;
-    hash ^= hash >> 15;
-    data += 4;
-    size -= 4;
+// Seeded hash of bytes, two independent halves; collisions of one cost a comparison and no more.
+struct Hash {
+  uint32_t low = 0;
+  uint32_t high = 0;
+};
+inline Hash hash_bytes(Bytes bytes, uint32_t seed) noexcept {
+  Hash hash{seed ^ (bytes.size() * 0x9E3779B1U), ~seed * 0x27D4EB2FU};
+  while (!bytes.empty()) {
+    const uint32_t size = smaller(bytes.size(), uint32_t{4});
+    uint32_t word = 0;
+    memcpy(&word, bytes.data(), size);
+    hash.low = (hash.low ^ word) * 0x85EBCA6BU;
+    hash.low ^= hash.low >> 15;
+    hash.high = (hash.high + word) * 0xC2B2AE35U;
+    hash.high ^= hash.high >> 13;
+    bytes = bytes.skip(size);
   }
-  uint32_t word = 0;
-  for (uint32_t i = 0; i < size; ++i) { word |= static_cast<uint32_t>(data[i]) << (8 * i); }
-  hash = (hash ^ word) * 0xC2B2AE35U;
-  return hash ^ (hash >> 16);
+  return hash;
 }
 
 // For what a block is taken: `ordinary` leaves those that are promised and those that are kept for
@@ -4250,14 +4273,10 @@ template <typename Index>
 class BlockPool {
  public:
   void start(uint8_t* memory, uint32_t count, uint32_t bytes) noexcept {
+    *this = BlockPool();
     base_ = memory;
     bytes_ = bytes;
     limit_ = static_cast<Index>(count);
-    used_ = 0;
-    taken_ = 0;
-    reserved_ = 0;
-    kept_ = 0;
-    free_ = none<Index>;
   }
   uint32_t room() const noexcept { return bytes_ - link_bytes; }
   uint32_t taken() const noexcept { return taken_; }
@@ -4272,14 +4291,13 @@ class BlockPool {
   // Sets blocks aside for answers.
   void keep(uint32_t count) noexcept { kept_ = count; }
 
-  uint8_t* data(Index block) noexcept { return at(block) + link_bytes; }
-  const uint8_t* data(Index block) const noexcept { return at(block) + link_bytes; }
-  Index next(Index block) const noexcept {
-    Index value;
-    memcpy(&value, at(block), sizeof value);
-    return value;
+  uint8_t* data(Index block) const noexcept { return at(block) + link_bytes; }
+  template <typename T>
+  T& as(Index block) const noexcept {
+    return *reinterpret_cast<T*>(data(block));
   }
-  void set_next(Index block, Index value) noexcept { memcpy(at(block), &value, sizeof value); }
+  Index next(Index block) const noexcept { return link(block); }
+  void set_next(Index block, Index value) noexcept { link(block) = value; }
 
   // none when no block is left for this claim.
   Index allocate(Claim claim) noexcept {
@@ -4312,6 +4330,7 @@ class BlockPool {
     return free > held ? free - held : 0;
   }
   uint8_t* at(Index block) const noexcept { return base_ + static_cast<size_t>(block) * bytes_; }
+  Index& link(Index block) const noexcept { return *reinterpret_cast<Index*>(at(block)); }
 
   uint8_t* base_ = nullptr;
   uint32_t bytes_ = 0;
@@ -4341,8 +4360,8 @@ struct ChainCursor {
   uint32_t at = 0;
 };
 
-// Small and large blocks behind one kind of handle.
-template <typename Index>
+// Small and, unless `large` is false, large blocks behind one kind of handle.
+template <typename Index, bool large = true>
 class Blocks {
  public:
   using Cursor = ChainCursor<Index>;
@@ -4350,27 +4369,14 @@ class Blocks {
   BlockPool<Index> big;
   static constexpr uint32_t large_from = 1024;  // bytes still to come that justify a large block
 
-  uint8_t* data(Index block) noexcept {
-    return is_large(block) ? big.data(plain(block)) : little.data(block);
-  }
-  const uint8_t* data(Index block) const noexcept {
-    return is_large(block) ? big.data(plain(block)) : little.data(block);
-  }
-  uint32_t room(Index block) const noexcept { return is_large(block) ? big.room() : little.room(); }
-  Index next(Index block) const noexcept {
-    return is_large(block) ? big.next(plain(block)) : little.next(block);
-  }
-  void release(Index block) noexcept {
-    if (is_large(block)) {
-      big.release(plain(block));
-    } else {
-      little.release(block);
-    }
-  }
+  uint8_t* data(Index block) const noexcept { return pool(block).data(plain(block)); }
+  uint32_t room(Index block) const noexcept { return pool(block).room(); }
+  Index next(Index block) const noexcept { return pool(block).next(plain(block)); }
+  void set_next(Index block, Index value) noexcept { pool(block).set_next(plain(block), value); }
   void release_chain(Index block) noexcept {
     while (block != none<Index>) {
       const Index following = next(block);
-      release(block);
+      pool(block).release(plain(block));
       block = following;
     }
   }
@@ -4379,15 +4385,34 @@ class Blocks {
     chain = Chain<Index>();
   }
 
-  // Little and big blocks that `size` bytes behind a head of `head` bytes take at most.
-  void needed(uint32_t head, uint32_t size, uint32_t& little_count,
-              uint32_t& big_count) const noexcept {
+  // Little and big blocks.
+  struct Need {
+    uint32_t little = 0;
+    uint32_t big = 0;
+  };
+  // What `size` bytes behind a head of `head` bytes take at most.
+  Need needed(uint32_t head, uint32_t size) const noexcept {
     const uint32_t in_first = little.room() - head;
-    const uint32_t rest = size > in_first ? size - in_first : 0;
-    big_count = big.limit() != 0 && rest >= large_from ? (rest - large_from) / big.room() + 1 : 0;
-    const uint32_t in_big = big_count * big.room();
-    const uint32_t in_little = rest > in_big ? rest - in_big : 0;
-    little_count = 1 + (in_little + little.room() - 1) / little.room();
+    uint32_t rest = size > in_first ? size - in_first : 0;
+    Need need;
+    if (large && big.limit() != 0 && rest >= large_from) {
+      need.big = (rest - large_from) / big.room() + 1;
+      rest -= smaller(rest, need.big * big.room());
+    }
+    need.little = 1 + (rest == 0 ? 0 : (rest - 1) / little.room() + 1);
+    return need;
+  }
+  bool available(const Need& need) const noexcept {
+    return little.available() >= need.little && (!large || big.available() >= need.big);
+  }
+  void reserve(const Need& need) noexcept {
+    little.reserve(need.little);
+    big.reserve(need.big);
+  }
+  void give_back(Need& need) noexcept {
+    little.give_back(need.little);
+    big.give_back(need.big);
+    need = Need();
   }
 
   // Adds bytes, behind which `following` more will come; false, with what fitted added, when no
@@ -4396,10 +4421,8 @@ class Blocks {
     while (!bytes.empty()) {
       if (chain.room == 0 && !extend(chain, bytes.size() + following, claim)) { return false; }
       const uint32_t part = smaller(uint32_t{chain.room}, bytes.size());
-      uint8_t* end = data(chain.last) + room(chain.last) - chain.room;
-      copy(end, bytes.data(), part);
-      chain.room = static_cast<uint16_t>(chain.room - part);
-      chain.size += part;
+      copy(end_of(chain), bytes.data(), part);
+      fill_space(chain, part);
       bytes = bytes.skip(part);
     }
     return true;
@@ -4407,8 +4430,7 @@ class Blocks {
   // The free rest of the last block, extended for `wanted` more bytes; empty when none is left.
   Buffer space(Chain<Index>& chain, uint32_t wanted) noexcept {
     if (chain.room == 0 && !extend(chain, wanted, Claim::ordinary)) { return Buffer(); }
-    return Buffer(data(chain.last) + room(chain.last) - chain.room,
-                  smaller(static_cast<uint32_t>(chain.room), wanted));
+    return Buffer(end_of(chain), smaller(uint32_t{chain.room}, wanted));
   }
   void fill_space(Chain<Index>& chain, uint32_t size) noexcept {
     MQTT_ASSERT(size <= chain.room);
@@ -4425,19 +4447,19 @@ class Blocks {
     }
     uint32_t skip = chain.skip + size;
     while (skip >= room(chain.first)) {
-      const Index following = next(chain.first);
-      skip -= room(chain.first);
-      release(chain.first);
-      chain.first = following;
+      const Index gone = chain.first;
+      skip -= room(gone);
+      chain.first = next(gone);
+      pool(gone).release(plain(gone));
     }
     chain.skip = static_cast<uint16_t>(skip);
   }
 
   // The longest contiguous bytes at the cursor, at most `size`; moves it behind them.
-  Bytes next_bytes(Cursor& cursor, uint32_t size) const noexcept {
+  Buffer next_bytes(Cursor& cursor, uint32_t size) const noexcept {
     if (cursor.at == room(cursor.block)) { cursor = {next(cursor.block), 0}; }
     const uint32_t part = smaller(size, room(cursor.block) - cursor.at);
-    const Bytes bytes(data(cursor.block) + cursor.at, part);
+    const Buffer bytes(data(cursor.block) + cursor.at, part);
     cursor.at += part;
     return bytes;
   }
@@ -4452,28 +4474,42 @@ class Blocks {
   void skip(Cursor& cursor, uint32_t size) const noexcept {
     while (size != 0) { size -= next_bytes(cursor, size).size(); }
   }
+  // The next `size` bytes, in place where they lie in one piece, else copied to `scratch`.
+  Bytes view(Cursor cursor, uint32_t size, uint8_t* scratch) const noexcept {
+    if (size == 0) { return Bytes(); }
+    Cursor again = cursor;
+    const Bytes piece = next_bytes(cursor, size);
+    if (piece.size() == size) { return piece; }
+    copy_out(again, scratch, size);
+    return Bytes(scratch, size);
+  }
 
  private:
-  static constexpr bool is_large(Index block) noexcept { return (block & top_bit<Index>) != 0; }
-  static constexpr Index plain(Index block) noexcept {
-    return static_cast<Index>(block & ~top_bit<Index>);
+  static constexpr bool is_large(Index block) noexcept {
+    return large && (block & top_bit<Index>) != 0;
   }
-  Index take(uint32_t wanted, Claim claim) noexcept {
-    if (wanted >= large_from && big.limit() != 0) {
-      const Index block = big.allocate(claim);
-      if (block != none<Index>) { return static_cast<Index>(block | top_bit<Index>); }
-    }
-    return little.allocate(claim);
+  static constexpr Index plain(Index block) noexcept {
+    return large ? static_cast<Index>(block & ~top_bit<Index>) : block;
+  }
+  BlockPool<Index>& pool(Index block) noexcept { return is_large(block) ? big : little; }
+  const BlockPool<Index>& pool(Index block) const noexcept {
+    return is_large(block) ? big : little;
+  }
+  uint8_t* end_of(const Chain<Index>& chain) const noexcept {
+    return data(chain.last) + room(chain.last) - chain.room;
   }
   bool extend(Chain<Index>& chain, uint32_t wanted, Claim claim) noexcept {
-    const Index block = take(wanted, claim);
+    Index block = none<Index>;
+    if (large && wanted >= large_from && big.limit() != 0) {
+      block = big.allocate(claim);
+      if (block != none<Index>) { block = static_cast<Index>(block | top_bit<Index>); }
+    }
+    if (block == none<Index>) { block = little.allocate(claim); }
     if (block == none<Index>) { return false; }
     if (chain.first == none<Index>) {
       chain.first = block;
-    } else if (is_large(chain.last)) {
-      big.set_next(plain(chain.last), block);
     } else {
-      little.set_next(chain.last, block);
+      set_next(chain.last, block);
     }
     chain.last = block;
     chain.room = static_cast<uint16_t>(room(block));
@@ -4485,75 +4521,44 @@ class Blocks {
 template <typename Index>
 class Texts {
  public:
-  BlockPool<Index> cells;
+  BlockPool<Index>& cells() noexcept { return blocks_.little; }
 
   // none when no cell is left.
   Index store(Text text) noexcept {
-    const Index first = cells.allocate(Claim::ordinary);
-    if (first == none<Index>) { return first; }
-    const uint16_t size = static_cast<uint16_t>(text.size());
-    memcpy(cells.data(first), &size, sizeof size);
-    Index cell = first;
-    uint32_t at = sizeof size;
-    uint32_t done = 0;
-    while (true) {
-      const uint32_t part = smaller(text.size() - done, cells.room() - at);
-      copy(cells.data(cell) + at, text.data() + done, part);
-      done += part;
-      if (done == text.size()) { return first; }
-      const Index following = cells.allocate(Claim::ordinary);
-      if (following == none<Index>) {
-        release(first);
-        return following;
-      }
-      cells.set_next(cell, following);
-      cell = following;
-      at = 0;
+    Chain<Index> chain;
+    const uint8_t size[2] = {static_cast<uint8_t>(text.size()),
+                             static_cast<uint8_t>(text.size() >> 8)};
+    if (!blocks_.append(chain, Bytes(size), Claim::ordinary) ||
+        !blocks_.append(chain, text.bytes(), Claim::ordinary)) {
+      blocks_.clear(chain);
     }
+    return chain.first;
   }
-  void release(Index cell) noexcept {
-    while (cell != none<Index>) {
-      const Index following = cells.next(cell);
-      cells.release(cell);
-      cell = following;
-    }
-  }
+  void release(Index cell) noexcept { blocks_.release_chain(cell); }
   uint32_t size(Index cell) const noexcept {
-    uint16_t size;
-    memcpy(&size, cells.data(cell), sizeof size);
-    return size;
+    const uint8_t* bytes = blocks_.data(cell);
+    return bytes[0] | (uint32_t{bytes[1]} << 8);
   }
   bool equal(Index cell, Text text) const noexcept {
     if (size(cell) != text.size()) { return false; }
-    uint32_t at = sizeof(uint16_t);
-    uint32_t done = 0;
-    while (done < text.size()) {
-      const uint32_t part = smaller(text.size() - done, cells.room() - at);
-      if (memcmp(cells.data(cell) + at, text.data() + done, part) != 0) { return false; }
-      done += part;
-      cell = cells.next(cell);
-      at = 0;
+    ChainCursor<Index> cursor{cell, 2};
+    for (Bytes rest = text.bytes(); !rest.empty();) {
+      const Bytes part = blocks_.next_bytes(cursor, rest.size());
+      if (memcmp(part.data(), rest.data(), part.size()) != 0) { return false; }
+      rest = rest.skip(part.size());
     }
     return true;
   }
   // The whole string: in place when it fits a cell, else copied to `scratch`, which must hold it.
   Text view(Index cell, uint8_t* scratch) const noexcept {
-    const uint32_t whole = size(cell);
-    uint32_t at = sizeof(uint16_t);
-    if (whole <= cells.room() - at) { return Text(Bytes(cells.data(cell) + at, whole)); }
-    uint32_t done = 0;
-    while (done < whole) {
-      const uint32_t part = smaller(whole - done, cells.room() - at);
-      copy(scratch + done, cells.data(cell) + at, part);
-      done += part;
-      cell = cells.next(cell);
-      at = 0;
-    }
-    return Text(Bytes(scratch, whole));
+    return Text(blocks_.view({cell, 2}, size(cell), scratch));
   }
+
+ private:
+  Blocks<Index, false> blocks_;
 };
 
-// Something to send, or sent and not yet acknowledged.
+// Something to send, or sent and not yet acknowledged; also what else waits in a queue.
 enum class EntryKind : uint8_t {
   skip,     // nothing (any more): delivered, dropped or moved
   turn,     // a PUBLISH that lies in the arena: `message` is a turn record
@@ -4573,33 +4578,34 @@ struct Entry {
   uint32_t number = 0;  // subscription id, block of them, subscription, size or reason code
   uint16_t packet_id = 0;
   EntryKind kind = EntryKind::skip;
-  uint8_t flags = 0;
+  uint8_t qos : 2;
+  uint8_t state_bits : 2;  // a SendState
+  bool retain : 1;
+  bool many_ids : 1;  // `number` is a block of subscription ids
+  bool shared : 1;    // `number` is the shared subscription
+  bool sent : 1;      // a byte of it has gone out: a repeat sets DUP
+
+  constexpr Entry() noexcept
+      : qos(0), state_bits(0), retain(false), many_ids(false), shared(false), sent(false) {}
+  constexpr bool is_message() const noexcept {
+    return kind == EntryKind::turn || kind == EntryKind::stored;
+  }
+  constexpr SendState state() const noexcept { return static_cast<SendState>(state_bits); }
+  constexpr void set_state(SendState state) noexcept {
+    state_bits = static_cast<uint8_t>(state) & 3;
+  }
+  constexpr bool settled() const noexcept {
+    return kind == EntryKind::skip && state() == SendState::none;
+  }
 };
-
-// Entry::flags
-inline constexpr uint8_t entry_qos = 0x03;
-inline constexpr uint8_t entry_retain = 0x04;
-inline constexpr uint8_t entry_state = 0x18;  // a SendState
-inline constexpr uint8_t entry_state_shift = 3;
-inline constexpr uint8_t entry_many_ids = 0x20;  // `number` is a block of subscription ids
-inline constexpr uint8_t entry_shared = 0x40;    // `number` is the shared subscription
-inline constexpr uint8_t entry_sent = 0x80;      // a byte of it has gone out: a repeat sets DUP
-
-template <typename Index>
-constexpr SendState state_of(const Entry<Index>& entry) noexcept {
-  return static_cast<SendState>((entry.flags & entry_state) >> entry_state_shift);
-}
-template <typename Index>
-constexpr void set_state(Entry<Index>& entry, SendState state) noexcept {
-  entry.flags = static_cast<uint8_t>((entry.flags & ~entry_state) |
-                                     (static_cast<uint8_t>(state) << entry_state_shift));
-}
 
 // A place in a queue; chunk none stands for the queue's first entry.
 template <typename Index>
 struct QueuePlace {
   Index chunk = none<Index>;
   uint16_t at = 0;
+
+  constexpr void step() noexcept { at = static_cast<uint16_t>(at + 1); }
 };
 
 // A first-in first-out queue of entries in small blocks, borrowed only while it is not empty.
@@ -4617,15 +4623,15 @@ template <typename Index>
 class Queues {
  public:
   using E = Entry<Index>;
-  using Cursor = QueuePlace<Index>;
+  using Place = QueuePlace<Index>;
 
   void start(BlockPool<Index>& pool) noexcept {
     pool_ = &pool;
     per_chunk_ = static_cast<uint16_t>(pool.room() / sizeof(E));
   }
-  // The entry's place is left in `place`; null when no block is left.
-  E* push(Queue<Index>& queue, const E& entry, Claim claim, Cursor& place) noexcept {
-    if (queue.empty() || queue.last_at == per_chunk_) {
+  // Null when no block is left.
+  E* push(Queue<Index>& queue, const E& entry, Claim claim) noexcept {
+    if (push_takes_block(queue)) {
       const Index chunk = pool_->allocate(claim);
       if (chunk == none<Index>) { return nullptr; }
       if (queue.empty()) {
@@ -4637,26 +4643,25 @@ class Queues {
       queue.last = chunk;
       queue.last_at = 0;
     }
-    place = {queue.last, queue.last_at};
     E* target = slot(queue.last, queue.last_at);
     *target = entry;
     queue.last_at = static_cast<uint16_t>(queue.last_at + 1);
     return target;
   }
-  // The entry at the cursor, null at the end.
-  E* at(const Queue<Index>& queue, Cursor& cursor) noexcept {
-    return queue.empty() ? nullptr : find(queue, cursor);
+  // The entry at the place, null at the end.
+  E* at(const Queue<Index>& queue, Place& place) noexcept {
+    if (queue.empty()) { return nullptr; }
+    if (at_front(queue, place)) { place = {queue.first, queue.first_at}; }
+    if (place.at == per_chunk_ && place.chunk != queue.last) {
+      place = {pool_->next(place.chunk), 0};
+    }
+    const bool end = place.chunk == queue.last && place.at == queue.last_at;
+    return end ? nullptr : slot(place.chunk, place.at);
   }
-  E* find(const Queue<Index>& queue, Cursor& cursor) noexcept {
-    if (at_front(queue, cursor)) { cursor = {queue.first, queue.first_at}; }
-    if (cursor.chunk == queue.last) {
-      return cursor.at == queue.last_at ? nullptr : slot(cursor.chunk, cursor.at);
-    }
-    if (cursor.at == per_chunk_) {
-      cursor = {pool_->next(cursor.chunk), 0};
-      return at_last(queue, cursor) ? nullptr : slot(cursor.chunk, cursor.at);
-    }
-    return slot(cursor.chunk, cursor.at);
+  // Calls f(entry) from the front to the back; f may not push or pop.
+  template <typename F>
+  void for_each(const Queue<Index>& queue, F f) noexcept {
+    for (Place place; E* entry = at(queue, place); place.step()) { f(*entry); }
   }
   E* back(const Queue<Index>& queue) noexcept {
     return slot(queue.last, static_cast<uint16_t>(queue.last_at - 1));
@@ -4668,15 +4673,14 @@ class Queues {
   E* front(const Queue<Index>& queue) noexcept {
     return queue.empty() ? nullptr : slot(queue.first, queue.first_at);
   }
-  // Drops the first entry. Cursors into a block that goes away are set to the first entry.
-  void pop(Queue<Index>& queue, Cursor& a, Cursor& b) noexcept {
+  // Drops the first entry. A place in a block that goes away becomes that of the first entry.
+  void pop(Queue<Index>& queue, Place* place = nullptr) noexcept {
     queue.first_at = static_cast<uint16_t>(queue.first_at + 1);
     const bool emptied = queue.first == queue.last && queue.first_at == queue.last_at;
     if (!emptied && queue.first_at != per_chunk_) { return; }
     const Index gone = queue.first;
     const Index following = pool_->next(gone);
-    if (a.chunk == gone) { a = Cursor(); }
-    if (b.chunk == gone) { b = Cursor(); }
+    if (place != nullptr && place->chunk == gone) { *place = Place(); }
     pool_->release(gone);
     if (emptied) {
       queue = Queue<Index>();
@@ -4685,16 +4689,12 @@ class Queues {
       queue.first_at = 0;
     }
   }
-  // Whether the cursor stands at the queue's first entry.
-  static bool at_front(const Queue<Index>& queue, const Cursor& cursor) noexcept {
-    return cursor.chunk == none<Index> ||
-           (cursor.chunk == queue.first && cursor.at <= queue.first_at);
+  // Whether the place is that of the queue's first entry.
+  static bool at_front(const Queue<Index>& queue, const Place& place) noexcept {
+    return place.chunk == none<Index> || (place.chunk == queue.first && place.at <= queue.first_at);
   }
 
  private:
-  static bool at_last(const Queue<Index>& queue, const Cursor& cursor) noexcept {
-    return cursor.chunk == queue.last && cursor.at == queue.last_at;
-  }
   E* slot(Index chunk, uint16_t at) noexcept {
     return reinterpret_cast<E*>(pool_->data(chunk)) + at;
   }
@@ -4708,10 +4708,10 @@ class Queues {
 template <typename Index>
 class Timers {
  public:
-  void start(uint8_t* heap, uint8_t* places, uint8_t* ticks) noexcept {
-    heap_ = reinterpret_cast<Index*>(heap);
-    places_ = reinterpret_cast<Index*>(places);
-    ticks_ = reinterpret_cast<Tick*>(ticks);
+  void start(Index* heap, Index* places, Tick* ticks) noexcept {
+    heap_ = heap;
+    places_ = places;
+    ticks_ = ticks;
     count_ = 0;
   }
   // An item that is used for the first time must be told so: its memory is untouched.
@@ -4726,16 +4726,9 @@ class Timers {
       cancel(item);
       return;
     }
-    if (places_[item] == none<Index>) {
-      places_[item] = static_cast<Index>(count_);
-      heap_[count_++] = static_cast<Index>(item);
-      ticks_[item] = tick;
-      up(places_[item]);
-      return;
-    }
+    if (places_[item] == none<Index>) { put(count_++, static_cast<Index>(item)); }
     ticks_[item] = tick;
-    up(places_[item]);
-    down(places_[item]);
+    settle(places_[item]);
   }
   // Only moves the deadline forward.
   void set_sooner(uint32_t item, Tick tick) noexcept {
@@ -4747,10 +4740,8 @@ class Timers {
     places_[item] = none<Index>;
     const Index last = heap_[--count_];
     if (last != item) {
-      heap_[place] = last;
-      places_[last] = place;
-      up(place);
-      down(places_[last]);
+      put(place, last);
+      settle(place);
     }
   }
 
@@ -4759,19 +4750,14 @@ class Timers {
     heap_[place] = item;
     places_[item] = static_cast<Index>(place);
   }
-  void up(uint32_t place) noexcept {
+  // Moves the item at `place` up or down to where it belongs.
+  void settle(uint32_t place) noexcept {
     const Index item = heap_[place];
     while (place != 0 && ticks_[heap_[(place - 1) / 2]] > ticks_[item]) {
       put(place, heap_[(place - 1) / 2]);
       place = (place - 1) / 2;
     }
-    put(place, item);
-  }
-  void down(uint32_t place) noexcept {
-    const Index item = heap_[place];
-    while (true) {
-      uint32_t child = 2 * place + 1;
-      if (child >= count_) { break; }
+    for (uint32_t child = 2 * place + 1; child < count_; child = 2 * place + 1) {
       if (child + 1 < count_ && ticks_[heap_[child + 1]] < ticks_[heap_[child]]) { child += 1; }
       if (ticks_[heap_[child]] >= ticks_[item]) { break; }
       put(place, heap_[child]);
@@ -4790,18 +4776,106 @@ class Timers {
 // >> 13. broker index — filters, shared groups, retained messages
 
 namespace detail {
-enum class LevelKind : uint8_t { literal, plus, hash, exact };
+inline uint32_t level_end(Text text, uint32_t at) noexcept {
+  while (at < text.size() && text[at] != '/') { ++at; }
+  return at;
+}
 
-// A level of wildcard filters, or (kind exact) a whole filter without wildcards. Nodes hold no
-// text: the filters that hang on one are verified whole.
+constexpr uint32_t level_count(Text text) noexcept {
+  uint32_t count = 1;
+  for (const char c : text) { count += c == '/' ? 1U : 0U; }
+  return count;
+}
+
+inline bool has_wildcards(Text filter) noexcept {
+  for (const char c : filter) {
+    if (c == '+' || c == '#') { return true; }
+  }
+  return false;
+}
+
+inline bool is_level(Text level, char wildcard) noexcept {
+  return level.size() == 1 && level[0] == wildcard;
+}
+
+// What the nodes of both trees have. They hold no text: what hangs on a node is verified whole, so
+// that a collision costs a comparison and never a wrong delivery.
 template <typename Index>
-struct FilterNode {
+struct LevelNode {
   Index next = none<Index>;  // in the directory
   Index parent = none<Index>;
-  Index filters = none<Index>;  // list of the filters that end here
+  uint32_t hash = 0;   // of parent and level
+  uint32_t level = 0;  // of the level
+};
+
+// A tree of topic levels, found by hash. `Tree` derives from it and says what else a node is part
+// of: added(node), removing(node), and needed(node), without which it goes.
+template <typename Tree, typename Node, typename Index>
+class LevelTree {
+ public:
+  Table<Node, Index> nodes;
+  Directory<Index> directory;
+  uint32_t seed = 0;
+
+  // The node of a path, none when there is none; with `make` what is missing is made, and none
+  // tells that the table is full.
+  Index at_path(Text path, bool make) noexcept {
+    Index node = none<Index>;
+    for (uint32_t at = 0; at <= path.size();) {
+      const uint32_t end = level_end(path, at);
+      const Hash level = hash_of(Text(path.data() + at, end - at));
+      const Index following = child(node, level, make);
+      if (following == none<Index>) {
+        if (make) { prune(node); }
+        return none<Index>;
+      }
+      node = following;
+      at = end + 1;
+    }
+    return node;
+  }
+
+  // Removes nodes that nothing needs, from `node` upwards.
+  void prune(Index node) noexcept {
+    while (node != none<Index> && !tree().needed(nodes[node])) {
+      const Index parent = nodes[node].parent;
+      tree().removing(node);
+      directory.remove(nodes, node);
+      nodes.release(node);
+      node = parent;
+    }
+  }
+
+ protected:
+  Hash hash_of(Text level) const noexcept { return hash_bytes(level.bytes(), seed); }
+  Index child(Index parent, Hash level, bool make = false) noexcept {
+    uint32_t hash = level.high ^ (static_cast<uint32_t>(parent) * 0x85EBCA6BU);
+    hash ^= hash >> 15;
+    Index node = directory.first(hash);
+    while (node != none<Index> && (nodes[node].hash != hash || nodes[node].level != level.low ||
+                                   nodes[node].parent != parent)) {
+      node = nodes[node].next;
+    }
+    if (node != none<Index> || !make) { return node; }
+    node = nodes.allocate();
+    if (node == none<Index>) { return node; }
+    nodes[node].parent = parent;
+    nodes[node].hash = hash;
+    nodes[node].level = level.low;
+    directory.insert(nodes, node);
+    tree().added(node);
+    return node;
+  }
+
+ private:
+  Tree& tree() noexcept { return static_cast<Tree&>(*this); }
+};
+
+// A level of filters with wildcards, or a whole filter without.
+template <typename Index>
+struct FilterNode : LevelNode<Index> {
+  Index filters = none<Index>;  // list of those that end here
   Index children = 0;
-  uint32_t hash = 0;
-  LevelKind kind = LevelKind::literal;
 };
 
 template <typename Index>
@@ -4812,6 +4886,9 @@ struct Filter {
   Index first = none<Index>;  // subscriptions
   Index last = none<Index>;
   uint16_t prefix_size = 0;  // of $share/ShareName/, 0 when not shared
+  bool wild = false;
+
+  constexpr bool shared() const noexcept { return prefix_size != 0; }
 };
 
 template <typename Index>
@@ -4830,37 +4907,6 @@ struct SubscriptionSlot {
   constexpr bool retain_as_published() const noexcept { return (options & 0x80000000) != 0; }
 };
 
-// The levels of a topic or filter, hashed.
-struct Levels {
-  uint32_t* hashes = nullptr;
-  uint32_t count = 0;
-};
-
-inline uint32_t level_end(Text text, uint32_t at) noexcept {
-  while (at < text.size() && text[at] != '/') { ++at; }
-  return at;
-}
-
-constexpr uint32_t level_count(Text text) noexcept {
-  uint32_t count = 1;
-  for (const char c : text) { count += c == '/' ? 1U : 0U; }
-  return count;
-}
-
-inline LevelKind level_kind(Text level) noexcept {
-  if (level.size() == 1 && (level[0] == '+' || level[0] == '#')) {
-    return level[0] == '+' ? LevelKind::plus : LevelKind::hash;
-  }
-  return LevelKind::literal;
-}
-
-inline bool has_wildcards(Text filter) noexcept {
-  for (const char c : filter) {
-    if (c == '+' || c == '#') { return true; }
-  }
-  return false;
-}
-
 // A node still to be visited by a walk, and the topic's level below it.
 template <typename Index>
 struct WalkStep {
@@ -4871,24 +4917,22 @@ struct WalkStep {
 // Finds the filters that match a topic: exact ones by the hash of the whole topic, wildcards by a
 // walk over levels. Memory follows use; the walk is bounded by the number of levels.
 template <typename Index>
-class FilterIndex {
+class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Index> {
  public:
-  Table<FilterNode<Index>, Index> nodes;
+  using Base = LevelTree<FilterIndex<Index>, FilterNode<Index>, Index>;
+  using Base::nodes;
   Table<Filter<Index>, Index> filters;
-  Directory<Index> directory;
   Texts<Index>* texts = nullptr;
-  uint8_t* scratch = nullptr;  // holds any filter
-  uint32_t* level_hashes = nullptr;
+  uint8_t* scratch = nullptr;        // holds any filter
+  Hash* hashes = nullptr;            // levels of them
   WalkStep<Index>* stack = nullptr;  // levels + 2 of them
   uint32_t levels_max = 0;
-  uint32_t seed = 0;
   uint32_t wildcard_filters = 0;
   uint32_t version = 0;  // changes whenever a match may give another result
 
   // The filter with this text, none when there is none. `text` includes $share/ShareName/.
   Index find(Text text) noexcept {
-    const SharedFilter parts = split_shared(text);
-    const Index node = find_node(parts.filter);
+    const Index node = node_of(split_shared(text).filter, false);
     if (node == none<Index>) { return node; }
     Index filter = nodes[node].filters;
     while (filter != none<Index> && !texts->equal(filters[filter].text, text)) {
@@ -4903,7 +4947,7 @@ class FilterIndex {
     const Index filter = filters.allocate();
     if (filter == none<Index>) { return filter; }
     const Index stored = texts->store(text);
-    const Index node = stored == none<Index> ? stored : make_node(parts.filter);
+    const Index node = stored == none<Index> ? stored : node_of(parts.filter, true);
     if (node == none<Index>) {
       texts->release(stored);
       filters.release(filter);
@@ -4913,22 +4957,23 @@ class FilterIndex {
     fresh.text = stored;
     fresh.node = node;
     fresh.prefix_size = static_cast<uint16_t>(text.size() - parts.filter.size());
+    fresh.wild = has_wildcards(parts.filter);
     fresh.next = nodes[node].filters;
     nodes[node].filters = filter;
-    wildcard_filters += nodes[node].kind == LevelKind::exact ? 0U : 1U;
+    wildcard_filters += fresh.wild ? 1U : 0U;
     version += 1;
     return filter;
   }
 
   void remove(Index filter) noexcept {
-    const Index node = filters[filter].node;
-    Index* link = &nodes[node].filters;
+    const Filter<Index> gone = filters[filter];
+    Index* link = &nodes[gone.node].filters;
     while (*link != filter) { link = &filters[*link].next; }
-    *link = filters[filter].next;
-    wildcard_filters -= nodes[node].kind == LevelKind::exact ? 0U : 1U;
-    texts->release(filters[filter].text);
+    *link = gone.next;
+    wildcard_filters -= gone.wild ? 1U : 0U;
+    texts->release(gone.text);
     filters.release(filter);
-    prune(node);
+    this->prune(gone.node);
     version += 1;
   }
 
@@ -4937,110 +4982,45 @@ class FilterIndex {
   // Writes the filters that match to `found`, which holds as many as there are filters.
   uint32_t match(Text topic, Index* found) noexcept {
     uint32_t count = 0;
-    const uint32_t whole = hash_bytes(topic.bytes().data(), topic.size(), seed);
-    const uint32_t key = node_key(none<Index>, whole, LevelKind::exact);
-    collect(look_up(none<Index>, key, LevelKind::exact), topic, found, count);
+    collect(this->child(none<Index>, exact_hash(topic)), topic, found, count);
     if (wildcard_filters != 0) { walk(topic, found, count); }
     return count;
   }
 
+  void added(Index node) noexcept { count_child(node, 1); }
+  void removing(Index node) noexcept { count_child(node, -1); }
+  static bool needed(const FilterNode<Index>& node) noexcept {
+    return node.filters != none<Index> || node.children != 0;
+  }
+
  private:
-  static uint32_t node_key(Index parent, uint32_t level, LevelKind kind) noexcept {
-    uint32_t key = level + static_cast<uint32_t>(kind) * 0x9E3779B1U;
-    key = (key ^ (static_cast<uint32_t>(parent) * 0x85EBCA6BU)) * 0xC2B2AE35U;
-    return key ^ (key >> 15);
+  // Never that of a level.
+  Hash exact_hash(Text whole) const noexcept {
+    Hash hash = this->hash_of(whole);
+    hash.low = ~hash.low;
+    return hash;
   }
-
-  Index look_up(Index parent, uint32_t key, LevelKind kind) const noexcept {
-    Index node = directory.first(key);
-    while (node != none<Index> &&
-           (nodes[node].hash != key || nodes[node].parent != parent || nodes[node].kind != kind)) {
-      node = nodes[node].next;
-    }
-    return node;
+  Index node_of(Text filter, bool make) noexcept {
+    return has_wildcards(filter) ? this->at_path(filter, make)
+                                 : this->child(none<Index>, exact_hash(filter), make);
   }
-
-  Index child(Index parent, Text level, LevelKind kind) const noexcept {
-    return look_up(parent, key_of(parent, level, kind), kind);
-  }
-  uint32_t key_of(Index parent, Text level, LevelKind kind) const noexcept {
-    const bool named = kind == LevelKind::literal || kind == LevelKind::exact;
-    const uint32_t hash = named ? hash_bytes(level.bytes().data(), level.size(), seed) : 0;
-    return node_key(parent, hash, kind);
-  }
-
-  Index find_node(Text filter) const noexcept {
-    if (!has_wildcards(filter)) { return child(none<Index>, filter, LevelKind::exact); }
-    Index node = none<Index>;
-    for (uint32_t at = 0; at <= filter.size();) {
-      const uint32_t end = level_end(filter, at);
-      const Text level(filter.data() + at, end - at);
-      node = child(node, level, level_kind(level));
-      if (node == none<Index>) { return node; }
-      at = end + 1;
-    }
-    return node;
-  }
-
-  Index add_node(Index parent, Text level, LevelKind kind) noexcept {
-    const Index node = nodes.allocate();
-    if (node == none<Index>) { return node; }
-    nodes[node].parent = parent;
-    nodes[node].kind = kind;
-    nodes[node].hash = key_of(parent, level, kind);
-    directory.insert(nodes, node);
+  void count_child(Index node, int change) noexcept {
+    const Index parent = nodes[node].parent;
     if (parent != none<Index>) {
-      nodes[parent].children = static_cast<Index>(nodes[parent].children + 1);
-    }
-    return node;
-  }
-
-  Index make_node(Text filter) noexcept {
-    if (!has_wildcards(filter)) {
-      const Index node = child(none<Index>, filter, LevelKind::exact);
-      return node != none<Index> ? node : add_node(none<Index>, filter, LevelKind::exact);
-    }
-    Index node = none<Index>;
-    for (uint32_t at = 0; at <= filter.size();) {
-      const uint32_t end = level_end(filter, at);
-      const Text level(filter.data() + at, end - at);
-      const LevelKind kind = level_kind(level);
-      Index following = child(node, level, kind);
-      if (following == none<Index>) { following = add_node(node, level, kind); }
-      if (following == none<Index>) {
-        prune(node);
-        return following;
-      }
-      node = following;
-      at = end + 1;
-    }
-    return node;
-  }
-
-  // Removes a node that nothing needs, and then its parents.
-  void prune(Index node) noexcept {
-    while (node != none<Index> && nodes[node].filters == none<Index> && nodes[node].children == 0) {
-      const Index parent = nodes[node].parent;
-      directory.remove(nodes, node);
-      nodes.release(node);
-      if (parent != none<Index>) {
-        nodes[parent].children = static_cast<Index>(nodes[parent].children - 1);
-      }
-      node = parent;
+      nodes[parent].children =
+          static_cast<Index>(static_cast<int64_t>(nodes[parent].children) + change);
     }
   }
 
   // The filters at a node that really match: hashes may collide.
   void collect(Index node, Text topic, Index* found, uint32_t& count) const noexcept {
     if (node == none<Index>) { return; }
-    Index filter = nodes[node].filters;
-    while (filter != none<Index>) {
-      const Text whole = text(filter);
-      const uint32_t prefix = filters[filter].prefix_size;
+    for (Index i = nodes[node].filters; i != none<Index>; i = filters[i].next) {
+      const Text whole = text(i);
+      const uint32_t prefix = filters[i].prefix_size;
       if (matches(Text(whole.data() + prefix, whole.size() - prefix), topic)) {
-        found[count++] = filter;
+        found[count++] = i;
       }
-      filter = filters[filter].next;
     }
   }
 
@@ -5048,32 +5028,26 @@ class FilterIndex {
     uint32_t levels = 0;
     for (uint32_t at = 0; at <= topic.size() && levels < levels_max;) {
       const uint32_t end = level_end(topic, at);
-      level_hashes[levels++] = hash_bytes(topic.bytes().data() + at, end - at, seed);
+      hashes[levels++] = this->hash_of(Text(topic.data() + at, end - at));
       at = end + 1;
     }
+    const Hash plus = this->hash_of("+");
+    const Hash hash = this->hash_of("#");
     const bool hidden = topic[0] == '$';  // root wildcards do not match [MQTT-4.7.2-1]
-    uint32_t depth = 0;
     stack[0] = {none<Index>, 0};
-    depth = 1;
+    uint32_t depth = 1;
     while (depth != 0) {
       depth -= 1;
       const Index node = stack[depth].node;
       const uint32_t at = stack[depth].level;
       const bool wild = !(hidden && at == 0);
-      if (wild) {
-        collect(look_up(node, node_key(node, 0, LevelKind::hash), LevelKind::hash), topic, found,
-                count);
-      }
+      if (wild) { collect(this->child(node, hash), topic, found, count); }
       if (at == levels) {
-        if (node != none<Index>) { collect(node, topic, found, count); }
+        collect(node, topic, found, count);
         continue;
       }
-      const Index named =
-          look_up(node, node_key(node, level_hashes[at], LevelKind::literal), LevelKind::literal);
-      push(named, at + 1, depth);
-      if (wild) {
-        push(look_up(node, node_key(node, 0, LevelKind::plus), LevelKind::plus), at + 1, depth);
-      }
+      push(this->child(node, hashes[at]), at + 1, depth);
+      if (wild) { push(this->child(node, plus), at + 1, depth); }
     }
   }
   void push(Index node, uint32_t level, uint32_t& depth) noexcept {
@@ -5087,16 +5061,12 @@ class FilterIndex {
 
 // A level of the topics of retained messages.
 template <typename Index>
-struct RetainedNode {
-  Index next = none<Index>;  // in the directory
-  Index parent = none<Index>;
+struct RetainedNode : LevelNode<Index> {
   Index child = none<Index>;
   Index sibling = none<Index>;
   Index previous_sibling = none<Index>;
   Index message = none<Index>;
-  uint32_t hash = 0;
-  uint32_t level = 0;  // hash of the level's text
-  uint16_t pins = 0;   // cursors that stand here
+  uint16_t pins = 0;  // cursors that stand here
 };
 
 // Where a wildcard delivery of retained messages stands.
@@ -5106,119 +5076,37 @@ struct RetainedCursor {
   uint16_t depth = 0;        // levels above the node
 };
 
-// Retained messages by topic. Nodes hold no text; what is found is verified against the message's
-// own topic by the caller.
+// Retained messages by topic; what is found is verified against the message's own topic by the
+// caller.
 template <typename Index>
-class RetainedIndex {
+class RetainedIndex : public LevelTree<RetainedIndex<Index>, RetainedNode<Index>, Index> {
  public:
-  Table<RetainedNode<Index>, Index> nodes;
-  Directory<Index> directory;
+  using Base = LevelTree<RetainedIndex<Index>, RetainedNode<Index>, Index>;
+  using Base::nodes;
+  using Cursor = RetainedCursor<Index>;
   Index root_child = none<Index>;
-  uint32_t seed = 0;
-
-  Index find(Text topic) const noexcept {
-    Index node = none<Index>;
-    for (uint32_t at = 0; at <= topic.size();) {
-      const uint32_t end = level_end(topic, at);
-      node = child(node, hash_level(Text(topic.data() + at, end - at)));
-      if (node == none<Index>) { return node; }
-      at = end + 1;
-    }
-    return node;
-  }
-
-  // The topic's node, made when missing; none when the table is full.
-  Index make(Text topic) noexcept {
-    Index node = none<Index>;
-    for (uint32_t at = 0; at <= topic.size();) {
-      const uint32_t end = level_end(topic, at);
-      const LevelHash level = hash_level(Text(topic.data() + at, end - at));
-      Index following = child(node, level);
-      if (following == none<Index>) { following = add(node, level); }
-      if (following == none<Index>) {
-        prune(node);
-        return following;
-      }
-      node = following;
-      at = end + 1;
-    }
-    return node;
-  }
-
-  // Removes nodes without message, children and cursors, from `node` upwards.
-  void prune(Index node) noexcept {
-    while (node != none<Index> && nodes[node].message == none<Index> &&
-           nodes[node].child == none<Index> && nodes[node].pins == 0) {
-      const Index parent = nodes[node].parent;
-      unlink(node);
-      directory.remove(nodes, node);
-      nodes.release(node);
-      node = parent;
-    }
-  }
 
   // Moves to the next node whose path may match the filter and that ends a match, in depth-first
   // order; false at the end. The cursor keeps a pin on its node.
-  bool advance(Text filter, RetainedCursor<Index>& cursor) noexcept {
-    bool descend = true;
-    Index node = cursor.node;
+  bool advance(Text filter, Cursor& cursor) noexcept {
     uint32_t depth = cursor.depth;
-    if (node == none<Index>) {
-      node = first_at(none<Index>, filter, 0);
-      depth = 0;
-    } else {
-      node = step(filter, node, depth, descend);
-    }
+    Index node = cursor.node == none<Index> ? first_at(none<Index>, filter, 0)
+                                            : step(filter, cursor.node, depth);
     while (node != none<Index> && !ends_match(filter, node, depth)) {
-      node = step(filter, node, depth, descend);
+      node = step(filter, node, depth);
     }
     move(cursor, node, depth);
     return node != none<Index>;
   }
-  void stop(RetainedCursor<Index>& cursor) noexcept { move(cursor, none<Index>, 0); }
+  void stop(Cursor& cursor) noexcept { move(cursor, none<Index>, 0); }
 
- private:
-  // Two independent hashes: 64 bits tell siblings apart.
-  struct LevelHash {
-    uint32_t level;
-    uint32_t other;
-  };
-  LevelHash hash_level(Text level) const noexcept {
-    const Bytes bytes = level.bytes();
-    return {hash_bytes(bytes.data(), bytes.size(), seed),
-            hash_bytes(bytes.data(), bytes.size(), ~seed * 0x27D4EB2FU)};
-  }
-  static uint32_t key(Index parent, LevelHash hash) noexcept {
-    const uint32_t mixed = hash.other ^ (static_cast<uint32_t>(parent) * 0x85EBCA6BU);
-    return mixed ^ (mixed >> 15);
-  }
-  Index child(Index parent, LevelHash hash) const noexcept {
-    const uint32_t wanted = key(parent, hash);
-    Index node = directory.first(wanted);
-    while (node != none<Index> && (nodes[node].hash != wanted || nodes[node].level != hash.level ||
-                                   nodes[node].parent != parent)) {
-      node = nodes[node].next;
-    }
-    return node;
-  }
-  Index& first_child(Index parent) noexcept {
-    return parent == none<Index> ? root_child : nodes[parent].child;
-  }
-  Index add(Index parent, LevelHash level) noexcept {
-    const Index node = nodes.allocate();
-    if (node == none<Index>) { return node; }
-    RetainedNode<Index>& fresh = nodes[node];
-    fresh.parent = parent;
-    fresh.level = level.level;
-    fresh.hash = key(parent, level);
-    Index& head = first_child(parent);
-    fresh.sibling = head;
+  void added(Index node) noexcept {
+    Index& head = first_child(nodes[node].parent);
+    nodes[node].sibling = head;
     if (head != none<Index>) { nodes[head].previous_sibling = node; }
     head = node;
-    directory.insert(nodes, node);
-    return node;
   }
-  void unlink(Index node) noexcept {
+  void removing(Index node) noexcept {
     const RetainedNode<Index>& gone = nodes[node];
     if (gone.previous_sibling != none<Index>) {
       nodes[gone.previous_sibling].sibling = gone.sibling;
@@ -5229,68 +5117,61 @@ class RetainedIndex {
       nodes[gone.sibling].previous_sibling = gone.previous_sibling;
     }
   }
+  static bool needed(const RetainedNode<Index>& node) noexcept {
+    return node.message != none<Index> || node.child != none<Index> || node.pins != 0;
+  }
 
-  // The filter's level at a depth; behind a '#' all deeper levels are '#' too.
-  static Text level_at(Text filter, uint32_t depth, bool& beyond) noexcept {
-    uint32_t at = 0;
-    beyond = false;
-    for (uint32_t i = 0;; ++i) {
+ private:
+  Index& first_child(Index parent) noexcept {
+    return parent == none<Index> ? root_child : nodes[parent].child;
+  }
+
+  // The filter's level at a depth, behind a '#' always that; false when the filter ends before.
+  static bool level_at(Text filter, uint32_t depth, Text& level) noexcept {
+    for (uint32_t at = 0; at <= filter.size(); depth -= 1) {
       const uint32_t end = level_end(filter, at);
-      const Text level(filter.data() + at, end - at);
-      if (i == depth || (level.size() == 1 && level[0] == '#')) { return level; }
-      if (end >= filter.size()) {
-        beyond = true;
-        return Text();
-      }
+      level = Text(filter.data() + at, end - at);
+      if (depth == 0 || is_level(level, '#')) { return true; }
       at = end + 1;
     }
+    return false;
   }
+  static bool is_wild(Text level) noexcept { return is_level(level, '+') || is_level(level, '#'); }
+
   // The first child of `parent` that the filter's level at `depth` admits.
   Index first_at(Index parent, Text filter, uint32_t depth) noexcept {
-    bool beyond = false;
-    const Text level = level_at(filter, depth, beyond);
-    if (beyond) { return none<Index>; }
-    return level_kind(level) == LevelKind::literal ? child(parent, hash_level(level))
-                                                   : first_child(parent);
+    Text level;
+    if (!level_at(filter, depth, level)) { return none<Index>; }
+    return is_wild(level) ? first_child(parent) : this->child(parent, this->hash_of(level));
   }
-  Index step(Text filter, Index node, uint32_t& depth, bool descend) noexcept {
-    if (descend) {
-      const Index below = first_at(node, filter, depth + 1);
-      if (below != none<Index>) {
-        depth += 1;
-        return below;
-      }
+  Index step(Text filter, Index node, uint32_t& depth) noexcept {
+    const Index below = first_at(node, filter, depth + 1);
+    if (below != none<Index>) {
+      depth += 1;
+      return below;
     }
     while (node != none<Index>) {
-      bool beyond = false;
-      const Text level = level_at(filter, depth, beyond);
-      if (level_kind(level) != LevelKind::literal && nodes[node].sibling != none<Index>) {
-        return nodes[node].sibling;
-      }
+      Text level;
+      level_at(filter, depth, level);
+      if (is_wild(level) && nodes[node].sibling != none<Index>) { return nodes[node].sibling; }
       node = nodes[node].parent;
       depth -= node == none<Index> ? 0U : 1U;
     }
     return node;
   }
   bool ends_match(Text filter, Index node, uint32_t depth) const noexcept {
-    if (nodes[node].message == none<Index>) { return false; }
-    bool beyond = false;
-    level_at(filter, depth + 1, beyond);
-    if (beyond) {
-      return true;  // the filter's last level
-    }
-    bool more = false;
-    const Text level = level_at(filter, depth + 1, more);
-    return level.size() == 1 && level[0] == '#';
+    Text level;
+    return nodes[node].message != none<Index> &&
+           (!level_at(filter, depth + 1, level) || is_level(level, '#'));
   }
-  void move(RetainedCursor<Index>& cursor, Index node, uint32_t depth) noexcept {
+  void move(Cursor& cursor, Index node, uint32_t depth) noexcept {
     if (node != none<Index>) { nodes[node].pins = static_cast<uint16_t>(nodes[node].pins + 1); }
     const Index left = cursor.node;
     cursor.node = node;
     cursor.depth = static_cast<uint16_t>(depth);
     if (left != none<Index>) {
       nodes[left].pins = static_cast<uint16_t>(nodes[left].pins - 1);
-      prune(left);
+      this->prune(left);
     }
   }
 };
@@ -5324,8 +5205,10 @@ struct AllFeatures {
 
 /// A client as the policy sees it. Views live until the call returns.
 struct ClientView {
-  ConnectionId connection;
+  ConnectionId connection;  ///< generation 0: the session has no connection
   Text client_id;
+  bool has_user_name = false;  ///< with Policy::keeps_user_names()
+  Text user_name;
   Version version = Version::v5;
 };
 
@@ -5333,11 +5216,18 @@ struct ClientView {
 struct ConnectAnswer {
   ReasonCode reason = ReasonCode::success;  ///< continue_authentication: send AUTH and wait
   bool later = false;                       ///< answer_connect() will be called; overrides `reason`
-  Text topic_prefix;                        ///< put before topics of this client, hidden from it
-  Text response_information;                ///< v5, when the client asked for it
-  Text reason_string;                       ///< v5
-  Text server_reference;                    ///< v5, with use_another_server and server_moved
-  Bytes authentication_data;                ///< v5, in AUTH or CONNACK
+  Text client_id;                           ///< not empty: stands for the client's own
+  Text client_id_prefix;       ///< of an assigned id, at most 11 characters; empty: as limits
+  bool has_user_name = false;  ///< kept with the session if Policy::keeps_user_names()
+  Text user_name;
+  Text topic_prefix;                    ///< put before topics of this client, hidden from it
+  Text response_information;            ///< v5, when the client asked for it
+  Text reason_string;                   ///< v5
+  Text server_reference;                ///< v5, with use_another_server and server_moved
+  Bytes authentication_data;            ///< v5, in AUTH or CONNACK
+  Qos maximum_qos = Qos::exactly_once;  ///< these three: the limits' value if that is smaller
+  uint16_t topic_alias_max = 65535;
+  uint16_t topic_alias_broker_max = 65535;
 };
 
 /// What a policy says to a PUBLISH.
@@ -5353,11 +5243,17 @@ struct Disconnection {
   bool by_client = false;                   ///< a DISCONNECT arrived
 };
 
-/// The default policy: everybody may do everything; no enhanced authentication.
+/// The default policy: everybody may do everything; no enhanced authentication. Derive from it and
+/// hide what is to be different.
 struct AllowAll {
-  /// False: on_publish(), on_deliver() are never called and cost nothing.
+  /// False: on_publish(), on_deliver() are not called and cost nothing. May change at any time.
   static constexpr bool filters_publish() noexcept { return false; }
   static constexpr bool filters_delivery() noexcept { return false; }
+  /// Constants. False: on_authenticate() is never called, ConnectAnswer::later and
+  /// PublishAnswer::later do not count, ClientView has no user name, and none of it is compiled.
+  static constexpr bool authenticates() noexcept { return false; }
+  static constexpr bool answers_later() noexcept { return false; }
+  static constexpr bool keeps_user_names() noexcept { return false; }
 
   void on_connect(ConnectionId, const Connect& connect, ConnectAnswer& answer) noexcept {
     if (connect.properties.has(PropertyId::authentication_method)) {
@@ -5371,16 +5267,19 @@ struct AllowAll {
   ReasonCode on_subscribe(const ClientView&, const Subscription&) noexcept {
     return ReasonCode::success;
   }
-  bool on_deliver(const ClientView&, Text) noexcept { return true; }
+  void on_unsubscribe(const ClientView&, Text /*filter*/) noexcept {}
+  /// The same answer for the same client and topic while a message is being routed.
+  bool on_deliver(const ClientView&, Text /*topic*/) noexcept { return true; }
   void on_connected(const ClientView&, const Connect&) noexcept {}
   void on_disconnected(const ClientView&, const Disconnection&) noexcept {}
-  void on_session_ended(Text) noexcept {}
+  void on_session_ended(const ClientView&) noexcept {}
 };
 
 /// One durable change. Which fields count depends on the type; views live until append() returns.
 struct JournalRecord {
   enum class Type : uint8_t {
-    session,       ///< session, text = client id, number = expiry interval, flags = version
+    session,       ///< session, text = client id, number = expiry interval, packet_id = last one
+                   ///< used, bytes = user name, flags 1: there is one
     detached,      ///< session, expires_at (wall clock, seconds)
     session_end,   ///< session
     subscribe,     ///< session, text = filter, number = identifier, flags = options
@@ -5388,7 +5287,7 @@ struct JournalRecord {
     message,       ///< message, text = topic, bytes = properties, number = payload size, flags,
                    ///< expires_at (0: never)
     payload,       ///< message, bytes: the next part of its payload
-    message_end,   ///< message: nothing refers to it any more
+    message_end,   ///< message, number = bytes of all of it: nothing refers to it any more
     queue,         ///< session, message, number = identifier, flags: queued for the client
     send,          ///< session, message, packet_id: about to be sent under this id
     release,       ///< session, packet_id: PUBREC came, the message is gone
@@ -5397,7 +5296,7 @@ struct JournalRecord {
     deliver,       ///< session, packet_id: its PUBREL came
     retain,        ///< message: retained under its topic
     retain_clear,  ///< text = topic
-    will,          ///< session, message, number = delay
+    will,          ///< session, message, number = delay, expires_at = expiry interval
     will_clear     ///< session
   };
   Type type{};
@@ -5416,12 +5315,20 @@ struct JournalRecord {
 /// up from 1), and `uint32_t wall_clock_s()`. What is written between two calls of end_turn() is
 /// one unit: keep all of it or none, and call durable() for such ends only. The engine calls
 /// append() in the order of changes; the owner calls BrokerEngine::durable() when a sequence number
-/// is safe.
+/// is safe. Retained messages under $SYS/ are not written. While holds_back() says that no more can
+/// be taken, a PUBLISH at QoS > 0 is refused with 0x97, or waits where 3.x cannot be told.
+/// ports/journal restores an engine from records and writes its state anew.
 struct NoJournal {
   static constexpr bool enabled = false;
+  static constexpr bool holds_back() noexcept { return false; }
   uint64_t append(const JournalRecord&) noexcept { return 0; }
   uint32_t wall_clock_s() noexcept { return 0; }
 };
+
+template <typename Engine>
+class BrokerRestore;  // ports/journal/state.hpp
+template <typename Engine>
+class BrokerSnapshot;
 
 /// Types of a broker. Derive and hide to change one.
 struct BrokerConfig {
@@ -5429,6 +5336,9 @@ struct BrokerConfig {
   using Features = AllFeatures;
   using Policy = AllowAll;
   using Journal = NoJournal;
+  /// Limits known at compile time, which start() must then be given too: code for what they rule
+  /// out is not compiled. Broker<> sets it.
+  static constexpr const BrokerLimits* fixed_limits = nullptr;
 };
 
 /// Counters since start; they wrap.
@@ -5439,11 +5349,15 @@ struct BrokerStatistics {
   uint64_t packets_sent = 0;
   uint64_t publish_received = 0;
   uint64_t publish_sent = 0;
-  uint64_t publish_dropped = 0;  ///< a queue or the store was full, or the packet too large
+  uint64_t publish_dropped = 0;         ///< a queue or the store was full, or the packet too large
+  uint64_t publish_bytes_received = 0;  ///< payloads
+  uint64_t publish_bytes_sent = 0;
   uint64_t messages_expired = 0;
-  uint32_t connections = 0;  ///< now
+  uint64_t stored_bytes = 0;  ///< payloads in blocks now
+  uint32_t connections = 0;   ///< now
   uint32_t connections_total = 0;
-  uint32_t sessions = 0;  ///< now, with and without a link
+  uint32_t connects_received = 0;  ///< CONNECT packets
+  uint32_t sessions = 0;           ///< now, with and without a link
   uint32_t sessions_expired = 0;
   uint32_t subscriptions = 0;         ///< now
   uint32_t shared_subscriptions = 0;  ///< now
@@ -5457,174 +5371,16 @@ struct BrokerStatistics {
 };
 
 namespace detail {
-enum class LinkState : uint8_t {
-  opening,         // CONNECT has not come
-  deciding,        // the policy answers later
-  authenticating,  // AUTH is awaited
-  open,
-  closing,  // what is queued goes out, then the port hangs up
-  gone      // the port has reported the end; the slot is freed at the end of the turn
-};
-
-// Link::flags
-inline constexpr uint16_t flag_due = 0x0001;      // on the due list
-inline constexpr uint16_t flag_in_turn = 0x0002;  // its queue refers to the arena
-inline constexpr uint16_t flag_blocked = 0x0004;  // the transport took less than offered
-inline constexpr uint16_t flag_paused = 0x0008;   // a PUBLISH waits for a full subscriber
-inline constexpr uint16_t flag_head_session =
-    0x0020;                                     // the packet cut by a short write is the session's
-inline constexpr uint16_t flag_large = 0x0040;  // `rx` is a message whose payload still comes
-inline constexpr uint16_t flag_discard = 0x0080;  // the rest of a PUBLISH is dropped
-inline constexpr uint16_t flag_no_problem_info = 0x0100;
-constexpr uint16_t flag_sends_held = 0x0010;           // QoS 2 messages wait for the journal
-constexpr uint16_t flag_answers_held = 0x0200;         // and so do answers
-inline constexpr uint16_t flag_force = 0x0400;         // hang up whatever is still queued
-inline constexpr uint16_t flag_gated = 0x0800;         // on the list of links with held answers
-inline constexpr uint16_t flag_connack_held = 0x1000;  // nothing may precede the CONNACK
-inline constexpr uint16_t flag_reauthenticating = 0x2000;
-inline constexpr uint16_t flag_head_known = 0x8000;   // the cut packet's alias stands for its topic
-inline constexpr uint16_t flag_expiry_zero = 0x4000;  // CONNECT's session expiry was 0
-
-template <typename Index>
-struct BrokerLink {
-  Index next = none<Index>;  // free or gone
-  Index next_due = none<Index>;
-  Index next_turn = none<Index>;
-  Index session = none<Index>;
-  Index extra = none<Index>;     // block of a LinkExtra
-  Index order = 0;               // of the next entry in either queue
-  Queue<Index> queue;            // answers and QoS 0
-  QueuePlace<Index> turn_place;  // first entry of this turn
-  Chain<Index> rx;               // an unfinished packet, packets that wait, or a message
-  uint32_t generation = 0;
-  uint32_t rx_missing = 0;        // payload bytes of a large PUBLISH still to come
-  uint32_t head_offset = 0;       // bytes of the first packet already sent
-  uint32_t head_expiry_s = 0;     // the expiry interval in it
-  uint32_t packet_bytes_max = 0;  // the client's maximum packet size
-  Tick last_rx = 0;
-  Tick since = 0;        // begin of the state, of the unfinished packet, of a pause
-  uint16_t waiting = 0;  // QoS 0 messages in blocks
-  uint16_t keep_alive_s = 0;
-  uint16_t send_limit = 0;  // QoS > 0 under way to the client
-  uint16_t received = 0;    // QoS > 0 under way from the client
-  uint16_t alias_max = 0;   // aliases we may set
-  uint16_t head_alias = 0;  // the alias in the cut packet
-  uint16_t flags = 0;
-  LinkState state = LinkState::opening;
-  Version version = Version::v3_1_1;
-
-  bool has(uint16_t flag) const noexcept { return (flags & flag) != 0; }
-  void set(uint16_t flag) noexcept { flags = static_cast<uint16_t>(flags | flag); }
-  void clear(uint16_t flag) noexcept { flags = static_cast<uint16_t>(flags & ~flag); }
-};
-
-// What few links need, in a block of its own.
-template <typename Index>
-struct LinkExtra {
-  Index prefix = none<Index>;       // text
-  Index method = none<Index>;       // text
-  Index aliases_in = none<Index>;   // blocks of text handles
-  Index aliases_out = none<Index>;  // a block of OutAlias
-  Index retained = none<Index>;     // block of a RetainedTask
-  Index next_gated = none<Index>;
-  Index publishes = none<Index>;  // block of the first HeldPublish
-  Index waiting = none<Index>;    // a large message that waits for a full subscriber
-  Chain<Index> connect;           // the CONNECT while it is being decided
-  Queue<Index> answers;           // wait for the journal
-};
-
-// A topic alias we have set or are about to set.
-template <typename Index>
-struct OutAlias {
-  uint32_t hash;
-  Index text;
-  bool established;  // the packet that set it is out
-  bool pending;      // a packet that sets it is in this fill()
-};
-
-// A retained delivery that waits for room.
-template <typename Index>
-struct RetainedTask {
-  Index next;
-  Index last;  // of the list; counts in its first task only
-  Index subscription;
-  bool begun;
-  RetainedCursor<Index> cursor;
-};
-
-// A PUBLISH whose policy answers later, or that comes behind one.
-template <typename Index>
-struct HeldPublish {
-  Index next;
-  Index message;
-  uint16_t packet_id;
-  bool decided;
-  ReasonCode reason;
-  Tick since;
-};
-
-// Session::flags
-inline constexpr uint8_t session_resumable = 0x01;  // survives its link
-inline constexpr uint8_t session_in_turn = 0x02;    // its queue refers to the arena
-inline constexpr uint8_t session_ended = 0x04;      // freed at the end of the turn
-inline constexpr uint8_t session_routed_link =
-    0x08;                                           // the last route's entry is in the link's queue
-inline constexpr uint8_t session_ids_met = 0x20;    // new ids have come round to those under way
-inline constexpr uint8_t session_journaled = 0x10;  // the journal knows it
-
-template <typename Index>
-struct Session {
-  Index next = none<Index>;  // in the directory of client ids
-  Index next_turn = none<Index>;
-  Index id = none<Index>;  // text
-  Index link = none<Index>;
-  Index subscriptions = none<Index>;  // list
-  Index received = none<Index>;       // blocks of QoS 2 messages from the client
-  Index will = none<Index>;           // message
-  Queue<Index> queue;                 // QoS > 0, and QoS 0 kept for a missing link
-  QueuePlace<Index> send;             // the next to send
-  QueuePlace<Index> turn_place;       // first entry of this turn
-  uint32_t hash = 0;
-  uint32_t queued = 0;  // not yet sent
-  uint32_t expiry_interval_s = 0;
-  uint32_t route = 0;  // the last message routed here
-  Tick expires = never;
-  uint16_t inflight = 0;
-  uint16_t packet_id = 0;  // the last one used
-  uint8_t flags = 0;
-
-  bool has(uint8_t flag) const noexcept { return (flags & flag) != 0; }
-  void set(uint8_t flag) noexcept { flags = static_cast<uint8_t>(flags | flag); }
-  void clear(uint8_t flag) noexcept { flags = static_cast<uint8_t>(flags & ~flag); }
-};
-
-// A QoS 2 message taken from a client and not yet released.
-template <typename Index>
-struct ReceivedMessage {
-  Index message;       // none: refused, or delivered
-  uint16_t packet_id;  // 0: free
-  bool dropped;        // the policy refused it
-};
-
-// A PUBLISH of this turn, as it lies in the arena.
-template <typename Index>
-struct TurnRecord {
-  const uint8_t* packet = nullptr;
-  const uint8_t* topic = nullptr;
-  const uint8_t* properties = nullptr;
-  const uint8_t* payload = nullptr;
-  uint32_t packet_size = 0;
-  uint32_t properties_size = 0;
-  uint32_t payload_size = 0;
+// A message as it lies in memory: its topic with the client's prefix, properties without expiry,
+// alias, delay and subscription ids.
+struct Message {
+  Text topic;
+  Bytes properties;
+  Bytes payload;
   uint32_t expiry_s = 0;
-  uint32_t reserved_small = 0;  // blocks held back for it
-  uint32_t reserved_large = 0;
-  uint16_t topic_size = 0;
-  uint8_t qos = 0;
   bool has_expiry = false;
-  bool with_properties = false;  // the packet has v5's form
-  bool verbatim = false;         // the packet may go out as it came
-  Index stored = none<Index>;    // once it is in blocks
+  bool retain = false;
+  Qos qos = Qos::at_most_once;
 };
 
 // The number of a message in the journal, 0: not there.
@@ -5636,79 +5392,14 @@ struct MessageNumber {
 template <>
 struct MessageNumber<true> {
   uint32_t segment = 0;  // of the journal, in which it was written last
-  uint32_t number_low = 0;
-  uint32_t number_high = 0;
-  uint64_t number() const noexcept { return (uint64_t{number_high} << 32) | number_low; }
+  uint32_t low = 0;
+  uint32_t high = 0;
+  uint64_t number() const noexcept { return (uint64_t{high} << 32) | low; }
   void set_number(uint64_t value) noexcept {
-    number_low = static_cast<uint32_t>(value);
-    number_high = static_cast<uint32_t>(value >> 32);
+    low = static_cast<uint32_t>(value);
+    high = static_cast<uint32_t>(value >> 32);
   }
 };
-
-// A message being restored, by its number.
-template <typename Index>
-struct RestoredMessage {
-  Index next = none<Index>;
-  uint32_t hash = 0;  // the lower half of the number
-  uint32_t high = 0;
-  Chain<Index> chain;
-  uint64_t number() const noexcept { return (uint64_t{high} << 32) | hash; }
-};
-
-// In front of a message in blocks: topic, properties and payload follow.
-template <bool journal>
-struct MessageHead : MessageNumber<journal> {
-  uint32_t references = 0;
-  uint32_t payload_size = 0;
-  uint32_t properties_size = 0;
-  uint32_t expiry_s = 0;
-  Tick stored_at = 0;
-  uint16_t topic_size = 0;
-  uint16_t packet_id = 0;  // of the PUBLISH, while its payload comes
-  uint8_t qos = 0;
-  bool retain = false;
-  bool has_expiry = false;
-};
-
-// Where a PUBLISH to be sent takes its parts from.
-template <typename Index>
-struct MessageSource {
-  const TurnRecord<Index>* record = nullptr;  // in the arena, or
-  ChainCursor<Index> cursor;                  // in blocks, at the topic
-  uint32_t topic_size = 0;
-  uint32_t properties_size = 0;
-  uint32_t payload_size = 0;
-  uint32_t expiry_s = 0;  // what is left
-  uint8_t qos = 0;
-  bool has_expiry = false;
-  bool expired = false;
-};
-
-// What a message to be routed will need.
-struct Demand {
-  uint32_t queue_blocks = 0;
-  bool stored = false;    // it must be in blocks at once
-  bool reserved = false;  // it may have to be
-  bool full = false;      // an online subscriber that makes progress has no room
-};
-
-// A PUBLISH on its way in.
-template <typename Index>
-struct IncomingMessage {
-  Text topic;
-  Bytes properties;  // without expiry, alias and subscription ids
-  Bytes payload;
-  uint32_t expiry_s = 0;
-  bool has_expiry = false;
-  Qos qos = Qos::at_most_once;
-  bool retain = false;
-  Index publisher = none<Index>;  // session
-  Index message = none<Index>;    // top bit: turn record; else in blocks, one reference ours
-  Demand demand;
-  bool surveyed = false;
-};
-
-enum class RouteResult : uint8_t { delivered, unmatched, full };
 
 // Collects what one writev() sends.
 struct Gather {
@@ -5744,8 +5435,9 @@ struct Gather {
     span = packet;
   }
   void flush() noexcept {
+    if (span.empty()) { return; }
     if (span.size() < by_reference && scratch.size() - used >= span.size()) {
-      copy(scratch.data() + used, span.data(), span.size());
+      memcpy(target(), span.data(), span.size());
       add_scratch(span.size());
     } else {
       add(span);
@@ -5754,103 +5446,19 @@ struct Gather {
   }
   uint8_t* target() const noexcept { return scratch.data() + used; }
   void add_scratch(uint32_t bytes) noexcept {
-    add(Bytes(scratch.data() + used, bytes));
+    add(Bytes(target(), bytes));
     used += bytes;
   }
 };
 
-inline constexpr uint32_t uuid_text_size = 36;
-
-constexpr uint32_t scratch_bytes(const BrokerLimits& limits) noexcept {
-  return smaller(limits.control_packet_bytes_max, string_bytes_max);
-}
-
-// Holds the largest packet but PUBLISH, its fixed header included.
-constexpr uint32_t assembly_bytes(const BrokerLimits& limits) noexcept {
-  return limits.control_packet_bytes_max + 5;
-}
-
-// The consumers of a broker's memory, in the order in which they lie there.
-enum class Part : uint8_t {
-  links,
-  sessions,
-  client_heads,
-  subscriptions,
-  filters,
-  filter_nodes,
-  filter_heads,
-  matches,
-  level_hashes,
-  walk_stack,
-  retained_nodes,
-  retained_heads,
-  blocks,
-  large_blocks,
-  text_blocks,
-  turn_records,
-  timer_heap,
-  timer_places,
-  timer_ticks,
-  texts_scratch,
-  topic_scratch,
-  assembly,
-  restored,
-  restored_heads,
-  end
+// Limits, unless they are known at compile time.
+template <bool kept>
+struct KeptLimits {
+  BrokerLimits value;
 };
-
-template <typename Config>
-constexpr uint64_t part_bytes(const BrokerLimits& limits, Part part) noexcept {
-  using Index = typename Config::Index;
-  const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
-  const uint64_t retained = Config::Features::retained ? limits.retained_nodes : 0;
-  const uint64_t restored = Config::Journal::enabled ? limits.blocks : 0;
-  switch (part) {
-    case Part::links: return limits.connections * uint64_t{sizeof(BrokerLink<Index>)};
-    case Part::sessions: return limits.sessions * uint64_t{sizeof(Session<Index>)};
-    case Part::client_heads: return limits.sessions * uint64_t{sizeof(Index)};
-    case Part::subscriptions:
-      return limits.subscriptions * uint64_t{sizeof(SubscriptionSlot<Index>)};
-    case Part::filters: return limits.filters * uint64_t{sizeof(Filter<Index>)};
-    case Part::filter_nodes: return limits.filter_nodes * uint64_t{sizeof(FilterNode<Index>)};
-    case Part::filter_heads: return limits.filter_nodes * uint64_t{sizeof(Index)};
-    case Part::matches: return limits.filters * uint64_t{sizeof(Index)};
-    case Part::level_hashes: return limits.topic_levels_max * uint64_t{sizeof(uint32_t)};
-    case Part::walk_stack: return (limits.topic_levels_max + uint64_t{2}) * sizeof(WalkStep<Index>);
-    case Part::retained_nodes: return retained * sizeof(RetainedNode<Index>);
-    case Part::retained_heads: return larger(retained, uint64_t{1}) * sizeof(Index);
-    case Part::blocks: return uint64_t{limits.blocks} * limits.block_bytes;
-    case Part::large_blocks: return uint64_t{limits.large_blocks} * limits.large_block_bytes;
-    case Part::text_blocks: return uint64_t{limits.text_blocks} * limits.text_block_bytes;
-    case Part::turn_records: return limits.turn_records * uint64_t{sizeof(TurnRecord<Index>)};
-    case Part::timer_heap:
-    case Part::timer_places: return timers * sizeof(Index);
-    case Part::timer_ticks: return timers * sizeof(Tick);
-    case Part::texts_scratch:
-    case Part::topic_scratch: return scratch_bytes(limits);
-    case Part::assembly: return assembly_bytes(limits);
-    case Part::restored: return restored * sizeof(RestoredMessage<Index>);
-    case Part::restored_heads: return restored * sizeof(Index);
-    case Part::end: break;
-  }
-  return 0;
-}
-
-template <typename Config>
-constexpr uint64_t part_offset(const BrokerLimits& limits, Part part) noexcept {
-  uint64_t offset = 0;
-  for (uint8_t i = 0; i < static_cast<uint8_t>(part); ++i) {
-    offset += rounded(part_bytes<Config>(limits, static_cast<Part>(i)));
-  }
-  return offset;
-}
+template <>
+struct KeptLimits<false> {};
 }  // namespace detail
-
-/// Bytes of memory BrokerEngine::start() needs for these limits.
-template <typename Config = BrokerConfig>
-constexpr uint64_t broker_bytes(const BrokerLimits& limits) noexcept {
-  return detail::part_offset<Config>(limits, detail::Part::end);
-}
 
 /// The memory of an engine: broker_bytes(limits) bytes, aligned to 16, which need not be zero.
 struct BrokerMemory {
@@ -5866,9 +5474,9 @@ struct BrokerMemory {
 ///     while (next_due(id)) { fill(id, …); send the pieces; sent(id, taken); }
 ///     end_turn(now)
 ///
-/// Set-up: start. Inputs: admit, receive, rx_space, rx_commit, writable, lost, tick, stop,
-/// answer_connect, answer_publish, durable, publish, disconnect. Outputs: next_due, fill, sent,
-/// end_turn, deadline, wants_read, has_output. Bytes given to receive() must stay valid and
+/// Set-up: start, change_limits. Inputs: admit, receive, rx_space, rx_commit, writable, lost, tick,
+/// stop, answer_connect, answer_publish, durable, publish, disconnect. Outputs: next_due, fill,
+/// sent, end_turn, deadline, wants_read, has_output. Bytes given to receive() must stay valid and
 /// writable until end_turn(); the pieces of fill() are valid until sent().
 template <typename Config = BrokerConfig>
 class BrokerEngine {
@@ -5890,15 +5498,23 @@ class BrokerEngine {
 
   /// `seed`: any random number; guards the hash tables. Errors: buffer_too_small, invalid_limits.
   Error start(const BrokerLimits& limits, BrokerMemory memory, uint32_t seed, Millis now) noexcept {
-    if (memory.size < broker_bytes<Config>(limits)) { return Error::buffer_too_small; }
     if (!limits_fit(limits)) { return Error::invalid_limits; }
-    limits_ = limits;
+    if (memory.size < memory_bytes(limits)) { return Error::buffer_too_small; }
+    set_limits(limits);
     random_ = seed | 1;
     last_ms_ = now;
-    carve(memory.data, seed);
+    carve(limits, memory.data, this);
+    index_.seed = retained_.seed = seed;
     // kept for answers: messages may not take the last blocks
     blocks_.little.keep(answer_blocks());
     return Error::none;
+  }
+
+  /// Takes over all limits but those of BrokerSizes, for CONNECTs and packets from now on.
+  void change_limits(const BrokerLimits& limits) noexcept {
+    BrokerLimits changed = limits;
+    static_cast<BrokerSizes&>(changed) = this->limits();
+    set_limits(changed);
   }
 
   // ---- inputs -------------------------------------------------------------------------------
@@ -5910,14 +5526,14 @@ class BrokerEngine {
     if (slot == none) { return Error::buffer_too_small; }
     timers_.introduce(slot);
     Link& link = links_[slot];
+    link.version = Version::v3_1_1;
     link.generation = ++generation_;
     link.since = now_;
     link.last_rx = now_;
-    link.packet_bytes_max = 0xFFFFFFFF;
-    id = id_of(slot);
+    id = id_of(link);
     statistics_.connections += 1;
     statistics_.connections_total += 1;
-    arm(slot);
+    arm(link);
     return Error::none;
   }
 
@@ -5929,19 +5545,16 @@ class BrokerEngine {
     if (link == nullptr || bytes.empty()) { return; }
     statistics_.bytes_received += bytes.size();
     link->last_rx = now_;
-    take_bytes(static_cast<Index>(id.slot), bytes);
+    take_bytes(*link, bytes);
   }
 
   /// Where the rest of a large PUBLISH wants to be read to: the number of `pieces` set, 0 when
   /// there is none. What was read there is told by rx_commit() before receive().
   uint32_t rx_space(ConnectionId id, Span<Buffer> pieces) noexcept {
     Link* link = find(id);
-    if (link == nullptr || !link->has(flag_large) || link->rx_missing == 0 || pieces.empty()) {
-      return 0;
-    }
-    const Buffer space = blocks_.space(link->rx, link->rx_missing);
-    pieces[0] = space;
-    return space.empty() ? 0 : 1;
+    if (link == nullptr || !link->large || link->rx_missing == 0 || pieces.empty()) { return 0; }
+    pieces[0] = blocks_.space(link->rx, link->rx_missing);
+    return pieces[0].empty() ? 0 : 1;
   }
   void rx_commit(ConnectionId id, uint32_t size, Millis now) noexcept {
     advance(now);
@@ -5952,22 +5565,22 @@ class BrokerEngine {
     link->since = now_;
     blocks_.fill_space(link->rx, size);
     link->rx_missing -= size;
-    if (link->rx_missing == 0) { finish_large(static_cast<Index>(id.slot)); }
+    if (link->rx_missing == 0) { finish_large(*link); }
   }
 
   /// False: do not read this connection now; it becomes due when that changes.
   bool wants_read(ConnectionId id) const noexcept {
     const Link* link = find(id);
-    return link != nullptr && !link->has(flag_paused) && link->state != LinkState::closing &&
+    return link != nullptr && !link->paused && link->state != LinkState::closing &&
            link->state != LinkState::deciding;
   }
 
   /// The transport takes bytes again.
   void writable(ConnectionId id) noexcept {
     Link* link = find(id);
-    if (link != nullptr && link->has(flag_blocked)) {
-      link->clear(flag_blocked);
-      mark_due(static_cast<Index>(id.slot));
+    if (link != nullptr && link->blocked) {
+      link->blocked = false;
+      mark_due(*link);
     }
   }
 
@@ -5976,13 +5589,8 @@ class BrokerEngine {
     advance(now);
     Link* link = find(id);
     if (link == nullptr) { return; }
-    const Index slot = static_cast<Index>(id.slot);
-    if (link->state != LinkState::closing) {
-      Disconnection why;
-      why.error = Error::link_closed;
-      end_link(slot, why, false);
-    }
-    free_link(slot);
+    if (link->state != LinkState::closing) { end_link(*link, because(Error::link_closed), false); }
+    free_link(*link);
   }
 
   /// Lets time pass: keep-alive, expiry, wills, deadlines, paused publishers.
@@ -5991,10 +5599,11 @@ class BrokerEngine {
     if (wake_) { wake_paused(); }
     while (detail::reached(now_, timers_.soonest())) {
       const uint32_t item = timers_.first();
-      if (item < limits_.connections) {
-        on_link_timer(static_cast<Index>(item));
+      timers_.cancel(item);
+      if (item < limits().connections) {
+        on_link_timer(links_[static_cast<Index>(item)]);
       } else {
-        on_session_timer(static_cast<Index>(item - limits_.connections));
+        on_session_timer(sessions_[static_cast<Index>(item - limits().connections)]);
       }
     }
   }
@@ -6005,10 +5614,9 @@ class BrokerEngine {
     advance(now);
     stopping_ = true;
     for (Index slot = 0; slot < links_.used(); ++slot) {
-      if (links_[slot].generation != 0 && links_[slot].state < LinkState::closing) {
-        Disconnection why;
-        why.reason = ReasonCode::server_shutting_down;
-        end_link(slot, why, true);
+      Link& link = links_[slot];
+      if (link.generation != 0 && link.state < LinkState::closing) {
+        refuse_link(link, ReasonCode::server_shutting_down);
       }
     }
   }
@@ -6016,46 +5624,38 @@ class BrokerEngine {
   /// Ends a connection with a DISCONNECT of this code (5.0) and a close.
   void disconnect(ConnectionId id, ReasonCode reason, Millis now) noexcept {
     advance(now);
-    const Link* link = find(id);
-    if (link != nullptr && link->state < LinkState::closing) {
-      Disconnection why;
-      why.reason = reason;
-      end_link(static_cast<Index>(id.slot), why, true);
-    }
+    Link* link = find(id);
+    if (link != nullptr && link->state < LinkState::closing) { refuse_link(*link, reason); }
   }
 
   /// The decision a policy put off by ConnectAnswer::later. False: call again after end_turn().
   bool answer_connect(ConnectionId id, const ConnectAnswer& answer, Millis now) noexcept {
     advance(now);
-    const Link* link = find(id);
+    Link* link = find(id);
     if (link == nullptr || link->state != LinkState::deciding) { return true; }
-    return decide_connect(static_cast<Index>(id.slot), answer);
+    return decide_connect(*link, answer);
   }
 
   /// The decision a policy put off by PublishAnswer::later.
   void answer_publish(ConnectionId id, uint16_t packet_id, ReasonCode reason, Millis now) noexcept {
     advance(now);
-    const Link* link = find(id);
-    if (link == nullptr || link->state != LinkState::open || link->extra == none) { return; }
-    const Index slot = static_cast<Index>(id.slot);
-    for (Index block = extra(slot).publishes; block != none;) {
-      HeldPublish& held = held_at(block);
-      if (held.packet_id == packet_id && !held.decided) {
-        held.decided = true;
-        held.reason = reason;
-        break;
-      }
-      block = held.next;
-    }
-    release_held(slot);
+    Link* link = find(id);
+    if (link == nullptr || link->state != LinkState::open) { return; }
+    Entry* held = find_held(*link, packet_id);
+    if (held != nullptr && held->order == undecided) { held->order = code(reason); }
+    release_held(*link);
   }
 
-  /// All journal records up to this sequence number are safe: what waits for them goes out.
+  /// All journal records up to this sequence number are safe: what waits for them goes out. Also to
+  /// be called when Journal::holds_back() ends.
   void durable(uint64_t sequence) noexcept {
-    const uint64_t previous = durable_;
-    if (sequence <= previous) { return; }
-    durable_ = sequence;
-    if constexpr (Journal::enabled) { release_gated(previous); }
+    if constexpr (Journal::enabled) {
+      const uint64_t previous = durable_;
+      durable_ = detail::larger(previous, sequence);
+      if (durable_ != previous) { release_gated(previous); }
+      wake_ = wake_ || paused_ != none;
+    }
+    static_cast<void>(sequence);
   }
 
   /// Publishes a message of the broker's own. Errors: invalid_topic, invalid_packet,
@@ -6063,23 +5663,23 @@ class BrokerEngine {
   Error publish(const Publish& packet, Millis now) noexcept {
     advance(now);
     if (!valid_topic(packet.topic)) { return Error::invalid_topic; }
-    IncomingMessage message;
     const uint32_t size = packet.properties.size();
-    if (size > detail::scratch_bytes(limits_) ||
-        detail::level_count(packet.topic) > limits_.topic_levels_max) {
+    if (size > scratch_bytes(limits()) ||
+        detail::level_count(packet.topic) > limits().topic_levels_max) {
       return Error::invalid_packet;
     }
     detail::copy(texts_scratch_, packet.properties.wire().data(), size);
-    filter_properties(Properties(Bytes(texts_scratch_, size)), message);
+    Incoming message;
+    take_properties(Properties(Bytes(texts_scratch_, size)), message);
     message.topic = packet.topic;
     message.payload = packet.payload;
     message.qos = packet.qos;
     message.retain = packet.retain;
-    message.message = store(message, Claim::ordinary);
-    if (message.message == none) { return Error::buffer_too_small; }
-    const RouteResult result = route(message);
-    unreference(message.message);
-    return result == RouteResult::full ? Error::buffer_too_small : Error::none;
+    message.handle = store(message, Claim::ordinary);
+    if (message.handle == none) { return Error::buffer_too_small; }
+    const Route result = route(message);
+    unreference(message.handle);
+    return result == Route::full ? Error::buffer_too_small : Error::none;
   }
 
   // ---- outputs ------------------------------------------------------------------------------
@@ -6088,17 +5688,14 @@ class BrokerEngine {
   /// wants_read() has changed.
   bool next_due(ConnectionId& id) noexcept {
     while (due_first_ != none) {
-      const Index slot = due_first_;
-      Link& link = links_[slot];
+      Link& link = links_[due_first_];
       due_first_ = link.next_due;
-      link.next_due = none;
-      link.clear(flag_due);
+      link.due = false;
       if (link.state != LinkState::gone) {
-        id = id_of(slot);
+        id = id_of(link);
         return true;
       }
     }
-    due_last_ = none;
     return false;
   }
 
@@ -6108,14 +5705,14 @@ class BrokerEngine {
     Output output;
     plan_ = Plan();
     Link* link = find(id);
-    output.hang_up = link != nullptr && link->has(flag_force);
+    output.hang_up = link != nullptr && link->force;
     if (link == nullptr || output.hang_up) { return output; }
     Gather gather;
     gather.scratch = scratch;
     gather.pieces = pieces;
-    forget_pending_aliases(*link);
+    settle_aliases(*link, false);
     new_aliases_ = true;
-    Walk walk = begin_walk(static_cast<Index>(id.slot));
+    Walk walk = begin_walk(*link);
     bool full = false;
     while (Entry* entry = next_entry(walk)) {
       full = !emit(walk, *entry, gather);
@@ -6131,8 +5728,8 @@ class BrokerEngine {
     output.size = gather.size;
     output.hang_up = link->state == LinkState::closing && !full;
     if (output.size == 0) {
-      commit(static_cast<Index>(id.slot), 0);  // drops what needs no sending
-      run_retained(static_cast<Index>(id.slot), false);
+      commit(*link, 0);  // drops what needs no sending
+      run_retained(*link, false);
     }
     return output;
   }
@@ -6143,42 +5740,34 @@ class BrokerEngine {
     if (link == nullptr) { return; }
     MQTT_ASSERT(size <= plan_.size);
     statistics_.bytes_sent += size;
-    if (size < plan_.size) { link->set(flag_blocked); }
-    commit(static_cast<Index>(id.slot), size);
+    if (size < plan_.size) { link->blocked = true; }
+    commit(*link, size);
     wake_ = wake_ || paused_ != none;  // there may be room now
-    run_retained(static_cast<Index>(id.slot), false);
+    run_retained(*link, false);
   }
 
   /// Whether fill() would give bytes.
   bool has_output(ConnectionId id) noexcept {
-    const Link* link = find(id);
-    if (link == nullptr || link->has(flag_blocked)) { return false; }
-    Walk walk = begin_walk(static_cast<Index>(id.slot));
+    Link* link = find(id);
+    if (link == nullptr || link->blocked) { return false; }
+    Walk walk = begin_walk(*link);
     return next_entry(walk) != nullptr;
   }
 
   /// After the drain: what is still needed of the arena is stored; its bytes may be reused.
   void end_turn(Millis now) noexcept {
     advance(now);
-    while (link_turn_ != none) {
-      const Index slot = link_turn_;
-      Link& link = links_[slot];
-      link_turn_ = link.next_turn;
-      link.clear(flag_in_turn);
-      if (link.state != LinkState::gone) { promote(link.queue, link.turn_place, slot); }
+    while (turn_ != none) {
+      Link& link = links_[turn_];
+      turn_ = link.next_turn;
+      link.in_turn = false;
+      if (link.state != LinkState::gone) { promote(link); }
     }
-    while (session_turn_ != none) {
-      const Index slot = session_turn_;
-      Session& session = sessions_[slot];
-      session_turn_ = session.next_turn;
-      session.clear(session_in_turn);
-      if (session.has(session_ended)) {
-        sessions_.release(slot);
-      } else {
-        promote(session.queue, session.turn_place, none);
-      }
+    for (Index i = 0; i < records_used_; ++i) {
+      TurnRecord& record = records_[i];
+      blocks_.give_back(record.reserved);
+      if (record.stored != none) { unreference(record.stored); }
     }
-    for (Index i = 0; i < records_used_; ++i) { release_record(records_[i]); }
     records_used_ = 0;
     assembly_used_ = 0;
     release_gone();
@@ -6193,197 +5782,233 @@ class BrokerEngine {
     return last_ms_ + Millis{wait} * tick_ms;
   }
 
-  const BrokerLimits& limits() const noexcept { return limits_; }
+  const BrokerLimits& limits() const noexcept {
+    if constexpr (Config::fixed_limits != nullptr) {
+      return *Config::fixed_limits;
+    } else {
+      return limits_.value;
+    }
+  }
   /// Counters; those that say "now" are brought up to date.
   const BrokerStatistics& statistics() noexcept {
     statistics_.sessions = sessions_.count();
     statistics_.subscriptions = subscriptions_.count();
     statistics_.blocks = blocks_.little.taken();
     statistics_.large_blocks = blocks_.big.taken();
-    statistics_.text_blocks = texts_.cells.taken();
+    statistics_.text_blocks = texts_.cells().taken();
     statistics_.filter_nodes = index_.nodes.count();
     statistics_.retained_nodes = retained_.nodes.count();
     return statistics_;
   }
   /// The client behind a connection; empty before CONNECT was accepted.
   ClientView client(ConnectionId id) noexcept {
-    const Link* link = find(id);
-    return link == nullptr || link->session == none ? ClientView() : view(link->session);
+    Link* link = find(id);
+    return link == nullptr || link->session == none ? ClientView() : view(session_of(*link));
   }
 
-  // ---- surviving a restart ------------------------------------------------------------------
-
-  /// Applies a journal record of an earlier life. In their order, before anything is admitted;
-  /// then restore_done(). Errors: buffer_too_small when a limit is lower than it was.
-  Error restore(const JournalRecord& record, Millis now) noexcept {
-    using Type = JournalRecord::Type;
-    static_assert(Journal::enabled, "restore() needs a Journal");
-    advance(now);
-    restoring_ = true;
-    switch (record.type) {
-      case Type::session: return restore_session(record);
-      case Type::message: return restore_message(record);
-      case Type::payload: {
-        detail::RestoredMessage<Index>* it = restored(record.message);
-        const bool known = it != nullptr && it->chain.size < restored_bytes(*it);
-        const bool added = known && blocks_.append(it->chain, record.bytes, Claim::ordinary);
-        return known && !added ? Error::buffer_too_small : Error::none;
-      }
-      case Type::retain: {
-        const Index handle = restored_message(record.message);
-        if (handle == none) { return Error::none; }
-        IncomingMessage message = stored_message(handle);
-        return retain(message) ? Error::none : Error::buffer_too_small;
-      }
-      case Type::retain_clear: clear_retained(record.text); return Error::none;
-      case Type::message_end: forget_restored(record.message); return Error::none;
-      case Type::detached:
-      case Type::session_end:
-      case Type::subscribe:
-      case Type::unsubscribe:
-      case Type::queue:
-      case Type::send:
-      case Type::release:
-      case Type::done:
-      case Type::receive:
-      case Type::deliver:
-      case Type::will:
-      case Type::will_clear: return restore_for_session(record);
-    }
-    return Error::none;
-  }
-
-  /// All records have been applied. Sessions that had a link count as having lost it now.
-  void restore_done(Millis now) noexcept {
-    advance(now);
-    restoring_ = false;
-    for (Index i = 0; i < restored_.used(); ++i) {
-      if (restored_[i].chain.first != none) { forget_restored(restored_[i].number()); }
-    }
-    for (Index slot = 0; slot < sessions_.used(); ++slot) {
-      Session& session = sessions_[slot];
-      if (session.id != none) {
-        session.send = Place();
-        session.inflight = 0;
-        if (session.will != none) {
-          head(session.will).stored_at = detail::after_seconds(now_, will_delay_s(session));
-        }
-        if (session.has(detail::session_ids_met)) {
-          session.clear(detail::session_ids_met);
-          arm_detached(slot);  // written, so that another restart does not begin anew
-        }
-        arm_session(slot);
-      }
-    }
-  }
-
-  /// Where a snapshot stands.
-  struct Snapshot {
-    uint8_t phase = 0;  ///< 0 not begun, 1 sessions, 2 retained messages, 3 done
-    Index next = 0;
-  };
-  /// Gives the records that make up one session or retained message to `sink(const
-  /// JournalRecord&)`; false when there is nothing left. Between calls the engine goes on: what
-  /// changes meanwhile is written to the journal as always, and both together restore the state.
-  template <typename Sink>
-  bool snapshot(Snapshot& cursor, Sink&& sink) noexcept {
-    static_assert(Journal::enabled, "snapshot() needs a Journal");
-    if (cursor.phase == 0) {
-      segment_ += 1;  // messages are written again
-      cursor.phase = 1;
-    }
-    while (cursor.phase == 1) {
-      if (cursor.next >= sessions_.used()) {
-        cursor.phase = 2;
-        cursor.next = 0;
-        break;
-      }
-      const Index slot = cursor.next++;
-      if (sessions_[slot].id != none && journaled(slot)) {
-        emit_session(slot, sink);
-        return true;
-      }
-    }
-    while (Features::retained && cursor.next < retained_.nodes.used()) {
-      const Index message = retained_.nodes[cursor.next++].message;
-      if (message != none) {
-        JournalRecord record = record_for(JournalRecord::Type::retain, 0);
-        record.message = emit_message(message, sink);
-        sink(record);
-        return true;
-      }
-    }
-    cursor.phase = 3;
-    return false;
-  }
-
-  /// Whether counters and queues agree: for tests, after each step. Walks over everything.
-  bool check_invariants() noexcept {
-    bool good = true;
-    for (Index slot = 0; slot < sessions_.used(); ++slot) {
-      Session& session = sessions_[slot];
-      if (session.id == none) { continue; }
-      uint32_t unsent = 0;
-      Place place;
-      while (const Entry* entry = queues_.at(session.queue, place)) {
-        place.at = static_cast<uint16_t>(place.at + 1);
-        const bool message = entry->kind == EntryKind::turn || entry->kind == EntryKind::stored;
-        unsent += message && (entry->flags & detail::entry_sent) == 0 ? 1U : 0U;
-        good = good && (entry->kind != EntryKind::stored || head(entry->message).references != 0);
-      }
-      good = good && unsent == session.queued;
-      good = good && (session.link == none || links_[session.link].session == slot);
-      good = good && find_session(texts_.view(session.id, texts_scratch_)) == slot;
-    }
-    for (Index slot = 0; slot < links_.used(); ++slot) {
-      Link& link = links_[slot];
-      uint32_t waiting = 0;
-      Place place;
-      while (const Entry* entry = queues_.at(link.queue, place)) {
-        place.at = static_cast<uint16_t>(place.at + 1);
-        waiting += entry->kind == EntryKind::stored ? 1U : 0U;
-      }
-      good = good && waiting == link.waiting;
-      good = good && (link.session == none || sessions_[link.session].link == slot);
-      good = good && (link.state != LinkState::open || link.session != none);
-    }
-    return good && blocks_.little.taken() <= limits_.blocks;
+  /// Bytes of memory start() needs for these limits.
+  static constexpr uint64_t memory_bytes(const BrokerLimits& limits) noexcept {
+    return carve(limits, nullptr, nullptr);
   }
 
  private:
-  using Link = detail::BrokerLink<Index>;
-  using LinkExtra = detail::LinkExtra<Index>;
-  using LinkState = detail::LinkState;
-  using Session = detail::Session<Index>;
+  friend class BrokerRestore<BrokerEngine>;
+  friend class BrokerSnapshot<BrokerEngine>;
+
+  using Place = detail::QueuePlace<Index>;
   using Entry = detail::Entry<Index>;
   using EntryKind = detail::EntryKind;
   using Queue = detail::Queue<Index>;
-  using Place = detail::QueuePlace<Index>;
   using Chain = detail::Chain<Index>;
   using Cursor = detail::ChainCursor<Index>;
   using Filter = detail::Filter<Index>;
   using SubscriptionSlot = detail::SubscriptionSlot<Index>;
-  using RetainedTask = detail::RetainedTask<Index>;
-  using RetainedCursor = detail::RetainedCursor<Index>;
-  using OutAlias = detail::OutAlias<Index>;
-  using HeldPublish = detail::HeldPublish<Index>;
-  using ReceivedMessage = detail::ReceivedMessage<Index>;
-  using TurnRecord = detail::TurnRecord<Index>;
-  using MessageHead = detail::MessageHead<Journal::enabled>;
-  using MessageSource = detail::MessageSource<Index>;
-  using IncomingMessage = detail::IncomingMessage<Index>;
-  using RouteResult = detail::RouteResult;
+  using Message = detail::Message;
   using Gather = detail::Gather;
   using Claim = detail::Claim;
   using Tick = detail::Tick;
 
   static constexpr Index none = detail::none<Index>;
   static constexpr Index top_bit = detail::top_bit<Index>;
+  static constexpr const BrokerLimits* fixed = Config::fixed_limits;
   static constexpr Millis tick_ms = 1000 / detail::ticks_per_second;
   static constexpr uint32_t inline_payload_max = 4096;  // larger ones go by reference
   static constexpr uint32_t large_publish_min = 2048;   // smaller ones are kept raw till whole
   static constexpr uint32_t memo_bytes = sizeof(Index) == 2 ? 32 : 256;
   static constexpr uint32_t retained_slice = 64;
+  static constexpr Index undecided = 0x100;  // of a held PUBLISH, else its reason code
+
+  // What fixed limits rule out.
+  static constexpr bool has_turns = fixed == nullptr || fixed->turn_records != 0;
+  static constexpr bool has_large_blocks = fixed == nullptr || fixed->large_blocks != 0;
+  static constexpr bool has_large_packets =
+      fixed == nullptr || fixed->packet_bytes_max > fixed->control_packet_bytes_max;
+  using Blocks = detail::Blocks<Index, has_large_blocks>;
+
+  enum class LinkState : uint8_t {
+    opening,         // CONNECT has not come
+    deciding,        // the policy answers later
+    authenticating,  // AUTH is awaited
+    open,
+    closing,  // what is queued goes out, then the port hangs up
+    gone      // the port has reported the end; the slot is freed at the end of the turn
+  };
+
+  // What is true of a connection.
+  struct LinkFlags {
+    LinkState state;
+    Version version;
+    bool due : 1;           // on the due list
+    bool in_turn : 1;       // its queues refer to the arena
+    bool blocked : 1;       // the transport took less than offered
+    bool paused : 1;        // a PUBLISH waits for a full subscriber
+    bool head_session : 1;  // the packet cut by a short write is the session's
+    bool head_known : 1;    // its alias stands for its topic
+    bool large : 1;         // `rx` is a message whose payload still comes
+    bool discarding : 1;    // the rest of a PUBLISH is dropped
+    bool force : 1;         // hang up whatever is still queued
+    bool plain : 1;         // no prefix, no aliases: packets may go out as they came
+    bool reauthenticating : 1;
+    bool expiry_zero : 1;   // CONNECT's session expiry was 0
+    bool gated : 1;         // on the list of links with held answers
+    bool answers_held : 1;  // answers wait for the journal,
+    bool sends_held : 1;    // QoS 2 messages too,
+    bool connack_held : 1;  // and the CONNACK, which nothing may precede
+  };
+
+  // A connection.
+  struct Link : LinkFlags {
+    Index next = none;  // free, gone or paused
+    Index next_due = none;
+    Index next_turn = none;
+    Index session = none;
+    Index extra = none;                      // block of an Extra
+    Index order = 0;                         // of the next entry in either queue
+    Queue queue;                             // answers and QoS 0
+    Chain rx;                                // an unfinished packet, packets that wait, a message
+    uint32_t generation = 0;                 // 0: the slot is free
+    uint32_t rx_missing = 0;                 // payload bytes of a large PUBLISH still to come
+    uint32_t head_offset = 0;                // bytes of the first packet already sent
+    uint32_t head_expiry_s = 0;              // the expiry interval in it
+    uint32_t packet_bytes_max = 0xFFFFFFFF;  // the client's maximum packet size
+    Tick last_rx = 0;
+    Tick since = 0;        // begin of the state, of the unfinished packet, of a pause
+    uint16_t waiting = 0;  // QoS 0 messages in blocks
+    uint16_t keep_alive_s = 0;
+    uint16_t send_limit = 0;    // QoS > 0 under way to the client
+    uint16_t received = 0;      // QoS > 0 under way from the client
+    uint16_t alias_in_max = 0;  // aliases the client may set
+    uint16_t alias_max = 0;     // aliases we may set
+    uint16_t head_alias = 0;    // the alias in the cut packet
+    Qos maximum_qos = Qos::exactly_once;
+
+    Link() noexcept : LinkFlags() {}
+  };
+
+  // What few links need, in a block of its own.
+  struct Extra {
+    Index prefix = none;       // text
+    Index method = none;       // text
+    Index aliases_in = none;   // blocks of text handles
+    Index aliases_out = none;  // a block of OutAlias
+    Index connect = none;      // blocks of the CONNECT while it is being decided
+    uint32_t connect_size = 0;
+    Index next_gated = none;
+    Index waiting = none;                  // a large message that waits for a full subscriber
+    Queue retained;                        // subscriptions whose retained messages are to be sent
+    detail::RetainedCursor<Index> cursor;  // of the first of them
+    Queue publishes;                       // the policy decides later, or behind one of them
+    Queue answers;                         // wait for the journal
+  };
+
+  // A topic alias we have set or are about to set.
+  struct OutAlias {
+    uint32_t hash = 0;
+    Index text = none;
+    bool established = false;  // the packet that set it is out
+    bool pending = false;      // a packet that sets it is in this fill()
+  };
+
+  struct SessionFlags {
+    bool resumable : 1;    // survives its link
+    bool routed_link : 1;  // the last route's entry is in the link's queue
+    bool ids_met : 1;      // new ids have come round to those under way
+    bool journaled : 1;    // the journal knows it
+    bool attached : 1;     // while restoring: it had a link
+  };
+  struct Session : SessionFlags {
+    Index next = none;  // in the directory of client ids
+    Index id = none;    // text
+    Index user = none;  // text
+    Index link = none;
+    Index subscriptions = none;  // list
+    Index will = none;           // message
+    Queue queue;                 // QoS > 0, and QoS 0 kept for a missing link
+    Place send;                  // the next to send
+    Queue received;              // QoS 2 messages from the client that PUBREL has not released
+    uint32_t hash = 0;
+    uint32_t queued = 0;          // not yet sent
+    uint32_t queued_bytes = 0;    // their payloads, where limited
+    uint32_t inflight_bytes = 0;  // payloads of those sent, where limited
+    uint32_t expiry_interval_s = 0;
+    uint32_t route = 0;  // the last message routed here
+    Tick expires = detail::never;
+    uint16_t inflight = 0;
+    uint16_t packet_id = 0;  // the last one used
+
+    Session() noexcept : SessionFlags() {}
+  };
+
+  // A PUBLISH of this turn, as it lies in the arena.
+  struct TurnRecord {
+    Message message;
+    Bytes packet;
+    typename Blocks::Need reserved;  // held back for it
+    Index stored = none;             // once it is in blocks
+    bool with_properties = false;    // the packet has v5's form
+    bool verbatim = false;           // the packet may go out as it came
+  };
+
+  // In front of a message in blocks: topic, properties and payload follow.
+  struct MessageHead : detail::MessageNumber<Journal::enabled> {
+    uint32_t payload_size = 0;
+    uint32_t properties_size = 0;
+    uint32_t expiry_s = 0;
+    Tick stored_at = 0;
+    Index references = 1;
+    uint16_t topic_size = 0;
+    uint16_t packet_id = 0;  // of the PUBLISH, while its payload comes
+    Qos qos = Qos::at_most_once;
+    bool retain = false;
+    bool has_expiry = false;
+
+    uint32_t body_size() const noexcept { return topic_size + properties_size + payload_size; }
+  };
+
+  // Where a PUBLISH to be sent takes its parts from.
+  struct Source {
+    const TurnRecord* record = nullptr;  // in the arena, or
+    Cursor cursor;                       // in blocks, at the topic
+    uint32_t topic_size = 0;
+    uint32_t properties_size = 0;
+    uint32_t payload_size = 0;
+    uint32_t expiry_s = 0;  // what is left
+    bool has_expiry = false;
+    bool expired = false;
+  };
+
+  // A message on its way in, and what it will need.
+  struct Incoming : Message {
+    Index publisher = none;  // session
+    Index handle = none;     // top bit: turn record; else in blocks, one reference ours
+    uint32_t queue_blocks = 0;
+    bool surveyed = false;
+    bool stored = false;    // it must be in blocks at once
+    bool reserved = false;  // it may have to be
+    bool full = false;      // an online subscriber that makes progress has no room
+  };
+
+  enum class Route : uint8_t { delivered, unmatched, full };
 
   // A packet cannot be finished: what to do with the rest of the bytes.
   enum class Step : uint8_t { proceed, pause, stop };
@@ -6398,14 +6023,15 @@ class BrokerEngine {
 
   // A reader of both queues of a connection, in the order of their entries.
   struct Walk {
-    Index link = none;
-    Index session = none;
+    Link* link = nullptr;
+    Session* session = nullptr;
     Place answers;
     Place messages;
     Entry* answer = nullptr;  // the next of each, once it has been looked at
     Entry* message = nullptr;
     uint32_t inflight = 0;
-    bool more_answers = true;
+    uint32_t inflight_bytes = 0;
+    bool more_answers = false;
     bool more_messages = false;
     bool first = true;
     bool from_session = false;
@@ -6420,11 +6046,13 @@ class BrokerEngine {
     uint16_t alias = 0;
     bool known = false;  // the client has the alias: no topic
     bool with_properties = false;
+    uint32_t size() const noexcept { return 1 + variable_size(remaining) + remaining; }
   };
 
-  static_assert(sizeof(LinkExtra) <= 60, "fits the smallest block");
+  static constexpr uint32_t extra_bytes = sizeof(Index) == 4 ? 80 : 64;
+  static_assert(sizeof(Extra) <= extra_bytes - 4, "fits the smallest block");
   static_assert(sizeof(Index) != 4 || sizeof(Link) <= 104, "an idle connection is cheap");
-  static_assert(sizeof(Index) != 4 || sizeof(Session) <= 88, "an idle session is cheap");
+  static_assert(sizeof(Index) != 4 || sizeof(Session) <= 96, "an idle session is cheap");
   static_assert(sizeof(Entry) == (sizeof(Index) == 4 ? 16 : 12), "many of them");
 
   // What is compiled decides where it can, so that the rest is not there.
@@ -6439,26 +6067,23 @@ class BrokerEngine {
       return v5(version) ? Version::v5 : version;
     }
   }
+  static Disconnection because(Error error) noexcept {
+    Disconnection why;
+    why.error = error;
+    return why;
+  }
 
   // ---- memory and time ----------------------------------------------------------------------
 
   static bool limits_fit(const BrokerLimits& limits) noexcept {
-    const uint64_t most = top_bit - 1;
-    const uint32_t counts[] = {limits.connections,
-                               limits.sessions,
-                               limits.subscriptions,
-                               limits.filters,
-                               limits.filter_nodes,
-                               limits.retained_nodes,
-                               limits.blocks,
-                               limits.large_blocks,
-                               limits.text_blocks,
-                               limits.turn_records,
-                               limits.connections + limits.sessions};
-    for (const uint32_t count : counts) {
-      if (count > most) { return false; }
+    const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
+    const uint64_t counts[] = {limits.subscriptions,  limits.filters,      limits.filter_nodes,
+                               limits.retained_nodes, limits.blocks,       limits.large_blocks,
+                               limits.text_blocks,    limits.turn_records, timers};
+    for (const uint64_t count : counts) {
+      if (count >= top_bit) { return false; }
     }
-    const bool sizes = limits.block_bytes % 8 == 0 && limits.block_bytes >= 64 &&
+    const bool sizes = limits.block_bytes % 8 == 0 && limits.block_bytes >= extra_bytes &&
                        limits.block_bytes <= 2048 && limits.text_block_bytes % 8 == 0 &&
                        limits.text_block_bytes >= 16 && limits.text_block_bytes <= 2048 &&
                        limits.large_block_bytes % 8 == 0 && limits.large_block_bytes <= 65536 &&
@@ -6468,48 +6093,81 @@ class BrokerEngine {
            limits.control_packet_bytes_max >= 128 && limits.receive_maximum != 0 &&
            limits.inflight_max != 0;
   }
-
-  uint32_t answer_blocks() const noexcept {
-    return detail::smaller(limits_.blocks / 4, limits_.connections / 8 + 2);
+  void set_limits(const BrokerLimits& limits) noexcept {
+    if constexpr (fixed == nullptr) { limits_.value = limits; }
+    static_cast<void>(limits);
   }
 
-  void carve(uint8_t* memory, uint32_t seed) noexcept {
-    using detail::Part;
-    const auto at = [this, memory](Part part) {
-      return memory + detail::part_offset<Config>(limits_, part);
-    };
-    links_.start(at(Part::links), limits_.connections);
-    sessions_.start(at(Part::sessions), limits_.sessions);
-    clients_.start(at(Part::client_heads), limits_.sessions);
-    subscriptions_.start(at(Part::subscriptions), limits_.subscriptions);
-    texts_scratch_ = at(Part::texts_scratch);
-    topic_scratch_ = at(Part::topic_scratch);
-    index_.filters.start(at(Part::filters), limits_.filters);
-    index_.nodes.start(at(Part::filter_nodes), limits_.filter_nodes);
-    index_.directory.start(at(Part::filter_heads), limits_.filter_nodes);
-    index_.texts = &texts_;
-    index_.scratch = texts_scratch_;
-    index_.level_hashes = reinterpret_cast<uint32_t*>(at(Part::level_hashes));
-    index_.stack = reinterpret_cast<detail::WalkStep<Index>*>(at(Part::walk_stack));
-    index_.levels_max = limits_.topic_levels_max;
-    index_.seed = seed;
-    matches_ = reinterpret_cast<Index*>(at(Part::matches));
-    if constexpr (Features::retained) {
-      retained_.nodes.start(at(Part::retained_nodes), limits_.retained_nodes);
-      retained_.directory.start(at(Part::retained_heads), limits_.retained_nodes);
-      retained_.seed = seed;
-    }
-    blocks_.little.start(at(Part::blocks), limits_.blocks, limits_.block_bytes);
-    blocks_.big.start(at(Part::large_blocks), limits_.large_blocks, limits_.large_block_bytes);
-    texts_.cells.start(at(Part::text_blocks), limits_.text_blocks, limits_.text_block_bytes);
-    queues_.start(blocks_.little);
-    records_ = reinterpret_cast<TurnRecord*>(at(Part::turn_records));
-    timers_.start(at(Part::timer_heap), at(Part::timer_places), at(Part::timer_ticks));
-    assembly_ = at(Part::assembly);
-    if constexpr (Journal::enabled) {
-      restored_.start(at(Part::restored), limits_.blocks);
-      restored_heads_.start(at(Part::restored_heads), limits_.blocks);
-    }
+  uint32_t answer_blocks() const noexcept {
+    return detail::smaller(limits().blocks / 4, limits().connections / 8 + 2);
+  }
+  // Holds any string.
+  static constexpr uint32_t scratch_bytes(const BrokerLimits& limits) noexcept {
+    return detail::smaller(limits.control_packet_bytes_max, string_bytes_max);
+  }
+  // Holds the largest packet but PUBLISH, its fixed header included.
+  static constexpr uint32_t assembly_bytes(const BrokerLimits& limits) noexcept {
+    return limits.control_packet_bytes_max + 5;
+  }
+
+  // Gives every consumer its part of the memory and returns the size of all; without an engine it
+  // only adds up.
+  static constexpr uint64_t carve(const BrokerLimits& limits, uint8_t* memory,
+                                  BrokerEngine* engine) noexcept {
+    detail::Carver carver(memory);
+    const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
+    const uint64_t retained = Features::retained ? limits.retained_nodes : 0;
+    const uint64_t levels = limits.topic_levels_max;
+    const uint64_t string_bytes = scratch_bytes(limits);
+    Link* links = carver.take<Link>(limits.connections);
+    Session* sessions = carver.take<Session>(limits.sessions);
+    Index* clients = carver.take<Index>(limits.sessions);
+    SubscriptionSlot* subscriptions = carver.take<SubscriptionSlot>(limits.subscriptions);
+    Filter* filters = carver.take<Filter>(limits.filters);
+    auto* nodes = carver.take<detail::FilterNode<Index>>(limits.filter_nodes);
+    Index* heads = carver.take<Index>(limits.filter_nodes);
+    Index* matches = carver.take<Index>(limits.filters);
+    auto* hashes = carver.take<detail::Hash>(levels);
+    auto* steps = carver.take<detail::WalkStep<Index>>(levels + 2);
+    auto* topics = carver.take<detail::RetainedNode<Index>>(retained);
+    Index* topic_heads = carver.take<Index>(retained + 1);
+    uint8_t* blocks = carver.take<uint8_t>(uint64_t{limits.blocks} * limits.block_bytes);
+    uint8_t* large = carver.take<uint8_t>(uint64_t{limits.large_blocks} * limits.large_block_bytes);
+    uint8_t* cells = carver.take<uint8_t>(uint64_t{limits.text_blocks} * limits.text_block_bytes);
+    TurnRecord* records = carver.take<TurnRecord>(limits.turn_records);
+    Index* timer_heap = carver.take<Index>(timers);
+    Index* timer_places = carver.take<Index>(timers);
+    Tick* timer_ticks = carver.take<Tick>(timers);
+    uint8_t* texts = carver.take<uint8_t>(string_bytes * (Policy::keeps_user_names() ? 2 : 1));
+    uint8_t* topic = carver.take<uint8_t>(string_bytes);
+    uint8_t* assembly = carver.take<uint8_t>(assembly_bytes(limits));
+    if (engine == nullptr) { return carver.size(); }
+    BrokerEngine& it = *engine;
+    it.links_.start(links, limits.connections);
+    it.sessions_.start(sessions, limits.sessions);
+    it.clients_.start(clients, limits.sessions);
+    it.subscriptions_.start(subscriptions, limits.subscriptions);
+    it.index_.filters.start(filters, limits.filters);
+    it.index_.nodes.start(nodes, limits.filter_nodes);
+    it.index_.directory.start(heads, limits.filter_nodes);
+    it.index_.texts = &it.texts_;
+    it.index_.scratch = texts;
+    it.index_.hashes = hashes;
+    it.index_.stack = steps;
+    it.index_.levels_max = limits.topic_levels_max;
+    it.retained_.nodes.start(topics, limits.retained_nodes);
+    it.retained_.directory.start(topic_heads, limits.retained_nodes);
+    it.blocks_.little.start(blocks, limits.blocks, limits.block_bytes);
+    it.blocks_.big.start(large, limits.large_blocks, limits.large_block_bytes);
+    it.texts_.cells().start(cells, limits.text_blocks, limits.text_block_bytes);
+    it.queues_.start(it.blocks_.little);
+    it.timers_.start(timer_heap, timer_places, timer_ticks);
+    it.matches_ = matches;
+    it.records_ = records;
+    it.texts_scratch_ = texts;
+    it.topic_scratch_ = topic;
+    it.assembly_ = assembly;
+    return carver.size();
   }
 
   void advance(Millis now) noexcept {
@@ -6529,9 +6187,7 @@ class BrokerEngine {
     return random_;
   }
 
-  uint32_t assembly_left() const noexcept {
-    return detail::assembly_bytes(limits_) - assembly_used_;
-  }
+  uint32_t assembly_left() const noexcept { return assembly_bytes(limits()) - assembly_used_; }
   uint8_t* assemble(uint32_t size) noexcept {
     if (assembly_left() < size) { return nullptr; }
     uint8_t* memory = assembly_ + assembly_used_;
@@ -6541,8 +6197,8 @@ class BrokerEngine {
 
   // ---- links --------------------------------------------------------------------------------
 
-  ConnectionId id_of(Index slot) const noexcept {
-    return {static_cast<uint32_t>(slot), links_[slot].generation};
+  ConnectionId id_of(const Link& link) const noexcept {
+    return {links_.index_of(link), link.generation};
   }
   Link* find(ConnectionId id) noexcept {
     return const_cast<Link*>(static_cast<const BrokerEngine*>(this)->find(id));
@@ -6553,36 +6209,33 @@ class BrokerEngine {
     const bool current = link.generation == id.generation && id.generation != 0;
     return current && link.state != LinkState::gone ? &link : nullptr;
   }
+  Session& session_of(const Link& link) noexcept { return sessions_[link.session]; }
+  bool online(const Session& session) const noexcept {
+    return session.link != none && links_[session.link].state == LinkState::open;
+  }
 
-  LinkExtra& extra(Index slot) noexcept {
-    return *reinterpret_cast<LinkExtra*>(blocks_.little.data(links_[slot].extra));
+  // Null where there is none.
+  Extra* extra(const Link& link) const noexcept {
+    return link.extra == none ? nullptr : &blocks_.little.template as<Extra>(link.extra);
   }
   // Null when no block is left.
-  LinkExtra* need_extra(Index slot) noexcept {
-    Link& link = links_[slot];
+  Extra* need_extra(Link& link) noexcept {
     if (link.extra == none) {
       link.extra = blocks_.little.allocate(Claim::answer);
       if (link.extra == none) { return nullptr; }
-      extra(slot) = LinkExtra();
+      *extra(link) = Extra();
     }
-    return &extra(slot);
-  }
-  HeldPublish& held_at(Index block) noexcept {
-    return *reinterpret_cast<HeldPublish*>(blocks_.little.data(block));
-  }
-  RetainedTask& task_at(Index block) noexcept {
-    return *reinterpret_cast<RetainedTask*>(blocks_.little.data(block));
+    return extra(link);
   }
 
-  void mark_due(Index slot) noexcept {
-    const Link& link = links_[slot];
-    if (!link.has(detail::flag_blocked)) { push_due(slot); }
+  void mark_due(Link& link) noexcept {
+    if (!link.blocked) { push_due(link); }
   }
-  void push_due(Index slot) noexcept {
-    Link& link = links_[slot];
-    if (link.has(detail::flag_due)) { return; }
-    link.set(detail::flag_due);
+  void push_due(Link& link) noexcept {
+    if (link.due) { return; }
+    link.due = true;
     link.next_due = none;
+    const Index slot = links_.index_of(link);
     if (due_first_ == none) {
       due_first_ = slot;
     } else {
@@ -6591,38 +6244,28 @@ class BrokerEngine {
     due_last_ = slot;
   }
 
-  static constexpr uint16_t flag_blocked = detail::flag_blocked;
-  static constexpr uint16_t flag_due = detail::flag_due;
-  static constexpr uint16_t flag_paused = detail::flag_paused;
-  static constexpr uint16_t flag_large = detail::flag_large;
-  static constexpr uint16_t flag_discard = detail::flag_discard;
-  static constexpr uint16_t flag_force = detail::flag_force;
-  static constexpr uint16_t flag_in_turn = detail::flag_in_turn;
-  static constexpr uint8_t session_in_turn = detail::session_in_turn;
-  static constexpr uint8_t session_ended = detail::session_ended;
-
-  void free_link(Index slot) noexcept {
-    Link& link = links_[slot];
-    timers_.cancel(slot);
-    forget_paused(slot);
-    release_extra(slot);
-    clear_queue(link.queue, nullptr);
+  void free_link(Link& link) noexcept {
+    timers_.cancel(links_.index_of(link));
+    forget_paused(link);
+    release_extra(link);
+    clear_queue(link.queue);
     link.waiting = 0;
     release_rx(link);
     link.state = LinkState::gone;
     link.next = gone_;
-    gone_ = slot;
+    gone_ = links_.index_of(link);
     statistics_.connections -= 1;
-    if (!link.has(flag_in_turn) && !link.has(flag_due)) { release_gone(); }
+    if (!link.in_turn && !link.due) { release_gone(); }
   }
   // Frees the slots of links that no list holds any more.
   void release_gone() noexcept {
     Index slot = gone_;
     gone_ = none;
     while (slot != none) {
-      const Index following = links_[slot].next;
-      if (links_[slot].has(flag_in_turn) || links_[slot].has(flag_due)) {
-        links_[slot].next = gone_;
+      Link& link = links_[slot];
+      const Index following = link.next;
+      if (link.in_turn || link.due) {
+        link.next = gone_;
         gone_ = slot;
       } else {
         links_.release(slot);
@@ -6632,260 +6275,210 @@ class BrokerEngine {
   }
 
   void release_rx(Link& link) noexcept {
-    if (link.has(flag_large)) {
-      release_unfinished(link);
-    } else {
-      blocks_.clear(link.rx);
-    }
-    link.clear(flag_large | flag_discard);
+    if (link.large) { forget_stored(head(link.rx.first)); }
+    blocks_.clear(link.rx);
+    link.large = link.discarding = false;
     link.rx_missing = 0;
   }
 
-  void release_extra(Index slot) noexcept {
-    Link& link = links_[slot];
-    if (link.extra == none) { return; }
-    LinkExtra& more = extra(slot);
-    texts_.release(more.prefix);
-    texts_.release(more.method);
-    release_aliases(more);
-    while (more.retained != none) { drop_task(slot, more.retained); }
-    while (more.publishes != none) { drop_held(slot); }
-    if (more.waiting != none) { unreference(more.waiting); }
-    blocks_.clear(more.connect);
-    clear_queue(more.answers, nullptr);
-    forget_gated(slot);
+  void release_extra(Link& link) noexcept {
+    Extra* more = extra(link);
+    if (more == nullptr) { return; }
+    texts_.release(more->prefix);
+    texts_.release(more->method);
+    release_aliases(*more);
+    cancel_retained(link, none);
+    clear_queue(more->publishes);
+    clear_queue(more->answers);
+    if (more->waiting != none) { unreference(more->waiting); }
+    blocks_.release_chain(more->connect);
+    forget_gated(link);
     blocks_.little.release(link.extra);
     link.extra = none;
   }
 
-  void release_aliases(LinkExtra& more) noexcept {
-    for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < aliases_per_block(); ++i) { texts_.release(alias_cells(block)[i]); }
-    }
-    blocks_.release_chain(more.aliases_in);
-    if (more.aliases_out != none) {
-      for (uint32_t i = 0; i < out_aliases_per_block(); ++i) {
-        texts_.release(out_aliases(more)[i].text);
-      }
-      blocks_.little.release(more.aliases_out);
-    }
-    more.aliases_in = none;
-    more.aliases_out = none;
+  bool has_prefix(const Link& link) const noexcept {
+    const Extra* more = extra(link);
+    return more != nullptr && more->prefix != none;
+  }
+  uint32_t prefix_size(const Link& link) const noexcept {
+    return link.plain || !has_prefix(link) ? 0 : texts_.size(extra(link)->prefix);
   }
 
-  uint32_t prefix_size(const Link& link) noexcept {
-    if (link.extra == none) { return 0; }
-    const LinkExtra& more = *reinterpret_cast<LinkExtra*>(blocks_.little.data(link.extra));
-    return more.prefix == none ? 0 : texts_.size(more.prefix);
-  }
-
-  ClientView view(Index session) noexcept {
-    const Session& it = sessions_[session];
+  ClientView view(const Session& session) noexcept {
     ClientView client;
-    client.client_id = texts_.view(it.id, texts_scratch_);
-    if (it.link != none) {
-      client.connection = id_of(it.link);
-      client.version = links_[it.link].version;
+    client.client_id = texts_.view(session.id, texts_scratch_);
+    if constexpr (Policy::keeps_user_names()) {
+      client.has_user_name = session.user != none;
+      if (client.has_user_name) {
+        client.user_name = texts_.view(session.user, texts_scratch_ + scratch_bytes(limits()));
+      }
+    }
+    if (session.link != none) {
+      client.connection = id_of(links_[session.link]);
+      client.version = links_[session.link].version;
     }
     return client;
   }
 
-  void arm(Index slot) noexcept { timers_.set_sooner(slot, link_deadline(slot)); }
+  void arm(Link& link) noexcept { timers_.set_sooner(links_.index_of(link), link_deadline(link)); }
 
   // When something about the link must be looked at.
-  Tick link_deadline(Index slot) noexcept {
-    const Link& link = links_[slot];
+  Tick link_deadline(const Link& link) noexcept {
     if (link.state == LinkState::closing) { return detail::after_seconds(link.since, 2); }
     if (link.state != LinkState::open) {
-      return detail::after_seconds(link.since, limits_.connect_timeout_s);
+      return detail::after_seconds(link.since, limits().connect_timeout_s);
     }
     Tick soonest = detail::never;
-    if (link.keep_alive_s != 0 &&
-        !link.has(flag_paused)) {  // one and a half times [MQTT-3.1.2-22] [MQTT-3.1.2-24]
-      soonest = link.last_rx + link.keep_alive_s * (detail::ticks_per_second * 3 / 2) + 1;
+    if (link.paused) {
+      soonest = link.since + pause_ticks();
+    } else {
+      if (link.keep_alive_s != 0) {  // one and a half times [MQTT-3.1.2-22] [MQTT-3.1.2-24]
+        soonest = link.last_rx + link.keep_alive_s * (detail::ticks_per_second * 3 / 2) + 1;
+      }
+      if (link.rx.size != 0 || link.large || link.discarding) {
+        const Tick due = detail::after_seconds(link.since, limits().packet_timeout_s);
+        soonest = detail::smaller(soonest, due);
+      }
     }
-    if (link.has(flag_paused)) {
-      soonest = detail::smaller(soonest, link.since + pause_ticks());
-    } else if (link.rx.size != 0 || link.has(flag_large) || link.has(flag_discard)) {
-      soonest =
-          detail::smaller(soonest, detail::after_seconds(link.since, limits_.packet_timeout_s));
-    }
-    if (link.extra != none && extra(slot).publishes != none) {
-      const HeldPublish& held = held_at(extra(slot).publishes);
-      soonest =
-          detail::smaller(soonest, detail::after_seconds(held.since, limits_.policy_timeout_s));
-    }
-    return soonest;
+    const Entry* held = first_held(link);
+    return held == nullptr ? soonest : detail::smaller(soonest, held_until(*held));
   }
   Tick pause_ticks() const noexcept {
-    return limits_.pause_ms / static_cast<uint32_t>(tick_ms) + 1;
+    return limits().pause_ms / static_cast<uint32_t>(tick_ms) + 1;
   }
 
-  void on_link_timer(Index slot) noexcept {
-    Link& link = links_[slot];
-    timers_.cancel(slot);
-    const Tick deadline = link_deadline(slot);
+  void on_link_timer(Link& link) noexcept {
+    const Tick deadline = link_deadline(link);
     if (!detail::reached(now_, deadline)) {
-      timers_.set(slot, deadline);
+      timers_.set(links_.index_of(link), deadline);
       return;
     }
     if (link.state == LinkState::closing) {
-      give_up(slot);
+      give_up(link);
       return;
     }
-    if (link.has(flag_paused) && detail::reached(now_, link.since + pause_ticks())) {
-      retry_paused(slot);
+    if (link.paused && detail::reached(now_, link.since + pause_ticks())) {
+      retry_paused(link);
       return;
     }
-    if (link.extra != none && extra(slot).publishes != none && expire_held(slot)) { return; }
+    if (expire_held(link)) { return; }
     if (link.state == LinkState::deciding) {
-      refuse_connect(slot, ReasonCode::implementation_specific_error, ConnectAnswer());
+      refuse_connect(link, ReasonCode::implementation_specific_error, ConnectAnswer());
     }
+    const bool was_open = link.state == LinkState::open;
     Disconnection why;
-    why.reason = link.state == LinkState::open ? ReasonCode::keep_alive_timeout
-                                               : ReasonCode::maximum_connect_time;
-    end_link(slot, why, link.state == LinkState::open);
+    why.reason = was_open ? ReasonCode::keep_alive_timeout : ReasonCode::maximum_connect_time;
+    end_link(link, why, was_open);
   }
 
   // ---- messages in blocks -------------------------------------------------------------------
 
-  MessageHead& head(Index message) noexcept {
+  MessageHead& head(Index message) const noexcept {
     return *reinterpret_cast<MessageHead*>(blocks_.little.data(message));
   }
-  Cursor body(Index message) const noexcept { return {message, sizeof(MessageHead)}; }
+  static Cursor body(Index message) noexcept { return {message, sizeof(MessageHead)}; }
 
-  // Begins a message: head, topic (behind `prefix`) and properties; the payload is appended by the
-  // caller. One reference is the caller's. An empty chain: no block is left.
-  Chain begin_message(const IncomingMessage& message, uint32_t payload_size, Claim claim) noexcept {
+  // Begins a message: head, topic and properties; the payload is appended by the caller. One
+  // reference is the caller's. An empty chain: no block is left.
+  Chain begin_message(const Message& message, uint32_t payload_size, Claim claim) noexcept {
     Chain chain;
-    chain.first = blocks_.little.allocate(claim);
+    chain.first = chain.last = blocks_.little.allocate(claim);
     if (chain.first == none) { return chain; }
-    chain.last = chain.first;
     chain.room = static_cast<uint16_t>(blocks_.little.room() - sizeof(MessageHead));
+    const Bytes properties = message.properties;
     MessageHead& fresh = head(chain.first);
     fresh = MessageHead();
-    fresh.references = 1;
     fresh.payload_size = payload_size;
-    fresh.properties_size = message.properties.size();
+    fresh.properties_size = properties.size();
     fresh.topic_size = static_cast<uint16_t>(message.topic.size());
     fresh.expiry_s = message.expiry_s;
     fresh.has_expiry = message.has_expiry;
     fresh.stored_at = now_;
-    fresh.qos = level(message.qos);
+    fresh.qos = message.qos;
     fresh.retain = message.retain;
-    const Bytes properties = message.properties;
     if (!blocks_.append(chain, message.topic.bytes(), claim, properties.size() + payload_size) ||
         !blocks_.append(chain, properties, claim, payload_size)) {
       blocks_.clear(chain);
     } else {
       statistics_.stored += 1;
+      statistics_.stored_bytes += payload_size;
     }
     return chain;
   }
 
   // none when no block is left.
-  Index store(const IncomingMessage& message, Claim claim) noexcept {
+  Index store(const Message& message, Claim claim) noexcept {
     Chain chain = begin_message(message, message.payload.size(), claim);
     if (chain.first != none && !blocks_.append(chain, message.payload, claim)) {
+      forget_stored(head(chain.first));
       blocks_.clear(chain);
-      statistics_.stored -= 1;
     }
     return chain.first;
   }
 
-  void reference(Index message) noexcept { head(message).references += 1; }
+  void reference(Index message) noexcept {
+    head(message).references = static_cast<Index>(head(message).references + 1);
+  }
   void unreference(Index message) noexcept {
     MessageHead& it = head(message);
     MQTT_ASSERT(it.references != 0);
-    it.references -= 1;
+    it.references = static_cast<Index>(it.references - 1);
     if (it.references == 0) {
       journal_message_end(it);
+      forget_stored(it);
       blocks_.release_chain(message);
-      statistics_.stored -= 1;
     }
   }
-  void release_unfinished(Link& link) noexcept {
-    blocks_.clear(link.rx);
+  void forget_stored(const MessageHead& it) noexcept {
     statistics_.stored -= 1;
+    statistics_.stored_bytes -= it.payload_size;
   }
 
   // The topic of a stored message, in topic_scratch_ when it does not lie in one piece.
-  Text stored_topic(Index message) noexcept {
-    Cursor cursor = body(message);
-    const uint32_t size = head(message).topic_size;
-    const Bytes piece = size == 0 ? Bytes() : blocks_.next_bytes(cursor, size);
-    if (piece.size() == size) { return Text(piece); }
-    cursor = body(message);
-    blocks_.copy_out(cursor, topic_scratch_, size);
-    return Text(Bytes(topic_scratch_, size));
+  Text stored_topic(Index message) const noexcept {
+    return Text(blocks_.view(body(message), head(message).topic_size, topic_scratch_));
+  }
+  Incoming stored_message(Index handle) const noexcept {
+    const MessageHead& stored = head(handle);
+    Incoming message;
+    message.handle = handle;
+    message.topic = stored_topic(handle);
+    message.qos = stored.qos;
+    message.retain = stored.retain;
+    message.has_expiry = stored.has_expiry;
+    message.expiry_s = stored.expiry_s;
+    return message;
   }
 
-  // A turn record for a PUBLISH in the arena; none when the table is full.
-  Index make_record(const IncomingMessage& message, Bytes packet, bool with_properties,
-                    bool verbatim) noexcept {
-    if (records_used_ == limits_.turn_records) { return none; }
-    TurnRecord& record = records_[records_used_];
-    record.reserved_small = 0;
-    record.reserved_large = 0;
-    record.stored = none;
-    record.packet = packet.data();
-    record.packet_size = packet.size();
-    record.topic = message.topic.bytes().data();
-    record.topic_size = static_cast<uint16_t>(message.topic.size());
-    record.properties = message.properties.data();
-    record.properties_size = message.properties.size();
-    record.payload = message.payload.data();
-    record.payload_size = message.payload.size();
-    record.expiry_s = message.expiry_s;
-    record.has_expiry = message.has_expiry;
-    record.qos = level(message.qos);
-    record.with_properties = with_properties;
-    record.verbatim = verbatim;
-    return static_cast<Index>(records_used_++ | top_bit);
-  }
-  TurnRecord& record_of(Index handle) noexcept {
+  TurnRecord& record_of(Index handle) const noexcept {
     return records_[static_cast<Index>(handle & ~top_bit)];
   }
-  static bool in_arena(Index handle) noexcept { return (handle & top_bit) != 0; }
-
-  // Puts the record's message into blocks; none when there are none.
-  Index store_record(TurnRecord& record) noexcept {
-    if (record.stored == none) {
-      const bool reserved = record.reserved_small + record.reserved_large != 0;
-      give_back(record);
-      IncomingMessage message;
-      message.topic = Text(Bytes(record.topic, record.topic_size));
-      message.properties = Bytes(record.properties, record.properties_size);
-      message.payload = Bytes(record.payload, record.payload_size);
-      message.expiry_s = record.expiry_s;
-      message.has_expiry = record.has_expiry;
-      message.qos = static_cast<Qos>(record.qos);
-      record.stored = store(message, reserved ? Claim::promised : Claim::ordinary);
-    }
-    return record.stored;
-  }
-  void give_back(TurnRecord& record) noexcept {
-    blocks_.little.give_back(record.reserved_small);
-    blocks_.big.give_back(record.reserved_large);
-    record.reserved_small = 0;
-    record.reserved_large = 0;
-  }
-  void release_record(TurnRecord& record) noexcept {
-    give_back(record);
-    if (record.stored != none) { unreference(record.stored); }
+  static constexpr bool in_arena(Index handle) noexcept {
+    return has_turns && (handle & top_bit) != 0;
   }
 
   // The message's handle once it is in blocks; none when there are none.
-  Index stored_handle(Index message) noexcept {
-    return in_arena(message) ? store_record(record_of(message)) : message;
+  Index stored_handle(Index handle) noexcept {
+    if (!in_arena(handle)) { return handle; }
+    TurnRecord& record = record_of(handle);
+    if (record.stored == none) {
+      const bool reserved = record.reserved.little != 0;
+      blocks_.give_back(record.reserved);
+      record.stored = store(record.message, reserved ? Claim::promised : Claim::ordinary);
+    }
+    return record.stored;
+  }
+  uint32_t payload_size(const Entry& entry) const noexcept {
+    return entry.kind == EntryKind::turn     ? record_of(entry.message).message.payload.size()
+           : entry.kind == EntryKind::stored ? head(entry.message).payload_size
+                                             : 0;
   }
 
   // ---- queues -------------------------------------------------------------------------------
 
   void release_entry(Entry& entry) noexcept {
-    if ((entry.flags & detail::entry_many_ids) != 0) {
-      blocks_.release_chain(static_cast<Index>(entry.number));
-    }
+    if (entry.many_ids) { blocks_.release_chain(static_cast<Index>(entry.number)); }
     if (entry.kind == EntryKind::stored) {
       unreference(entry.message);
     } else if (entry.kind == EntryKind::encoded) {
@@ -6894,201 +6487,192 @@ class BrokerEngine {
     entry.kind = EntryKind::skip;
     entry.message = none;
     entry.number = 0;
-    entry.flags =
-        static_cast<uint8_t>(entry.flags & ~(detail::entry_many_ids | detail::entry_shared));
+    entry.many_ids = entry.shared = false;
   }
-
-  void clear_queue(Queue& queue, Session* owner) noexcept {
-    Place ignored;
+  void clear_queue(Queue& queue) noexcept {
     while (!queue.empty()) {
-      Entry& entry = *queues_.front(queue);
-      release_entry(entry);
-      queues_.pop(queue, ignored, ignored);
+      release_entry(*queues_.front(queue));
+      queues_.pop(queue);
     }
-    if (owner != nullptr) {
-      owner->send = Place();
-      owner->turn_place = Place();
-      owner->queued = 0;
-      owner->inflight = 0;
-    }
+  }
+  static Index next_order(Link& link) noexcept {
+    const Index order = link.order;
+    link.order = static_cast<Index>(order + 1);
+    return order;
   }
 
   // Queues an answer; without a block left the link is given up, so that nothing acknowledged is
   // lost for want of the acknowledgement.
-  void push_answer(Index slot, Entry entry) noexcept {
-    Link& link = links_[slot];
+  void push_answer(Link& link, Entry entry) noexcept {
     if constexpr (Journal::enabled) {
-      if (hold_answer(slot, entry)) { return; }
+      if (hold_answer(link, entry)) { return; }
     }
-    entry.order = link.order;
-    link.order = static_cast<Index>(link.order + 1);
-    Place place;
-    if (queues_.push(link.queue, entry, Claim::answer, place) == nullptr) {
-      release_entry(entry);
-      give_up(slot);
-      return;
-    }
-    mark_due(slot);
+    queue_answer(link, entry);
   }
-  void push_ack(Index slot, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
+  void queue_answer(Link& link, Entry& entry) noexcept {
+    entry.order = next_order(link);
+    if (queues_.push(link.queue, entry, Claim::answer) == nullptr) {
+      release_entry(entry);
+      give_up(link);
+    }
+    mark_due(link);
+  }
+  void push_ack(Link& link, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
     Entry entry;
     entry.kind = kind;
     entry.packet_id = packet_id;
-    entry.number = v5(links_[slot].version) ? code(reason) : 0;
-    push_answer(slot, entry);
+    entry.number = v5(link.version) ? code(reason) : 0;
+    push_answer(link, entry);
   }
 
   // Queues a packet ready for the wire.
   template <typename Packet>
-  void push_packet(Index slot, const Packet& packet) noexcept {
-    const Link& link = links_[slot];
-    const Buffer target(topic_scratch_, detail::scratch_bytes(limits_));
+  void push_packet(Link& link, const Packet& packet) noexcept {
+    const Buffer target(topic_scratch_, scratch_bytes(limits()));
     const Result<uint32_t> size = encode(known(link.version), packet, target);
-    if (!size) { return; }
-    if (size.value > link.packet_bytes_max) {  // [MQTT-3.1.2-24]
-      if (!detail::Same<Packet, Disconnect>::value) { give_up(slot); }
-      return;
-    }
+    const bool optional = detail::Same<Packet, Disconnect>::value;
+    if (!size || (optional && size.value > link.packet_bytes_max)) { return; }
     Chain chain;
     if (!blocks_.append(chain, target.first(size.value), Claim::answer)) {
       blocks_.clear(chain);
-      give_up(slot);
+      give_up(link);
       return;
     }
-    push_chain(slot, chain);
+    push_chain(link, chain);
   }
-  void push_chain(Index slot, const Chain& chain) noexcept {
-    if (chain.size > links_[slot].packet_bytes_max) {  // [MQTT-3.1.2-24]
-      Chain unwanted = chain;
-      blocks_.clear(unwanted);
-      give_up(slot);
+  void push_chain(Link& link, Chain& chain) noexcept {
+    if (chain.size > link.packet_bytes_max) {  // [MQTT-3.1.2-24]
+      blocks_.clear(chain);
+      give_up(link);
       return;
     }
     Entry entry;
     entry.kind = EntryKind::encoded;
     entry.message = chain.first;
     entry.number = chain.size;
-    push_answer(slot, entry);
+    push_answer(link, entry);
   }
 
-  void join_turn(Index slot, Link& link, const Place& place) noexcept {
-    if (!link.has(flag_in_turn)) {
-      link.set(flag_in_turn);
-      link.turn_place = place;
-      link.next_turn = link_turn_;
-      link_turn_ = slot;
+  // An entry that refers to the arena must have gone out, or be stored, when the turn ends.
+  void join_turn(Link& link) noexcept {
+    if (!link.in_turn) {
+      link.in_turn = true;
+      link.next_turn = turn_;
+      turn_ = links_.index_of(link);
     }
   }
-  void join_turn(Index slot, Session& session, const Place& place) noexcept {
-    if (!session.has(session_in_turn)) {
-      session.set(session_in_turn);
-      session.turn_place = place;
-      session.next_turn = session_turn_;
-      session_turn_ = slot;
-    }
+  // Makes the entry refer to blocks instead of the arena; false when there are none.
+  bool keep_message(Entry& entry) noexcept {
+    entry.message = stored_handle(entry.message);
+    entry.kind = EntryKind::stored;
+    return entry.message != none;
   }
 
   // Whether as many QoS 0 messages wait for the link as may.
   bool waits_enough(const Link& link) const noexcept {
-    return link.waiting == 65535 || (limits_.queued_max != 0 && link.waiting >= limits_.queued_max);
+    const uint32_t most = limits().queued_max;
+    return link.waiting == 65535 || (most != 0 && link.waiting >= most);
   }
-  static void count_waiting(Link& link) noexcept {
-    link.waiting = static_cast<uint16_t>(link.waiting + 1);
-  }
-  // An entry leaves the link's queue.
-  static void discount(Link& link, const Entry& entry) noexcept {
-    if (entry.kind == EntryKind::stored) { link.waiting = static_cast<uint16_t>(link.waiting - 1); }
+  static void count_waiting(Link& link, int change) noexcept {
+    link.waiting = static_cast<uint16_t>(link.waiting + change);
   }
 
-  // A QoS 0 message for a link; null when dropped.
-  Entry* push_to_link(Index slot, Entry entry) noexcept {
-    Link& link = links_[slot];
-    if (link.has(flag_blocked) && waits_enough(link)) { return nullptr; }
+  // A QoS 0 message for a link; false when dropped.
+  bool push_to_link(Link& link, Entry entry) noexcept {
+    if (link.blocked) {
+      if (waits_enough(link) || !keep_message(entry)) { return false; }
+    }
     entry.order = link.order;
-    Place place;
-    Entry* target = queues_.push(link.queue, entry, Claim::ordinary, place);
-    if (target == nullptr) { return nullptr; }
-    link.order = static_cast<Index>(link.order + 1);
+    if (queues_.push(link.queue, entry, Claim::ordinary) == nullptr) { return false; }
+    next_order(link);
     if (entry.kind == EntryKind::turn) {
-      join_turn(slot, link, place);
+      join_turn(link);
     } else {
       reference(entry.message);
-      count_waiting(link);
+      count_waiting(link, 1);
     }
-    mark_due(slot);
-    return target;
+    mark_due(link);
+    return true;
   }
 
-  // A message for a session's queue; null when no block is left.
-  Entry* push_to_session(Index index, Entry entry, Claim claim) noexcept {
-    Session& session = sessions_[index];
-    if (session.link != none) {
-      Link& link = links_[session.link];
-      entry.order = link.order;
-      link.order = static_cast<Index>(link.order + 1);
-    }
-    Place place;
-    Entry* target = queues_.push(session.queue, entry, claim, place);
-    if (target == nullptr) { return nullptr; }
+  // A message for a session's queue; false when no block is left.
+  bool push_to_session(Session& session, Entry entry, Claim claim) noexcept {
+    Link* link = session.link == none ? nullptr : &links_[session.link];
+    const bool goes_now =
+        link != nullptr && !link->blocked && session.inflight + session.queued < link->send_limit;
+    if (entry.kind == EntryKind::turn && !goes_now && !keep_message(entry)) { return false; }
+    if (link != nullptr) { entry.order = next_order(*link); }
+    if (queues_.push(session.queue, entry, claim) == nullptr) { return false; }
     session.queued += 1;
+    if (limits().queued_bytes_max != 0) { session.queued_bytes += payload_size(entry); }
     if (entry.kind == EntryKind::turn) {
-      join_turn(index, session, place);
+      join_turn(*link);
     } else {
       reference(entry.message);
     }
-    if (session.link != none) { mark_due(session.link); }
-    return target;
+    if (link != nullptr) { mark_due(*link); }
+    return true;
+  }
+  // An entry of a session's queue does not wait to be sent any more.
+  void unqueue(Session& session, const Entry& entry) noexcept {
+    if (entry.sent) { return; }
+    session.queued -= 1;
+    if (limits().queued_bytes_max != 0) { session.queued_bytes -= payload_size(entry); }
   }
 
-  // Puts into blocks what the entries of this turn still refer to in the arena. QoS 0 that does
-  // not fit, or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks
-  // promised. `slot`: the link of the queue, none for a session's.
-  void promote(Queue& queue, Place place, Index slot) noexcept {
-    while (Entry* entry = queues_.at(queue, place)) {
-      place.at = static_cast<uint16_t>(place.at + 1);
-      if (entry->kind != EntryKind::turn) { continue; }
-      const bool cut = slot != none && links_[slot].head_offset != 0 &&
-                       !links_[slot].has(detail::flag_head_session) &&
-                       entry == queues_.front(queue);
-      const bool scarce = blocks_.little.available() < limits_.blocks / 8;
-      const bool over = slot != none && !cut && (scarce || waits_enough(links_[slot]));
-      const Index stored = over ? none : store_record(record_of(entry->message));
-      if (stored != none) {
-        reference(stored);
-        entry->message = stored;
-        entry->kind = EntryKind::stored;
-        if (slot != none) { count_waiting(links_[slot]); }
-        continue;
+  // Puts into blocks what the link's queues still refer to in the arena. QoS 0 that does not fit,
+  // or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks promised.
+  void promote(Link& link) noexcept {
+    const bool cut = link.head_offset != 0 && !link.head_session;
+    queues_.for_each(link.queue, [&](Entry& entry) {
+      if (entry.kind != EntryKind::turn) { return; }
+      const bool scarce = blocks_.little.available() < limits().blocks / 8;
+      const bool first = cut && &entry == queues_.front(link.queue);
+      const bool over = !first && (scarce || waits_enough(link));
+      if (!over && keep_message(entry)) {
+        reference(entry.message);
+        count_waiting(link, 1);
+        return;
       }
-      MQTT_ASSERT(slot != none);
-      entry->message = none;
-      entry->kind = EntryKind::skip;
+      entry.message = none;
+      entry.kind = EntryKind::skip;
       statistics_.publish_dropped += 1;
-      if (cut) {  // half a packet is out and the rest is lost
-        links_[slot].head_offset = 0;
-        give_up(slot);
+      if (first) {  // half a packet is out and the rest is lost
+        link.head_offset = 0;
+        give_up(link);
+      }
+    });
+    if (link.session == none) { return; }
+    Session& session = session_of(link);
+    for (Place place = session.send; Entry* entry = queues_.at(session.queue, place);
+         place.step()) {
+      if (entry->kind == EntryKind::turn) {
+        const bool kept = keep_message(*entry);
+        MQTT_ASSERT(kept);
+        if (kept) { reference(entry->message); }
       }
     }
   }
 
   // Ends a link that cannot go on, without a word: the port hangs up.
-  void give_up(Index slot) noexcept {
-    links_[slot].set(flag_force);
-    push_due(slot);
+  void give_up(Link& link) noexcept {
+    link.force = true;
+    push_due(link);
   }
 
   // ---- output -------------------------------------------------------------------------------
 
-  Walk begin_walk(Index slot) noexcept {
-    const Link& link = links_[slot];
+  Walk begin_walk(Link& link) noexcept {
     Walk walk;
-    walk.link = slot;
+    walk.link = &link;
+    walk.more_answers = !link.queue.empty() && !link.connack_held;
     if (link.session != none && link.state == LinkState::open) {
-      const Session& session = sessions_[link.session];
-      walk.session = link.session;
+      Session& session = session_of(link);
+      walk.session = &session;
       walk.messages = session.send;
       walk.inflight = session.inflight;
-      walk.more_messages = !session.queue.empty() && !link.has(detail::flag_connack_held);
+      walk.inflight_bytes = session.inflight_bytes;
+      walk.more_messages = !session.queue.empty() && !link.connack_held;
     }
     return walk;
   }
@@ -7098,42 +6682,41 @@ class BrokerEngine {
   // The entry to send next, in the order of both queues; a message that may not go yet holds up
   // its own queue only [MQTT-3.3.4-10] [MQTT-4.9.0-3].
   Entry* next_entry(Walk& walk) noexcept {
-    Link& link = links_[walk.link];
+    Link& link = *walk.link;
     if (walk.answer == nullptr && walk.more_answers) {
       walk.answer = queues_.at(link.queue, walk.answers);
-      walk.more_answers = walk.answer != nullptr && !link.has(detail::flag_connack_held);
-      walk.answers.at = static_cast<uint16_t>(walk.answers.at + 1);
-      if (!walk.more_answers) { walk.answer = nullptr; }
+      walk.more_answers = walk.answer != nullptr;
+      walk.answers.step();
     }
     if (walk.message == nullptr && walk.more_messages) {
-      walk.message = queues_.at(sessions_[walk.session].queue, walk.messages);
+      walk.message = queues_.at(walk.session->queue, walk.messages);
       walk.more_messages = walk.message != nullptr && may_send(walk, *walk.message);
-      walk.messages.at = static_cast<uint16_t>(walk.messages.at + 1);
+      walk.messages.step();
       if (!walk.more_messages) { walk.message = nullptr; }
     }
     walk.from_session = walk.message != nullptr &&
                         (walk.answer == nullptr || before(walk.message->order, walk.answer->order));
-    if (walk.first && link.head_offset != 0) {
-      walk.from_session = link.has(detail::flag_head_session);
-    }
+    if (walk.first && link.head_offset != 0) { walk.from_session = link.head_session; }
     Entry*& chosen = walk.from_session ? walk.message : walk.answer;
     Entry* entry = chosen;
     chosen = nullptr;
-    walk.inflight += walk.from_session && occupies(*entry) ? 1U : 0U;
+    if (walk.from_session && occupies(*entry)) {
+      walk.inflight += 1;
+      if (limits().inflight_bytes_max != 0) { walk.inflight_bytes += payload_size(*entry); }
+    }
     return entry;
   }
 
   // Whether sending the entry uses the client's receive maximum.
-  static bool occupies(const Entry& entry) noexcept {
-    return (entry.flags & detail::entry_qos) != 0 &&
-           (entry.kind != EntryKind::skip || detail::state_of(entry) != SendState::none);
-  }
+  static bool occupies(const Entry& entry) noexcept { return entry.qos != 0 && !entry.settled(); }
 
   bool may_send(const Walk& walk, Entry& entry) noexcept {
-    const Link& link = links_[walk.link];
-    if (walk.first && link.head_offset != 0 && link.has(detail::flag_head_session)) { return true; }
+    const Link& link = *walk.link;
+    if (walk.first && link.head_offset != 0 && link.head_session) { return true; }
     if (!occupies(entry)) { return true; }
-    if (walk.inflight >= link.send_limit) {
+    const uint32_t most = limits().inflight_bytes_max;
+    if (walk.inflight >= link.send_limit ||
+        (most != 0 && walk.inflight != 0 && walk.inflight_bytes + payload_size(entry) > most)) {
       return false;  // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
     }
     if constexpr (Journal::enabled) { return send_is_safe(walk, entry); }
@@ -7142,32 +6725,29 @@ class BrokerEngine {
 
   // Adds the entry's packet to the output; false when there is no room for it.
   bool emit(Walk& walk, Entry& entry, Gather& gather) noexcept {
-    Link& link = links_[walk.link];
-    const uint32_t skip = walk.first ? link.head_offset : 0;
+    const uint32_t skip = walk.first ? walk.link->head_offset : 0;
     switch (entry.kind) {
       case EntryKind::skip:
         // PUBLISH is acknowledged by PUBREC, PUBREL must be repeated [MQTT-4.4.0-1]
-        return detail::state_of(entry) != SendState::pubcomp ||
+        return entry.state() != SendState::pubcomp ||
                emit_ack(PacketType::pubrel, entry, gather, skip);
+      case EntryKind::turn:
+      case EntryKind::stored: return emit_publish(walk, entry, gather, skip);
+      case EntryKind::encoded: return emit_encoded(entry, gather, skip);
       case EntryKind::puback: return emit_ack(PacketType::puback, entry, gather, skip);
       case EntryKind::pubrec: return emit_ack(PacketType::pubrec, entry, gather, skip);
       case EntryKind::pubrel: return emit_ack(PacketType::pubrel, entry, gather, skip);
       case EntryKind::pubcomp: return emit_ack(PacketType::pubcomp, entry, gather, skip);
-      case EntryKind::pingresp: {
-        const uint8_t packet[2] = {detail::first_byte(PacketType::pingresp), 0};
-        return emit_small(Bytes(packet), gather, skip);
-      }
-      case EntryKind::encoded: return emit_encoded(entry, gather, skip);
-      case EntryKind::turn:
-      case EntryKind::stored: return emit_publish(walk, entry, gather, skip);
+      case EntryKind::pingresp: break;
     }
-    return true;
+    const uint8_t packet[2] = {detail::first_byte(PacketType::pingresp), 0};
+    return emit_small(Bytes(packet), gather, skip);
   }
 
   static bool emit_small(Bytes packet, Gather& gather, uint32_t skip) noexcept {
-    if (!gather.span.empty()) { gather.flush(); }
+    gather.flush();
     if (!gather.has_room(packet.size())) { return false; }
-    detail::copy(gather.target(), packet.data() + skip, packet.size() - skip);
+    memcpy(gather.target(), packet.data() + skip, packet.size() - skip);
     gather.add_scratch(packet.size() - skip);
     return true;
   }
@@ -7189,8 +6769,8 @@ class BrokerEngine {
     return emit_rest(cursor, entry.number - skip, gather);
   }
 
-  // Adds `size` bytes from blocks, by reference from a kilobyte on; false when pieces run out
-  // before the end: then the packet is partial.
+  // Adds `size` bytes from blocks, large ones by reference; false when pieces run out before the
+  // end: then the packet is partial.
   bool emit_rest(Cursor& cursor, uint32_t size, Gather& gather) noexcept {
     if (size < inline_payload_max && gather.scratch.size() - gather.used >= size) {
       blocks_.copy_out(cursor, gather.target(), size);
@@ -7209,17 +6789,16 @@ class BrokerEngine {
     return true;
   }
 
-  MessageSource source(const Entry& entry) noexcept {
-    MessageSource from;
-    if (entry.kind == EntryKind::turn) {
+  Source source(const Entry& entry) noexcept {
+    Source from;
+    if (in_arena_kind(entry)) {
       const TurnRecord& record = record_of(entry.message);
       from.record = &record;
-      from.topic_size = record.topic_size;
-      from.properties_size = record.properties_size;
-      from.payload_size = record.payload_size;
-      from.qos = record.qos;
-      from.has_expiry = record.has_expiry;
-      from.expiry_s = record.expiry_s;
+      from.topic_size = record.message.topic.size();
+      from.properties_size = record.message.properties.size();
+      from.payload_size = record.message.payload.size();
+      from.has_expiry = record.message.has_expiry;
+      from.expiry_s = record.message.expiry_s;
       return from;
     }
     const MessageHead& stored = head(entry.message);
@@ -7227,36 +6806,36 @@ class BrokerEngine {
     from.topic_size = stored.topic_size;
     from.properties_size = stored.properties_size;
     from.payload_size = stored.payload_size;
-    from.qos = stored.qos;
     from.has_expiry = stored.has_expiry;
     if (stored.has_expiry) {
-      const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
-      from.expired =
-          waited_s > stored.expiry_s || (waited_s == stored.expiry_s && now_ != stored.stored_at);
-      from.expiry_s = waited_s < stored.expiry_s ? stored.expiry_s - waited_s : 0;
+      from.expiry_s = seconds_left(stored);
+      from.expired = from.expiry_s == 0 && now_ != stored.stored_at;
     }
     return from;
   }
+  static bool in_arena_kind(const Entry& entry) noexcept {
+    return has_turns && entry.kind == EntryKind::turn;
+  }
+  uint32_t seconds_left(const MessageHead& stored) const noexcept {
+    const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
+    return stored.expiry_s - detail::smaller(waited_s, stored.expiry_s);
+  }
 
   static uint8_t publish_flags(const Entry& entry) noexcept {
-    const bool acknowledged = (entry.flags & detail::entry_qos) != 0;
-    const bool repeated = acknowledged && (entry.flags & detail::entry_sent) != 0;
-    const uint8_t dup = repeated ? 0x08 : 0;  // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
-    const uint8_t retain = (entry.flags & detail::entry_retain) != 0 ? 0x01 : 0;
-    return static_cast<uint8_t>(dup | ((entry.flags & detail::entry_qos) << 1) | retain);
+    const bool repeated = entry.qos != 0 && entry.sent;  // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
+    return static_cast<uint8_t>((repeated ? 8 : 0) | (entry.qos << 1) | (entry.retain ? 1 : 0));
   }
 
   bool emit_publish(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
-    Link& link = links_[walk.link];
-    if (entry.kind == EntryKind::turn && skip == 0) {
+    Link& link = *walk.link;
+    if (in_arena_kind(entry) && skip == 0) {
       const TurnRecord& record = record_of(entry.message);
       if (goes_as_it_came(link, entry, record)) {
         return emit_verbatim(walk, entry, record, gather);
       }
     }
-    MessageSource from = source(entry);
-    const bool begun = (entry.flags & detail::entry_sent) != 0;
-    if (from.expired && !begun && skip == 0) {  // [MQTT-3.3.2-5] [MQTT-4.3.3-7]
+    Source from = source(entry);
+    if (from.expired && !entry.sent && skip == 0) {  // [MQTT-3.3.2-5] [MQTT-4.3.3-7]
       statistics_.messages_expired += 1;
       abandon(walk, entry);
       return true;
@@ -7266,13 +6845,8 @@ class BrokerEngine {
       return true;
     }
     const Shape shape = shape_of(link, entry, from, skip != 0);
-    const uint32_t total = 1 + variable_size(shape.remaining) + shape.remaining;
-    if (total > link.packet_bytes_max) {  // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
-      statistics_.publish_dropped += 1;
-      abandon(walk, entry);
-      return true;
-    }
-    if (shape.head_size > gather.scratch.size()) {  // too many identifiers for this port
+    if (shape.size() > link.packet_bytes_max ||     // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+        shape.head_size > gather.scratch.size()) {  // too many identifiers for this port
       statistics_.publish_dropped += 1;
       abandon(walk, entry);
       return true;
@@ -7280,12 +6854,10 @@ class BrokerEngine {
     gather.flush();
     const bool inlined = goes_inline(shape.head_size, from.payload_size, gather);
     if (!gather.has_room(shape.head_size + (inlined ? from.payload_size : 0))) { return false; }
-    if (skip != 0 && from.has_expiry) {
-      from.expiry_s = link.head_expiry_s;  // the same bytes again
-    }
+    if (skip != 0 && from.has_expiry) { from.expiry_s = link.head_expiry_s; }  // the same again
     assign_id(walk, entry);
     write_head(Writer(Buffer(gather.target(), shape.head_size)), entry, shape, from);
-    if (shape.alias != 0) { offer_alias(link, shape.alias).pending = true; }
+    if (shape.alias != 0) { offered_alias(link, shape.alias).pending = true; }
     return emit_payload(shape.head_size, from, gather, skip);
   }
 
@@ -7295,131 +6867,131 @@ class BrokerEngine {
   }
 
   // The head lies in the scratch; adds it and the payload, less `skip` bytes.
-  bool emit_payload(uint32_t head_size, MessageSource& from, Gather& gather,
-                    uint32_t skip) noexcept {
+  bool emit_payload(uint32_t head_size, Source& from, Gather& gather, uint32_t skip) noexcept {
     const uint32_t head_skip = detail::smaller(skip, head_size);
     gather.used += head_skip;
     gather.add_scratch(head_size - head_skip);
     const uint32_t rest_skip = skip - head_skip;
-    const uint32_t size = from.payload_size - rest_skip;
     if (from.record == nullptr) {
       blocks_.skip(from.cursor, rest_skip);
-      return emit_rest(from.cursor, size, gather);
+      return emit_rest(from.cursor, from.payload_size - rest_skip, gather);
     }
-    const Bytes payload(from.record->payload + rest_skip, size);
+    const Bytes payload = from.record->message.payload.skip(rest_skip);
     if (goes_inline(head_size, from.payload_size, gather)) {
-      detail::copy(gather.target(), payload.data(), size);
-      gather.add_scratch(size);
+      detail::copy(gather.target(), payload.data(), payload.size());
+      gather.add_scratch(payload.size());
     } else {
       gather.add(payload);
     }
     return true;
   }
 
-  bool names_identifiers(const Entry& entry) const noexcept {
-    if ((entry.flags & detail::entry_shared) != 0) {
-      return subscriptions_[static_cast<Index>(entry.number)].identifier() != 0;
-    }
-    return (entry.flags & detail::entry_many_ids) != 0 || entry.number != 0;
-  }
-
   // Whether the packet of the arena, but for id, DUP and RETAIN, is what this client gets.
-  bool goes_as_it_came(const Link& link, const Entry& entry, const TurnRecord& record) noexcept {
-    return record.verbatim && record.qos == (entry.flags & detail::entry_qos) &&
-           !names_identifiers(entry) && link.alias_max == 0 && prefix_size(link) == 0 &&
+  bool goes_as_it_came(const Link& link, const Entry& entry,
+                       const TurnRecord& record) const noexcept {
+    return record.verbatim && link.plain && level(record.message.qos) == entry.qos &&
            record.with_properties == v5(link.version) &&
-           record.packet_size <= link.packet_bytes_max;
+           record.packet.size() <= link.packet_bytes_max && !names_identifiers(entry);
+  }
+  bool names_identifiers(const Entry& entry) const noexcept {
+    return entry.shared ? subscription_of(entry).identifier() != 0
+                        : entry.many_ids || entry.number != 0;
   }
 
   bool emit_verbatim(Walk& walk, Entry& entry, const TurnRecord& record, Gather& gather) noexcept {
-    const uint8_t flags = publish_flags(entry);
-    if (record.qos == 0 && flags == (record.packet[0] & 0x0F)) {
+    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
+    const Bytes packet = record.packet;
+    if (entry.qos == 0 && first == packet[0]) {
       if (!gather.has_room(Gather::by_reference)) { return false; }
-      gather.add_packet(Bytes(record.packet, record.packet_size));
+      gather.add_packet(packet);
       return true;
     }
     gather.flush();
-    const uint32_t head_size = record.packet_size - record.payload_size;
-    const bool by_reference = !goes_inline(head_size, record.payload_size, gather);
-    const uint32_t copied = by_reference ? head_size : record.packet_size;
+    const Message& message = record.message;
+    const uint32_t head_size = packet.size() - message.payload.size();
+    const bool by_reference = !goes_inline(head_size, message.payload.size(), gather);
+    const uint32_t copied = by_reference ? head_size : packet.size();
     if (!gather.has_room(copied)) { return false; }
     assign_id(walk, entry);
     uint8_t* target = gather.target();
-    detail::copy(target, record.packet, copied);
-    target[0] = detail::first_byte(PacketType::publish, flags);
-    if (record.qos != 0) {
-      uint8_t* id = target + (record.topic - record.packet) + record.topic_size;
+    memcpy(target, packet.data(), copied);
+    target[0] = first;
+    if (entry.qos != 0) {
+      uint8_t* id = target + (message.topic.bytes().end() - packet.data());
       id[0] = static_cast<uint8_t>(entry.packet_id >> 8);
       id[1] = static_cast<uint8_t>(entry.packet_id);
     }
     gather.add_scratch(copied);
-    if (by_reference) { gather.add(Bytes(record.payload, record.payload_size)); }
+    if (by_reference) { gather.add(message.payload); }
     return true;
   }
 
   // Ids count up; one is taken when the message is first offered to the transport
   // [MQTT-2.2.1-4] [MQTT-2.3.1-4].
   void assign_id(const Walk& walk, Entry& entry) noexcept {
-    if ((entry.flags & detail::entry_qos) != 0 && entry.packet_id == 0) {
-      Session& session = sessions_[walk.session];
-      do {
-        session.packet_id = next_packet_id(session.packet_id);
-      } while (id_in_use(session, session.packet_id));
-      entry.packet_id = session.packet_id;
-      journal_entry(JournalRecord::Type::send, walk.session, entry);
-    }
+    if (entry.qos == 0 || entry.packet_id != 0) { return; }
+    Session& session = *walk.session;
+    do {
+      session.packet_id = next_packet_id(session.packet_id);
+    } while (id_in_use(session, session.packet_id));
+    entry.packet_id = session.packet_id;
+    journal_entry(JournalRecord::Type::send, session, entry);
   }
 
   // Ids under way count up from the oldest one's, so only its id can be met first; from then on
   // the others are looked at too, until nothing is under way.
   bool id_in_use(Session& session, uint16_t id) noexcept {
     const Entry& oldest = *queues_.front(session.queue);
-    if (detail::state_of(oldest) == SendState::none) {
-      session.clear(detail::session_ids_met);
+    if (oldest.state() == SendState::none) {
+      session.ids_met = false;
       return false;
     }
-    if (id == oldest.packet_id) { session.set(detail::session_ids_met); }
+    if (id == oldest.packet_id) { session.ids_met = true; }
     bool ahead = false;
-    return session.has(detail::session_ids_met) && find_sent(session, id, ahead) != nullptr;
+    return session.ids_met && find_sent(session, id, ahead) != nullptr;
   }
 
   // The entry will not be sent: the client counts as having had it.
   void abandon(Walk& walk, Entry& entry) noexcept {
     if (walk.from_session) {
-      walk.inflight -= (entry.flags & detail::entry_qos) != 0 ? 1U : 0U;
-      Session& session = sessions_[walk.session];
-      session.queued -= (entry.flags & detail::entry_sent) == 0 ? 1U : 0U;
-      detail::set_state(entry, SendState::none);
-      journal_done(walk.session, entry);
-    } else {
-      discount(links_[walk.link], entry);
+      walk.inflight -= entry.qos != 0 ? 1U : 0U;
+      drop_entry(*walk.session, entry);
+      return;
     }
+    count_waiting(*walk.link, entry.kind == EntryKind::stored ? -1 : 0);
+    release_entry(entry);
+  }
+  // The message is nobody's any more; its entry stays till it can go.
+  void drop_entry(Session& session, Entry& entry) noexcept {
+    unqueue(session, entry);
+    entry.set_state(SendState::none);
+    journal_entry(JournalRecord::Type::done, session, entry);
     release_entry(entry);
   }
 
   // `frozen`: some of its bytes have gone out, the rest must fit them.
-  Shape shape_of(Link& link, const Entry& entry, const MessageSource& from, bool frozen) noexcept {
+  Shape shape_of(Link& link, const Entry& entry, const Source& from, bool frozen) noexcept {
     Shape shape;
     shape.topic_size = from.topic_size - prefix_size(link);
     if (v5(link.version)) {
       if constexpr (Features::topic_aliases) {
-        bool known = false;
         if (frozen) {
           shape.alias = link.head_alias;
-          known = link.has(detail::flag_head_known);
-        } else {
-          shape.alias = alias_for(link, from, known);
+          shape.known = link.head_known;
+        } else if (link.alias_max != 0) {
+          shape.alias = alias_for(link, from, shape.known);
         }
-        shape.known = known;
-        shape.topic_size = known ? 0 : shape.topic_size;
+        shape.topic_size = shape.known ? 0 : shape.topic_size;
       }
       shape.with_properties = true;
-      shape.properties_size = from.properties_size + (from.has_expiry ? 5U : 0U) +
-                              (shape.alias != 0 ? 3U : 0U) + identifiers_size(entry);
+      shape.properties_size =
+          from.properties_size + (from.has_expiry ? 5U : 0U) + (shape.alias != 0 ? 3U : 0U);
+      for_each_identifier(entry, [&shape](uint32_t identifier) {
+        shape.properties_size += 1 + variable_size(identifier);
+      });
       shape.remaining = variable_size(shape.properties_size) + shape.properties_size;
     }
-    const bool with_id = (entry.flags & detail::entry_qos) != 0;
-    shape.remaining += 2 + shape.topic_size + (with_id ? 2U : 0U);
+    shape.remaining += 2 + shape.topic_size + (entry.qos != 0 ? 2U : 0U);
     shape.head_size = shape.remaining;
     shape.remaining += from.payload_size;
     shape.head_size += 1 + variable_size(shape.remaining);
@@ -7427,19 +6999,29 @@ class BrokerEngine {
   }
 
   // Writes all of the packet but the payload and leaves the source at the payload.
-  void write_head(Writer writer, const Entry& entry, const Shape& shape,
-                  MessageSource& from) noexcept {
+  void write_head(Writer writer, const Entry& entry, const Shape& shape, Source& from) noexcept {
     writer.u8(detail::first_byte(PacketType::publish, publish_flags(entry)));
     writer.variable(shape.remaining);
     writer.u16(static_cast<uint16_t>(shape.topic_size));
-    put_topic(writer, shape.topic_size, from);
-    if ((entry.flags & detail::entry_qos) != 0) { writer.u16(entry.packet_id); }
+    // the last bytes of the topic: a prefix is hidden, an alias stands for all of it
+    const uint32_t hidden = from.topic_size - shape.topic_size;
+    if (from.record != nullptr) {
+      writer.bytes(from.record->message.topic.bytes().skip(hidden));
+    } else {
+      blocks_.skip(from.cursor, hidden);
+      put_blocks(writer, from.cursor, shape.topic_size);
+    }
+    if (entry.qos != 0) { writer.u16(entry.packet_id); }
     if (!shape.with_properties) {
       if (from.record == nullptr) { blocks_.skip(from.cursor, from.properties_size); }
       return;
     }
     writer.variable(shape.properties_size);
-    put_properties(writer, from);
+    if (from.record != nullptr) {
+      writer.bytes(from.record->message.properties);
+    } else {
+      put_blocks(writer, from.cursor, from.properties_size);
+    }
     if (from.has_expiry) {
       writer.u8(static_cast<uint8_t>(PropertyId::message_expiry_interval));
       writer.u32(from.expiry_s);  // [MQTT-3.3.2-6]
@@ -7453,23 +7035,6 @@ class BrokerEngine {
       writer.variable(identifier);
     });
   }
-  // The last `size` bytes of the topic: a prefix is hidden, an alias stands for all of it.
-  void put_topic(Writer& writer, uint32_t size, MessageSource& from) noexcept {
-    const uint32_t hidden = from.topic_size - size;
-    if (from.record != nullptr) {
-      writer.bytes(Bytes(from.record->topic + hidden, size));
-      return;
-    }
-    blocks_.skip(from.cursor, hidden);
-    put_blocks(writer, from.cursor, size);
-  }
-  void put_properties(Writer& writer, MessageSource& from) noexcept {
-    if (from.record != nullptr) {
-      writer.bytes(Bytes(from.record->properties, from.properties_size));
-      return;
-    }
-    put_blocks(writer, from.cursor, from.properties_size);
-  }
   void put_blocks(Writer& writer, Cursor& cursor, uint32_t size) noexcept {
     while (size != 0) {
       const Bytes part = blocks_.next_bytes(cursor, size);
@@ -7478,55 +7043,40 @@ class BrokerEngine {
     }
   }
 
+  // A block of subscription identifiers: their count and they.
+  uint32_t* identifier_list(Index block) const noexcept {
+    return &blocks_.little.template as<uint32_t>(block);
+  }
   // Calls f with each subscription identifier of the entry.
   template <typename F>
-  void for_each_identifier(const Entry& entry, F f) noexcept {
-    if ((entry.flags & detail::entry_shared) != 0) {
-      const uint32_t identifier = subscriptions_[static_cast<Index>(entry.number)].identifier();
-      if (identifier != 0) { f(identifier); }
+  void for_each_identifier(const Entry& entry, F f) const noexcept {
+    if (entry.many_ids) {
+      for (Index block = static_cast<Index>(entry.number); block != none;
+           block = blocks_.little.next(block)) {
+        const uint32_t* list = identifier_list(block);
+        for (uint32_t i = 0; i < list[0]; ++i) { f(list[1 + i]); }
+      }
       return;
     }
-    if ((entry.flags & detail::entry_many_ids) == 0) {
-      if (entry.number != 0) { f(entry.number); }
-      return;
-    }
-    for (Index block = static_cast<Index>(entry.number); block != none;
-         block = blocks_.little.next(block)) {
-      const uint32_t* list = identifier_list(block);
-      for (uint32_t i = 0; i < list[0]; ++i) { f(list[1 + i]); }
-    }
-  }
-  uint32_t identifiers_size(const Entry& entry) noexcept {
-    uint32_t size = 0;
-    for_each_identifier(entry,
-                        [&size](uint32_t identifier) { size += 1 + variable_size(identifier); });
-    return size;
-  }
-  uint32_t* identifier_list(Index block) noexcept {
-    return reinterpret_cast<uint32_t*>(blocks_.little.data(block));
-  }
-  uint32_t identifiers_per_block() const noexcept {
-    return blocks_.little.room() / static_cast<uint32_t>(sizeof(uint32_t)) - 1;
+    const uint32_t one = entry.shared ? subscription_of(entry).identifier() : entry.number;
+    if (one != 0) { f(one); }
   }
   // Adds an identifier to an entry; when no block is left the entry keeps those it has.
   void add_identifier(Entry& entry, uint32_t identifier) noexcept {
     if (identifier == 0) { return; }
-    if (entry.number == 0 && (entry.flags & detail::entry_many_ids) == 0) {
+    if (entry.number == 0 && !entry.many_ids) {
       entry.number = identifier;
       return;
     }
-    const bool many = (entry.flags & detail::entry_many_ids) != 0;
-    Index block = many ? static_cast<Index>(entry.number) : none;
-    if (!many || identifier_list(block)[0] == identifiers_per_block()) {
+    const uint32_t per_block = blocks_.little.room() / static_cast<uint32_t>(sizeof(uint32_t)) - 1;
+    Index block = entry.many_ids ? static_cast<Index>(entry.number) : none;
+    if (block == none || identifier_list(block)[0] == per_block) {
       const Index fresh = blocks_.little.allocate(Claim::answer);
       if (fresh == none) { return; }
-      identifier_list(fresh)[0] = 0;
       blocks_.little.set_next(fresh, block);
-      if (!many) {
-        identifier_list(fresh)[1] = entry.number;
-        identifier_list(fresh)[0] = 1;
-        entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_many_ids);
-      }
+      identifier_list(fresh)[0] = entry.many_ids ? 0 : 1;
+      identifier_list(fresh)[1] = entry.number;  // the only one so far
+      entry.many_ids = true;
       entry.number = fresh;
       block = fresh;
     }
@@ -7539,7 +7089,7 @@ class BrokerEngine {
   uint32_t packet_size(Walk& walk, const Entry& entry, uint16_t& alias) noexcept {
     alias = 0;
     switch (entry.kind) {
-      case EntryKind::skip: return detail::state_of(entry) == SendState::pubcomp ? 4 : 0;
+      case EntryKind::skip: return entry.state() == SendState::pubcomp ? 4 : 0;
       case EntryKind::puback:
       case EntryKind::pubrec:
       case EntryKind::pubrel:
@@ -7549,29 +7099,32 @@ class BrokerEngine {
       case EntryKind::turn:
       case EntryKind::stored: break;
     }
-    Link& link = links_[walk.link];
-    if (entry.kind == EntryKind::turn && !(walk.first && link.head_offset != 0)) {
+    Link& link = *walk.link;
+    const bool frozen = walk.first && link.head_offset != 0;
+    if (in_arena_kind(entry) && !frozen) {
       const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record)) { return record.packet_size; }
+      if (goes_as_it_came(link, entry, record)) { return record.packet.size(); }
     }
-    const Shape shape = shape_of(link, entry, source(entry), walk.first && link.head_offset != 0);
+    const Shape shape = shape_of(link, entry, source(entry), frozen);
     alias = shape.alias;
-    return 1 + variable_size(shape.remaining) + shape.remaining;
+    return shape.size();
   }
 
   // Drops from the queues what `size` bytes have carried away; a packet cut in the middle stays
   // at the head and is remembered.
-  void commit(Index slot, uint32_t size) noexcept {
+  void commit(Link& link, uint32_t size) noexcept {
     const Plan plan = plan_;
     plan_ = Plan();
-    Link& link = links_[slot];
-    if (size == plan.size && !plan.partial) {
-      commit_all(link, plan);
+    if (size == plan.size && !plan.partial) {  // all: the order of the queues does not matter
+      if (plan.answers + plan.messages != 0) { link.head_offset = 0; }
+      for (uint32_t i = 0; i < plan.answers; ++i) { commit_answer(link); }
+      for (uint32_t i = 0; i < plan.messages; ++i) { commit_message(link); }
+      settle_aliases(link, true);
       return;
     }
-    forget_pending_aliases(link);
+    settle_aliases(link, false);
     for (uint32_t i = 0; i < plan.answers + plan.messages + (plan.partial ? 1 : 0); ++i) {
-      Walk walk = begin_walk(slot);
+      Walk walk = begin_walk(link);
       Entry* entry = next_entry(walk);
       if (entry == nullptr) { break; }
       uint16_t alias = 0;
@@ -7581,108 +7134,91 @@ class BrokerEngine {
         break;
       }
       size -= left;
-      if (alias != 0) { offer_alias(link, alias).established = true; }
+      if (alias != 0) { offered_alias(link, alias).established = true; }
       link.head_offset = 0;
       if (walk.from_session) {
-        commit_message(link, *entry);
+        commit_message(link);
       } else {
-        commit_answer(link, *entry);
+        commit_answer(link);
       }
     }
-  }
-  // Everything has gone out: the order between the two queues does not matter any more.
-  void commit_all(Link& link, const Plan& plan) noexcept {
-    if (plan.answers + plan.messages != 0) { link.head_offset = 0; }
-    for (uint32_t i = 0; i < plan.answers; ++i) { commit_answer(link, *queues_.front(link.queue)); }
-    for (uint32_t i = 0; i < plan.messages; ++i) {
-      Session& session = sessions_[link.session];
-      commit_message(link, *queues_.at(session.queue, session.send));
-    }
-    settle_aliases(link);
   }
 
   // `size` bytes of the packet have gone out: the rest must follow, byte for byte.
   void cut(const Walk& walk, Entry& entry, uint32_t size) noexcept {
-    Link& link = links_[walk.link];
-    const bool publish = entry.kind == EntryKind::turn || entry.kind == EntryKind::stored;
+    Link& link = *walk.link;
     if (size == 0) { return; }
-    if (link.head_offset == 0 && publish) {
-      const MessageSource from = source(entry);
+    if (link.head_offset == 0 && entry.is_message()) {
+      const Source from = source(entry);
       const Shape shape = shape_of(link, entry, from, false);
-      if ((entry.flags & detail::entry_shared) != 0) {  // whatever becomes of the subscription
-        entry.number = subscriptions_[static_cast<Index>(entry.number)].identifier();
-        entry.flags = static_cast<uint8_t>(entry.flags & ~detail::entry_shared);
-      }
+      unshare(entry);  // whatever becomes of the subscription
       link.head_expiry_s = from.expiry_s;
       link.head_alias = shape.alias;
-      link.clear(detail::flag_head_known);
-      if (shape.known) { link.set(detail::flag_head_known); }
+      link.head_known = shape.known;
     }
     link.head_offset += size;
-    link.clear(detail::flag_head_session);
-    if (walk.from_session) { link.set(detail::flag_head_session); }
+    link.head_session = walk.from_session;
   }
 
-  void commit_answer(Link& link, Entry& entry) noexcept {
-    const bool message = entry.kind == EntryKind::turn || entry.kind == EntryKind::stored;
-    statistics_.packets_sent += entry.kind == EntryKind::skip ? 0U : 1U;
-    statistics_.publish_sent += message ? 1U : 0U;
-    discount(link, entry);
+  // The first entry of the link's queue has gone out.
+  void commit_answer(Link& link) noexcept {
+    Entry& entry = *queues_.front(link.queue);
+    if (entry.kind != EntryKind::skip) { statistics_.packets_sent += 1; }
+    if (entry.is_message()) { count_sent(entry); }
+    count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
     release_entry(entry);
-    Place ignored;
-    queues_.pop(link.queue, link.turn_place, ignored);
+    queues_.pop(link.queue);
+  }
+  void count_sent(const Entry& entry) noexcept {
+    statistics_.publish_sent += 1;
+    statistics_.publish_bytes_sent += payload_size(entry);
   }
 
-  void commit_message(Link& link, Entry& entry) noexcept {
-    Session& session = sessions_[link.session];
+  // So has the entry of the session's queue that is the next to send.
+  void commit_message(Link& link) noexcept {
+    Session& session = session_of(link);
+    Entry& entry = *queues_.at(session.queue, session.send);
     const bool publish = entry.kind != EntryKind::skip;
-    const bool again = session.has(detail::session_resumable) ||
-                       (entry.flags & detail::entry_shared) != 0;  // may be sent again
-    const bool counted = (entry.flags & detail::entry_qos) != 0;
     if (publish) {
       mark_sent(session, entry);
-      statistics_.publish_sent += 1;
+      count_sent(entry);
     }
-    const SendState state = detail::state_of(entry);
-    statistics_.packets_sent += publish || state == SendState::pubcomp ? 1U : 0U;
-    // acknowledged while it was being sent again, QoS 0, or never to be sent again
-    if (publish && !counted) { journal_done(link.session, entry); }
-    if (publish && (state == SendState::none || state == SendState::pubcomp || !again)) {
-      release_entry(entry);
-    }
-    if (counted && state != SendState::none) {
+    const SendState state = entry.state();
+    if (publish || state == SendState::pubcomp) { statistics_.packets_sent += 1; }
+    if (entry.qos != 0 && state != SendState::none) {
       session.inflight = static_cast<uint16_t>(session.inflight + 1);
+      if (limits().inflight_bytes_max != 0) { session.inflight_bytes += payload_size(entry); }
     }
-    step_over(session);
+    if (publish) {
+      if (entry.qos == 0) { journal_entry(JournalRecord::Type::done, session, entry); }
+      const bool again = session.resumable || entry.shared || limits().inflight_bytes_max != 0;
+      if (!again || state == SendState::none || state == SendState::pubcomp) {
+        release_entry(entry);  // not to be sent again, or acknowledged while it was
+      } else if (entry.kind == EntryKind::turn) {
+        if (keep_message(entry)) { reference(entry.message); }
+      }
+    }
+    session.send.step();
     if (state == SendState::none) { drop_settled(session, entry); }
   }
 
-  static void mark_sent(Session& session, Entry& entry) noexcept {
-    if ((entry.flags & detail::entry_sent) == 0) {
-      session.queued -= 1;
-      entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_sent);
-      detail::set_state(entry, sent_state(static_cast<Qos>(entry.flags & detail::entry_qos)));
+  void mark_sent(Session& session, Entry& entry) noexcept {
+    if (!entry.sent) {
+      unqueue(session, entry);
+      entry.sent = true;
+      entry.set_state(sent_state(static_cast<Qos>(entry.qos)));
     }
-  }
-
-  // Moves the place of the next message to send behind the one it is at.
-  void step_over(Session& session) noexcept {
-    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
-    session.send.at = static_cast<uint16_t>(session.send.at + 1);
   }
 
   // Takes a settled entry before `send` out of the queue: those in front of it move up, so that
   // only what is under way lies there.
   void drop_settled(Session& session, Entry& entry) noexcept {
-    Place place;
     Entry moving = entry;
-    while (&entry != queues_.front(session.queue)) {
-      Entry* at = queues_.at(session.queue, place);
+    for (Place place; Entry* at = queues_.at(session.queue, place); place.step()) {
       const Entry next = *at;
       *at = moving;
       moving = next;
       if (at == &entry) { break; }
-      place.at = static_cast<uint16_t>(place.at + 1);
     }
     drop_done(session);
   }
@@ -7690,14 +7226,9 @@ class BrokerEngine {
   // Frees the front of a session's queue as far as it is settled, but nothing that fill() has still
   // to pass.
   void drop_done(Session& session) noexcept {
-    while (!session.queue.empty()) {
-      const Entry& entry = *queues_.front(session.queue);
-      const bool settled =
-          entry.kind == EntryKind::skip && detail::state_of(entry) == SendState::none;
-      if (!settled || (session.link != none && queues_.at_front(session.queue, session.send))) {
-        return;
-      }
-      queues_.pop(session.queue, session.send, session.turn_place);
+    while (!session.queue.empty() && queues_.front(session.queue)->settled() &&
+           (session.link == none || !queues_.at_front(session.queue, session.send))) {
+      queues_.pop(session.queue, &session.send);
     }
   }
 
@@ -7706,24 +7237,38 @@ class BrokerEngine {
   uint32_t aliases_per_block() const noexcept {
     return blocks_.little.room() / static_cast<uint32_t>(sizeof(Index));
   }
-  Index* alias_cells(Index block) noexcept {
-    return reinterpret_cast<Index*>(blocks_.little.data(block));
-  }
   uint32_t out_aliases_per_block() const noexcept {
     return blocks_.little.room() / static_cast<uint32_t>(sizeof(OutAlias));
   }
-  OutAlias* out_aliases(const LinkExtra& more) noexcept {
-    return reinterpret_cast<OutAlias*>(blocks_.little.data(more.aliases_out));
+  Index* alias_cells(Index block) const noexcept {
+    return &blocks_.little.template as<Index>(block);
+  }
+  OutAlias* out_aliases(const Extra& more) const noexcept {
+    return &blocks_.little.template as<OutAlias>(more.aliases_out);
+  }
+  OutAlias& offered_alias(const Link& link, uint16_t alias) const noexcept {
+    return out_aliases(*extra(link))[alias - 1];
+  }
+
+  void release_aliases(Extra& more) noexcept {
+    for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
+      for (uint32_t i = 0; i < aliases_per_block(); ++i) { texts_.release(alias_cells(block)[i]); }
+    }
+    blocks_.release_chain(more.aliases_in);
+    for (uint32_t i = 0; more.aliases_out != none && i < out_aliases_per_block(); ++i) {
+      texts_.release(out_aliases(more)[i].text);
+    }
+    blocks_.release_chain(more.aliases_out);
+    more.aliases_in = more.aliases_out = none;
   }
 
   // The cell of an incoming alias; null when it has none and none can be made.
-  Index* alias_cell(Index slot, uint16_t alias, bool make) noexcept {
-    LinkExtra* more = links_[slot].extra != none || make ? need_extra(slot) : nullptr;
+  Index* alias_cell(Link& link, uint32_t alias, bool make) noexcept {
+    Extra* more = make ? need_extra(link) : extra(link);
     if (more == nullptr) { return nullptr; }
-    uint32_t at = alias - 1U;
     Index previous = none;
     Index block = more->aliases_in;
-    while (true) {
+    for (uint32_t at = alias - 1;; at -= aliases_per_block()) {
       if (block == none) {
         block = make ? blocks_.little.allocate(Claim::answer) : none;
         if (block == none) { return nullptr; }
@@ -7735,7 +7280,6 @@ class BrokerEngine {
         }
       }
       if (at < aliases_per_block()) { return &alias_cells(block)[at]; }
-      at -= aliases_per_block();
       previous = block;
       block = blocks_.little.next(block);
     }
@@ -7743,80 +7287,53 @@ class BrokerEngine {
 
   // The alias to put into a PUBLISH, 0 for none; `known`: the client has it, the topic is left
   // out. The first topics of a connection get the aliases.
-  uint16_t alias_for(Link& link, const MessageSource& from, bool& known) noexcept {
-    if (link.alias_max == 0) { return 0; }
-    const Text topic = source_topic(from);
-    const uint32_t hash = detail::hash_bytes(topic.bytes().data(), topic.size(), index_.seed);
+  uint16_t alias_for(Link& link, const Source& from, bool& known) noexcept {
     OutAlias* table = need_out_aliases(link);
-    if (table == nullptr) {
-      new_aliases_ = false;
-      return 0;
-    }
+    if (table == nullptr) { return 0; }
+    const Text topic =
+        from.record != nullptr ? from.record->message.topic : stored_topic(from.cursor.block);
+    const uint32_t hash = detail::hash_bytes(topic.bytes(), index_.seed).low;
     const uint32_t count = detail::smaller(uint32_t{link.alias_max}, out_aliases_per_block());
     for (uint32_t i = 0; i < count; ++i) {
-      if (table[i].text == none) {
-        table[i].text = new_aliases_ ? texts_.store(topic) : none;
-        table[i].hash = hash;
-      } else if (table[i].hash != hash || !texts_.equal(table[i].text, topic)) {
+      OutAlias& alias = table[i];
+      if (alias.text == none) {
+        alias.text = new_aliases_ ? texts_.store(topic) : none;
+        alias.hash = hash;
+        new_aliases_ = alias.text != none;
+        if (alias.text == none) { return 0; }
+      } else if (alias.hash != hash || !texts_.equal(alias.text, topic)) {
         continue;
       }
-      if (table[i].text == none) {
-        new_aliases_ = false;
-        return 0;
-      }
-      known = table[i].established || table[i].pending;
+      known = alias.established || alias.pending;
       return static_cast<uint16_t>(i + 1);
     }
     return 0;
   }
   OutAlias* need_out_aliases(Link& link) noexcept {
-    const bool there =
-        link.extra != none && extra(static_cast<Index>(&link - &links_[0])).aliases_out != none;
-    if (!there && !new_aliases_) { return nullptr; }
-    LinkExtra* more = need_extra(static_cast<Index>(&link - &links_[0]));
-    if (more == nullptr) { return nullptr; }
-    if (more->aliases_out == none) {
+    Extra* more = new_aliases_ ? need_extra(link) : extra(link);
+    if (more != nullptr && more->aliases_out == none && new_aliases_) {
       more->aliases_out = blocks_.little.allocate(Claim::answer);
-      if (more->aliases_out == none) { return nullptr; }
-      for (uint32_t i = 0; i < out_aliases_per_block(); ++i) {
-        out_aliases(*more)[i] = OutAlias{0, none, false, false};
+      for (uint32_t i = 0; more->aliases_out != none && i < out_aliases_per_block(); ++i) {
+        out_aliases(*more)[i] = OutAlias();
       }
     }
-    return out_aliases(*more);
-  }
-  Text source_topic(const MessageSource& from) noexcept {
-    if (from.record != nullptr) { return Text(Bytes(from.record->topic, from.record->topic_size)); }
-    return stored_topic(from.cursor.block);
-  }
-
-  OutAlias& offer_alias(const Link& link, uint16_t alias) noexcept {
-    return out_aliases(extra(static_cast<Index>(&link - &links_[0])))[alias - 1];
+    const bool there = more != nullptr && more->aliases_out != none;
+    new_aliases_ = new_aliases_ && there;
+    return there ? out_aliases(*more) : nullptr;
   }
 
   // Aliases that a fill() offered count from the moment their packet has gone out whole.
-  void forget_pending_aliases(Link& link) noexcept {
-    if (link.alias_max != 0 && link.extra != none) {
-      const LinkExtra& more = extra(static_cast<Index>(&link - &links_[0]));
-      for (uint32_t i = 0; more.aliases_out != none && i < out_aliases_per_block(); ++i) {
-        out_aliases(more)[i].pending = false;
-      }
-    }
-  }
-  void settle_aliases(Link& link) noexcept {
-    if (link.alias_max != 0 && link.extra != none) {
-      const LinkExtra& more = extra(static_cast<Index>(&link - &links_[0]));
-      for (uint32_t i = 0; more.aliases_out != none && i < out_aliases_per_block(); ++i) {
-        OutAlias& alias = out_aliases(more)[i];
-        alias.established = alias.established || alias.pending;
-      }
+  void settle_aliases(Link& link, bool out) noexcept {
+    const Extra* more = link.alias_max != 0 ? extra(link) : nullptr;
+    if (more == nullptr || more->aliases_out == none) { return; }
+    for (uint32_t i = 0; i < out_aliases_per_block(); ++i) {
+      OutAlias& alias = out_aliases(*more)[i];
+      alias.established = alias.established || (out && alias.pending);
+      alias.pending = false;
     }
   }
 
   // ---- routing ------------------------------------------------------------------------------
-
-  bool online(const Session& session) const noexcept {
-    return session.link != none && links_[session.link].state == LinkState::open;
-  }
 
   // The filters that match, in matches_; the last topic is remembered: messages come in batches.
   uint32_t find_matches(Text topic) noexcept {
@@ -7827,7 +7344,7 @@ class BrokerEngine {
     memo_count_ = index_.match(topic, matches_);
     memo_size_ = 0;
     if (topic.size() <= memo_bytes) {
-      detail::copy(memo_, topic.data(), topic.size());
+      memcpy(memo_, topic.data(), topic.size());
       memo_size_ = topic.size();
       memo_version_ = index_.version;
     }
@@ -7835,30 +7352,48 @@ class BrokerEngine {
   }
 
   bool has_room(const Session& session) const noexcept {
-    return limits_.queued_max == 0 || session.queued < limits_.queued_max;
+    const uint32_t most = limits().queued_max;
+    const uint32_t most_bytes = limits().queued_bytes_max;
+    return (most == 0 || session.queued < most) &&
+           (most_bytes == 0 || session.queued_bytes < most_bytes);
+  }
+  // The QoS a subscription gets a message with [MQTT-3.8.4-8].
+  uint8_t granted(const Message& message, const SubscriptionSlot& slot) const noexcept {
+    return limits().upgrade_outgoing_qos ? slot.qos()
+                                         : detail::smaller(level(message.qos), slot.qos());
+  }
+  const SubscriptionSlot& subscription_of(const Entry& shared) const noexcept {
+    return subscriptions_[static_cast<Index>(shared.number)];
+  }
+  // The entry does not name a subscription any more.
+  void unshare(Entry& entry) noexcept {
+    if (entry.shared) {
+      entry.number = subscription_of(entry).identifier();
+      entry.shared = false;
+    }
   }
 
-  // The member of a shared subscription that gets a message of this QoS: in turn one that can
-  // take it now, else an online one with room, else one that has a session; none.
-  Index pick_member(const Filter& filter, const IncomingMessage& message, Index but_not) noexcept {
+  // The member of a shared subscription that gets a message: in turn one that can take it now, else
+  // an online one with room, else one that has a session; none.
+  Index pick_member(const Filter& filter, const Message& message, Index but_not) noexcept {
     Index online_one = none;
     Index stored_one = none;
     for (Index i = filter.first; i != none; i = subscriptions_[i].next) {
       const SubscriptionSlot& member = subscriptions_[i];
       const Session& session = sessions_[member.session];
-      const bool acknowledged = message.qos != Qos::at_most_once && member.qos() != 0;
+      const bool acknowledged = granted(message, member) != 0;
       if (member.session == but_not || (acknowledged && !has_room(session)) ||
-          !may_have(member.session, message.topic)) {
+          !may_have(session, message.topic)) {
         continue;
       }
       if (!online(session)) {
-        const bool keeps = acknowledged || limits_.queue_qos_0;
+        const bool keeps = acknowledged || limits().queue_qos_0;
         stored_one = stored_one == none && keeps ? i : stored_one;
         continue;
       }
       const Link& link = links_[session.link];
       const bool idle = !acknowledged || session.inflight + session.queued < link.send_limit;
-      if (idle && !link.has(flag_blocked)) { return i; }
+      if (idle && !link.blocked) { return i; }
       online_one = online_one == none ? i : online_one;
     }
     return online_one != none ? online_one : stored_one;
@@ -7867,24 +7402,19 @@ class BrokerEngine {
   // Puts a member at the end of its group: it is the others' turn.
   void rotate(Filter& filter, Index member) noexcept {
     if (filter.last == member) { return; }
-    SubscriptionSlot& slot = subscriptions_[member];
-    unlink_from_filter(filter, slot);
+    unlink_from_filter(filter, subscriptions_[member]);
+    append_to_filter(filter, member);
+  }
+  void append_to_filter(Filter& filter, Index subscription) noexcept {
+    SubscriptionSlot& slot = subscriptions_[subscription];
     slot.previous = filter.last;
     slot.next = none;
-    subscriptions_[filter.last].next = member;
-    filter.last = member;
+    (filter.last == none ? filter.first : subscriptions_[filter.last].next) = subscription;
+    filter.last = subscription;
   }
   void unlink_from_filter(Filter& filter, const SubscriptionSlot& slot) noexcept {
-    if (slot.previous == none) {
-      filter.first = slot.next;
-    } else {
-      subscriptions_[slot.previous].next = slot.next;
-    }
-    if (slot.next == none) {
-      filter.last = slot.previous;
-    } else {
-      subscriptions_[slot.next].previous = slot.previous;
-    }
+    (slot.previous == none ? filter.first : subscriptions_[slot.previous].next) = slot.next;
+    (slot.next == none ? filter.last : subscriptions_[slot.next].previous) = slot.previous;
   }
 
   bool wants(const SubscriptionSlot& slot, Index publisher) const noexcept {
@@ -7892,11 +7422,11 @@ class BrokerEngine {
   }
 
   // What QoS > 0 to the matches will need, before anything is changed.
-  void survey(IncomingMessage& message, uint32_t count) noexcept {
+  void survey(Incoming& message, uint32_t count) noexcept {
     message.surveyed = true;
     for (uint32_t i = 0; i < count; ++i) {
       const Filter& filter = index_.filters[matches_[i]];
-      if (filter.prefix_size != 0) {
+      if (Features::shared_subscriptions && filter.shared()) {
         const Index member = pick_member(filter, message, none);
         if (member != none) { survey_one(message, subscriptions_[member]); }
         continue;
@@ -7906,203 +7436,177 @@ class BrokerEngine {
       }
     }
   }
-  void survey_one(IncomingMessage& message, const SubscriptionSlot& slot) noexcept {
-    detail::Demand& demand = message.demand;
+  void survey_one(Incoming& message, const SubscriptionSlot& slot) noexcept {
     if (slot.qos() == 0 || !wants(slot, message.publisher)) { return; }
     const Session& session = sessions_[slot.session];
-    demand.queue_blocks += queues_.push_takes_block(session.queue) ? 1U : 0U;
-    demand.reserved = true;
-    demand.stored = demand.stored || session.has(detail::session_resumable);
+    message.queue_blocks += queues_.push_takes_block(session.queue) ? 1U : 0U;
+    message.reserved = true;
+    message.stored = message.stored || session.resumable;
     // one that reads nothing itself, or waits for its own acks, cannot make progress
-    const bool stuck = slot.session == message.publisher ||
-                       (online(session) && links_[session.link].has(flag_paused));
-    if (!has_room(session) && online(session) && !stuck) {
+    if (!has_room(session) && online(session) && slot.session != message.publisher &&
+        !links_[session.link].paused) {
       const Tick silent = now_ - links_[session.link].last_rx;
-      demand.full = demand.full || silent <= pause_ticks();
+      message.full = message.full || silent <= pause_ticks();
     }
   }
 
   // Makes sure that a QoS > 0 message can be kept as long as somebody needs it, before it is
   // acknowledged.
-  bool secure(const IncomingMessage& message) noexcept {
-    const detail::Demand& demand = message.demand;
-    if (blocks_.little.available() < demand.queue_blocks) { return false; }
-    if (!in_arena(message.message)) { return true; }
-    TurnRecord& record = record_of(message.message);
-    if (demand.stored || record.stored != none) { return store_record(record) != none; }
-    uint32_t little = 0;
-    uint32_t big = 0;
-    const uint32_t size = record.topic_size + record.properties_size + record.payload_size;
-    blocks_.needed(sizeof(MessageHead), size, little, big);
-    if (blocks_.little.available() < little + demand.queue_blocks ||
-        blocks_.big.available() < big) {
-      return false;
-    }
-    blocks_.little.reserve(little);
-    blocks_.big.reserve(big);
-    record.reserved_small = little;
-    record.reserved_large = big;
+  bool secure(const Incoming& message) noexcept {
+    if (blocks_.little.available() < message.queue_blocks) { return false; }
+    if (!in_arena(message.handle)) { return true; }
+    TurnRecord& record = record_of(message.handle);
+    if (message.stored || record.stored != none) { return stored_handle(message.handle) != none; }
+    const uint32_t size = message.topic.size() + message.properties.size() + message.payload.size();
+    typename Blocks::Need need = blocks_.needed(sizeof(MessageHead), size);
+    need.little += message.queue_blocks;
+    if (!blocks_.available(need)) { return false; }
+    need.little -= message.queue_blocks;
+    blocks_.reserve(need);
+    record.reserved = need;
     return true;
   }
 
   // Whether the publisher must wait: a subscriber that is making progress has no room.
-  bool must_wait(IncomingMessage& message) noexcept {
+  bool must_wait(Incoming& message) noexcept {
     if (message.qos == Qos::at_most_once) { return false; }
     survey(message, find_matches(message.topic));
-    return message.demand.full;
+    return message.full;
   }
 
   // Gives the message to everybody who gets it [MQTT-4.5.0-1] [MQTT-3.3.2-3].
-  RouteResult route(IncomingMessage& message) noexcept {
+  Route route(Incoming& message) noexcept {
     const uint32_t count = find_matches(message.topic);
-    if (message.qos != Qos::at_most_once) {
+    if (message.qos != Qos::at_most_once || limits().upgrade_outgoing_qos) {
       if (!message.surveyed) { survey(message, count); }
-      if (message.demand.reserved && !secure(message)) { return RouteResult::full; }
+      if (message.reserved && !secure(message)) { return Route::full; }
     }
     if (message.retain && !retain(message)) {
-      if (message.qos == Qos::at_least_once) { return RouteResult::full; }
+      if (message.qos == Qos::at_least_once) { return Route::full; }
       statistics_.publish_dropped += 1;  // delivered, but not retained
     }
     route_ += 1;
     bool matched = false;
     for (uint32_t i = 0; i < count; ++i) {
       const Filter& filter = index_.filters[matches_[i]];
-      if (filter.prefix_size != 0) { continue; }
+      if (filter.shared()) { continue; }
       for (Index s = filter.first; s != none; s = subscriptions_[s].next) {
-        matched = deliver(message, s) || matched;
+        matched = deliver(message, subscriptions_[s]) || matched;
       }
     }
     if constexpr (Features::shared_subscriptions) {
       for (uint32_t i = 0; i < count; ++i) {
         Filter& filter = index_.filters[matches_[i]];
-        if (filter.prefix_size != 0) { matched = deliver_shared(message, filter, none) || matched; }
+        if (filter.shared()) { matched = deliver_shared(message, filter, none) || matched; }
       }
     }
-    return matched ? RouteResult::delivered : RouteResult::unmatched;
+    return matched ? Route::delivered : Route::unmatched;
   }
 
   // The entry of a message for one subscription.
-  Entry entry_for(const IncomingMessage& message, const SubscriptionSlot& slot) const noexcept {
+  Entry entry_for(const Incoming& message, const SubscriptionSlot& slot) const noexcept {
     Entry entry;
-    entry.message = message.message;
-    entry.kind = in_arena(message.message) ? EntryKind::turn : EntryKind::stored;
-    entry.flags = detail::smaller(level(message.qos), slot.qos());  // [MQTT-3.8.4-8]
-    if (message.retain && slot.retain_as_published()) {
-      entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_retain);
-    }
+    entry.message = message.handle;
+    entry.kind = in_arena(message.handle) ? EntryKind::turn : EntryKind::stored;
+    entry.qos = granted(message, slot) & 3;
+    entry.retain = message.retain && slot.retain_as_published();
     entry.number = slot.identifier();
     return entry;
   }
 
   // Whether the policy lets the client have messages of this topic.
-  bool may_have(Index session, Text topic) noexcept {
+  bool may_have(const Session& session, Text topic) noexcept {
     return !policy_->filters_delivery() || policy_->on_deliver(view(session), topic);
   }
 
   // One subscription's share of a message; overlapping ones make one copy with the highest QoS
   // and all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-4]. False when the subscription gets nothing.
-  bool deliver(const IncomingMessage& message, Index subscription) noexcept {
-    const SubscriptionSlot& slot = subscriptions_[subscription];
-    if (!wants(slot, message.publisher)) { return false; }
+  bool deliver(const Incoming& message, const SubscriptionSlot& slot) noexcept {
     Session& session = sessions_[slot.session];
-    if (!may_have(slot.session, message.topic)) { return false; }
+    if (!wants(slot, message.publisher) || !may_have(session, message.topic)) { return false; }
     const Entry entry = entry_for(message, slot);
     if (session.route == route_) {
-      merge(session, slot.session, entry);
-      return true;
+      merge(session, entry);
+    } else {
+      push_routed(session, entry);
     }
-    push_routed(session, slot.session, entry);
     return true;
   }
 
-  void push_routed(Session& session, Index index, const Entry& entry) noexcept {
-    const bool acknowledged = (entry.flags & detail::entry_qos) != 0;
-    const bool is_online = online(session);
-    const bool behind = limits_.queue_qos_0 && session.queued != 0;  // in order
-    if (!acknowledged && is_online && !behind) {
-      if (push_to_link(session.link, entry) == nullptr) {
+  void push_routed(Session& session, const Entry& entry) noexcept {
+    const bool behind = limits().queue_qos_0 && session.queued != 0;  // in order
+    if (entry.qos == 0 && online(session) && !behind) {
+      if (push_to_link(links_[session.link], entry)) {
+        session.route = route_;
+        session.routed_link = true;
+      } else {
         statistics_.publish_dropped += 1;
-        return;
       }
-      session.route = route_;
-      session.set(detail::session_routed_link);
       return;
     }
-    if (!acknowledged && !limits_.queue_qos_0) { return; }
-    if (!has_room(session)) { drop_expired(session, index); }
-    if (!has_room(session) || !stored_for(session, entry) ||
-        push_to_session(index, entry, Claim::answer) == nullptr) {
+    if (entry.qos == 0 && !limits().queue_qos_0) { return; }
+    if (!has_room(session)) { drop_expired(session); }
+    Entry kept = entry;
+    if (!has_room(session) || (entry.qos == 0 && !keep_message(kept)) ||
+        !push_to_session(session, kept, Claim::answer)) {
       statistics_.publish_dropped += 1;
       return;
     }
     session.route = route_;
-    session.clear(detail::session_routed_link);
-    journal_queue(index, *queues_.back(session.queue));
+    session.routed_link = false;
+    journal_queue(session, *queues_.back(session.queue));
   }
-  // Makes room in a full queue whose next message has expired.
-  void drop_expired(Session& session, Index index) noexcept {
+  // Makes room in a full queue whose next messages have expired.
+  void drop_expired(Session& session) noexcept {
     Place place = session.send;
     while (Entry* entry = queues_.at(session.queue, place)) {
-      place.at = static_cast<uint16_t>(place.at + 1);
-      const bool unsent =
-          entry->kind == EntryKind::stored && (entry->flags & detail::entry_sent) == 0;
-      const bool begun = session.link != none && is_cut(links_[session.link], entry);
-      if (unsent && !begun && source(*entry).expired && entry->packet_id == 0) {
-        session.queued -= 1;
-        statistics_.messages_expired += 1;
-        journal_done(index, *entry);
-        release_entry(*entry);
-        if (session.link == none) {  // else fill() passes it
-          drop_settled(session, *entry);
-          place = session.send;
-        }
-      } else if (unsent && !has_room(session)) {
-        return;
+      place.step();
+      if (entry->kind != EntryKind::stored || entry->sent) { continue; }
+      const bool begun = session.link != none && is_cut(links_[session.link], *entry);
+      if (begun || entry->packet_id != 0 || !source(*entry).expired) {
+        if (!has_room(session)) { return; }
+        continue;
+      }
+      statistics_.messages_expired += 1;
+      drop_entry(session, *entry);
+      if (session.link == none) {  // else fill() passes it
+        drop_settled(session, *entry);
+        place = session.send;
       }
     }
   }
 
-  // A queue without a link must not refer to the arena at QoS 0: there is nothing reserved.
-  bool stored_for(const Session& session, const Entry& entry) noexcept {
-    const bool acknowledged = (entry.flags & detail::entry_qos) != 0;
-    static_cast<void>(session);
-    return acknowledged || stored_handle(entry.message) != none;
-  }
-
   // Adds another subscription's share to the entry this route has just queued.
-  void merge(Session& session, Index index, const Entry& entry) noexcept {
-    const bool in_link = session.has(detail::session_routed_link);
-    Entry* last = in_link ? queues_.back(links_[session.link].queue) : queues_.back(session.queue);
-    const uint8_t old_qos = last->flags & detail::entry_qos;
-    const uint8_t new_qos = entry.flags & detail::entry_qos;
-    if (in_link && new_qos != 0) {
+  void merge(Session& session, const Entry& entry) noexcept {
+    Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
+    if (session.routed_link && entry.qos != 0) {
       Entry better = *last;  // moves to the queue of acknowledged messages
-      better.flags = static_cast<uint8_t>(better.flags | new_qos);
-      if (!has_room(session) || push_to_session(index, better, Claim::answer) == nullptr) {
+      better.qos = entry.qos;
+      if (!has_room(session) || !push_to_session(session, better, Claim::answer)) {
         statistics_.publish_dropped += 1;
         return;
       }
       last->number = 0;  // `better` has the identifiers now
-      last->flags = 0;
-      discount(links_[session.link], *last);
+      last->many_ids = false;
+      count_waiting(links_[session.link], last->kind == EntryKind::stored ? -1 : 0);
       release_entry(*last);
-      session.clear(detail::session_routed_link);
+      session.routed_link = false;
       last = queues_.back(session.queue);
-      journal_queue(index, *last);
-    } else if (new_qos > old_qos) {
-      last->flags = static_cast<uint8_t>((last->flags & ~detail::entry_qos) | new_qos);
+      journal_queue(session, *last);
     }
-    last->flags = static_cast<uint8_t>(last->flags | (entry.flags & detail::entry_retain));
+    if (entry.qos > last->qos) { last->qos = entry.qos; }
+    last->retain = last->retain || entry.retain;
     add_identifier(*last, entry.number);
-    if (!session.has(detail::session_routed_link)) {
+    if (!session.routed_link) {
       Entry share = entry;  // of the entry just written
       share.message = last->message;
-      journal_queue(index, share, true);
+      share.kind = last->kind;
+      journal_queue(session, share, true);
     }
   }
 
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
-  bool deliver_shared(const IncomingMessage& message, Filter& filter, Index but_not) noexcept {
+  bool deliver_shared(const Incoming& message, Filter& filter, Index but_not) noexcept {
     const Index member = pick_member(filter, message, but_not);
     if (member == none) { return false; }
     rotate(filter, member);
@@ -8110,167 +7614,105 @@ class BrokerEngine {
     Session& session = sessions_[slot.session];
     Entry entry = entry_for(message, slot);
     entry.number = member;
-    entry.flags = static_cast<uint8_t>(entry.flags | detail::entry_shared);
+    entry.shared = true;
     const uint32_t other_route = session.route;
-    push_routed(session, slot.session, entry);
-    session.route = other_route == route_ ? 0 : other_route;
+    push_routed(session, entry);
+    session.route = other_route == route_ ? 0 : other_route;  // a copy of its own
     return true;
   }
 
   // A member leaves: what it has not been sent, and with `session_ends` what it has not
   // acknowledged at QoS 1, goes to another one [MQTT-4.8.2-4] [MQTT-4.8.2-5].
-  void reroute(Index index, Index subscription, bool session_ends) noexcept {
-    Session& session = sessions_[index];
-    Place place;
-    while (Entry* entry = queues_.at(session.queue, place)) {
-      place.at = static_cast<uint16_t>(place.at + 1);
-      const bool concerned = (entry->flags & detail::entry_shared) != 0 &&
-                             (subscription == none || entry->number == subscription);
-      const bool message = entry->kind == EntryKind::turn || entry->kind == EntryKind::stored;
-      if (!concerned) { continue; }
-      const bool begun = (entry->flags & detail::entry_sent) != 0;
-      const bool movable =
-          message && (!begun || (session_ends && (entry->flags & detail::entry_qos) == 1));
-      if (!movable) {
-        entry->flags = static_cast<uint8_t>(entry->flags & ~detail::entry_shared);
-        entry->number = subscriptions_[static_cast<Index>(entry->number)].identifier();
-        continue;
+  void reroute(Session& session, Index subscription, bool session_ends) noexcept {
+    if constexpr (!Features::shared_subscriptions) { return; }
+    for (Place place; Entry* entry = queues_.at(session.queue, place); place.step()) {
+      if (!entry->shared || (subscription != none && entry->number != subscription)) { continue; }
+      if (entry->is_message() && (!entry->sent || (session_ends && entry->qos == 1))) {
+        hand_over(session, *entry);
+      } else {
+        unshare(*entry);
       }
-      hand_over(session, index, *entry);
     }
     drop_done(session);
   }
-  void hand_over(Session& session, Index index, Entry& entry) noexcept {
-    Filter& filter = index_.filters[subscriptions_[static_cast<Index>(entry.number)].filter];
-    IncomingMessage message;
-    message.message = entry.message;
-    message.qos = static_cast<Qos>(entry.flags & detail::entry_qos);
-    const MessageSource from = source(entry);
-    message.topic = source_topic(from);
+  void hand_over(Session& session, Entry& entry) noexcept {
+    Filter& filter = index_.filters[subscription_of(entry).filter];
+    Incoming message;
+    message.handle = entry.message;
+    message.qos = static_cast<Qos>(entry.qos);
+    message.retain = entry.retain;
+    message.topic =
+        in_arena_kind(entry) ? record_of(entry.message).message.topic : stored_topic(entry.message);
+    const Index index = sessions_.index_of(session);
     if (pick_member(filter, message, index) == none) { return; }
     deliver_shared(message, filter, index);
-    session.queued -= (entry.flags & detail::entry_sent) == 0 ? 1U : 0U;
-    if (detail::state_of(entry) != SendState::none && session.inflight != 0) {
-      session.inflight = static_cast<uint16_t>(session.inflight - 1);
+    if (entry.state() != SendState::none) { leave_flight(session, entry); }
+    drop_entry(session, entry);
+  }
+  // A message under way is settled.
+  void leave_flight(Session& session, const Entry& entry) noexcept {
+    session.inflight = static_cast<uint16_t>(session.inflight - (session.inflight != 0 ? 1 : 0));
+    leave_flight_bytes(session, entry);
+  }
+  void leave_flight_bytes(Session& session, const Entry& entry) noexcept {
+    if (limits().inflight_bytes_max != 0) {
+      session.inflight_bytes -= detail::smaller(session.inflight_bytes, payload_size(entry));
     }
-    detail::set_state(entry, SendState::none);
-    journal_done(index, entry);
-    release_entry(entry);
   }
 
   // ---- retained messages --------------------------------------------------------------------
 
   // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
   // false when there is no room.
-  bool retain(IncomingMessage& message) noexcept {
-    if constexpr (!Features::retained) {
-      return true;
-    } else {
-      const uint32_t payload_size = in_arena(message.message)
-                                        ? record_of(message.message).payload_size
-                                        : head(message.message).payload_size;
-      if (payload_size == 0) {
+  bool retain(const Incoming& message) noexcept {
+    if constexpr (Features::retained) {
+      const uint32_t size =
+          in_arena(message.handle) ? message.payload.size() : head(message.handle).payload_size;
+      if (size == 0) {
         clear_retained(message.topic);
         return true;
       }
-      if (statistics_.retained >= limits_.retained) { drop_expired_retained(); }
-      const Index node = retained_.make(message.topic);
+      if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
+      const Index node = retained_.at_path(message.topic, true);
       if (node == none) { return false; }
-      const bool fresh = retained_.nodes[node].message == none;
-      const bool over = fresh && statistics_.retained >= limits_.retained;
-      const Index stored = over ? none : stored_handle(message.message);
+      Index& kept = retained_.nodes[node].message;
+      const bool over = kept == none && statistics_.retained >= limits().retained;
+      const Index stored = over ? none : stored_handle(message.handle);
       if (stored == none) {
         retained_.prune(node);
         return false;
       }
       reference(stored);
-      if (!fresh) {
-        unreference(retained_.nodes[node].message);
+      if (kept != none) {
+        unreference(kept);
       } else {
         statistics_.retained += 1;
       }
-      retained_.nodes[node].message = stored;
+      kept = stored;
       journal_retain(stored);
-      return true;
     }
+    return true;
   }
   void clear_retained(Text topic) noexcept {
-    const Index node = retained_.find(topic);
+    const Index node = retained_.at_path(topic, false);
     if (node != none && retained_.nodes[node].message != none &&
         stored_topic(retained_.nodes[node].message) == topic) {
       drop_retained(node);
     }
   }
   void drop_retained(Index node) noexcept {
-    journal_retain_clear(retained_.nodes[node].message);
-    unreference(retained_.nodes[node].message);
+    const Index message = retained_.nodes[node].message;
+    journal_retain_clear(message);
+    unreference(message);
     retained_.nodes[node].message = none;
     statistics_.retained -= 1;
     retained_.prune(node);
   }
-
-  // Begins to send the retained messages of a subscription; what has no room now follows when
-  // there is some.
-  void send_retained(Index slot, Index subscription) noexcept {
-    LinkExtra* more = need_extra(slot);
-    const Index last =
-        more == nullptr || more->retained == none ? none : task_at(more->retained).last;
-    if (last != none && task_at(last).subscription == subscription && !task_at(last).begun) {
-      return;  // asked for again before it has begun
-    }
-    const Index block = more == nullptr ? none : blocks_.little.allocate(Claim::ordinary);
-    if (block == none) {
-      statistics_.publish_dropped += 1;
-      return;
-    }
-    task_at(block) = RetainedTask{none, block, subscription, false, RetainedCursor()};
-    if (last == none) {
-      more->retained = block;
-    } else {
-      task_at(last).next = block;
-      task_at(more->retained).last = block;
-    }
-    run_retained(slot, false);
-  }
-
-  // Goes on with the retained deliveries of a link; `all`: as far as its session's queue takes
-  // them, because the link ends.
-  void run_retained(Index slot, bool all) noexcept {
-    if constexpr (Features::retained) {
-      while (links_[slot].extra != none && extra(slot).retained != none) {
-        const Index block = extra(slot).retained;
-        if (!run_task(slot, task_at(block), all)) { return; }
-        drop_task(slot, block);
-      }
-    }
-  }
-  // False when there is no room for the next one.
-  bool run_task(Index slot, RetainedTask& task, bool all) noexcept {
-    const Link& link = links_[slot];
-    const SubscriptionSlot& subscription = subscriptions_[task.subscription];
-    const Session& session = sessions_[subscription.session];
-    uint32_t given = 0;
-    while (true) {
-      const bool busy = session.queued >= retained_slice || given >= retained_slice ||
-                        link.waiting >= retained_slice ||
-                        (link.has(flag_blocked) && waits_enough(link));
-      const bool crowded = blocks_.little.available() < 2;
-      if (all ? !has_room(session) || crowded : busy || crowded) { return all; }
-      task.begun = true;
-      const Text whole = index_.text(subscription.filter);
-      if (!retained_.advance(whole, task.cursor)) { return true; }
-      const Index message = retained_.nodes[task.cursor.node].message;
-      const Text topic = stored_topic(message);
-      if (!matches(index_.text(subscription.filter), topic)) { continue; }
-      given += give_retained(slot, subscription, message, topic) ? 1U : 0U;
-      if (has_expired(message)) { drop_retained(task.cursor.node); }
-    }
-  }
-  bool has_expired(Index message) noexcept {
-    Entry entry;
-    entry.kind = EntryKind::stored;
-    entry.message = message;
-    return source(entry).expired;
+  bool retained_expired(Index message) const noexcept {
+    const MessageHead& stored = head(message);
+    const uint32_t expiry_s = stored.has_expiry ? stored.expiry_s : limits().retained_expiry_s;
+    const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
+    return (stored.has_expiry || expiry_s != 0) && waited_s >= expiry_s && now_ != stored.stored_at;
   }
   // Makes room in a full table; at most once a tick.
   void drop_expired_retained() noexcept {
@@ -8278,56 +7720,94 @@ class BrokerEngine {
     swept_ = now_;
     for (Index node = 0; node < retained_.nodes.used(); ++node) {
       const Index message = retained_.nodes[node].message;
-      if (message != none && has_expired(message)) { drop_retained(node); }
+      if (message != none && retained_expired(message)) { drop_retained(node); }
     }
   }
 
-  // False when it has expired or may not be delivered.
-  bool give_retained(Index slot, const SubscriptionSlot& subscription, Index message,
-                     Text topic) noexcept {
+  // Has the retained messages of a subscription sent once the SUBACK is; what has no room then
+  // follows when there is some.
+  void send_retained(Link& link, Index subscription) noexcept {
+    Extra* more = need_extra(link);
+    if (more != nullptr && !more->retained.empty()) {
+      const Entry* last = queues_.back(more->retained);
+      const bool begun = last == queues_.front(more->retained) && more->cursor.node != none;
+      if (last->number == subscription && !begun) { return; }  // asked for again
+    }
+    Entry task;
+    task.kind = EntryKind::stored;  // skip: the subscription is gone
+    task.number = subscription;
+    if (more == nullptr || queues_.push(more->retained, task, Claim::ordinary) == nullptr) {
+      statistics_.publish_dropped += 1;
+    }
+  }
+
+  // Goes on with the retained deliveries of a link; `all`: as far as its session's queue takes
+  // them, because the link ends.
+  void run_retained(Link& link, bool all) noexcept {
+    if constexpr (Features::retained) {
+      Extra* more = extra(link);
+      while (more != nullptr && !more->retained.empty()) {
+        const Entry& task = *queues_.front(more->retained);
+        const Index subscription = static_cast<Index>(task.number);
+        const bool wanted = task.kind != EntryKind::skip;
+        if (wanted && !give_all_retained(link, subscriptions_[subscription], all)) { return; }
+        retained_.stop(more->cursor);
+        queues_.pop(more->retained);
+      }
+    }
+  }
+  // False when there is no room for the next one.
+  bool give_all_retained(Link& link, const SubscriptionSlot& subscription, bool all) noexcept {
+    const Session& session = sessions_[subscription.session];
+    detail::RetainedCursor<Index>& cursor = extra(link)->cursor;
+    for (uint32_t given = 0;;) {
+      const bool busy = session.queued >= retained_slice || given >= retained_slice ||
+                        link.waiting >= retained_slice || (link.blocked && waits_enough(link));
+      const bool crowded = blocks_.little.available() < 2;
+      if (all ? !has_room(session) || crowded : busy || crowded) { return all; }
+      const Text filter = index_.text(subscription.filter);
+      if (!retained_.advance(filter, cursor)) { return true; }
+      const Index node = cursor.node;
+      const Index message = retained_.nodes[node].message;
+      const Text topic = stored_topic(message);
+      if (!matches(filter, topic)) { continue; }
+      if (retained_expired(message)) {
+        drop_retained(node);
+      } else if (may_have(session, topic)) {
+        given += give_retained(link, subscription, message) ? 1U : 0U;
+      }
+    }
+  }
+  bool give_retained(Link& link, const SubscriptionSlot& subscription, Index message) noexcept {
+    Session& session = sessions_[subscription.session];
     Entry entry;
     entry.kind = EntryKind::stored;
     entry.message = message;
-    if (has_expired(message)) { return false; }
-    if (policy_->filters_delivery()) {
-      if (!policy_->on_deliver(view(subscription.session), topic)) { return false; }
-    }
-    static_cast<void>(topic);
     entry.number = subscription.identifier();
-    entry.flags = static_cast<uint8_t>(detail::smaller(head(message).qos, subscription.qos()) |
-                                       detail::entry_retain);  // [MQTT-3.3.1-8]
-    if ((entry.flags & detail::entry_qos) == 0) {
-      return links_[slot].state == LinkState::open && push_to_link(slot, entry) != nullptr;
-    }
-    const bool pushed = push_to_session(subscription.session, entry, Claim::ordinary) != nullptr;
-    if (pushed) {
-      journal_queue(subscription.session, *queues_.back(sessions_[subscription.session].queue));
-    }
-    return pushed;
+    entry.qos = detail::smaller(level(head(message).qos), subscription.qos()) & 3;
+    entry.retain = true;  // [MQTT-3.3.1-8]
+    if (entry.qos == 0) { return link.state == LinkState::open && push_to_link(link, entry); }
+    if (!push_to_session(session, entry, Claim::ordinary)) { return false; }
+    journal_queue(session, *queues_.back(session.queue));
+    return true;
   }
-  void drop_task(Index slot, Index block) noexcept {
-    if constexpr (Features::retained) {
-      LinkExtra& more = extra(slot);
-      Index* link = &more.retained;
-      Index previous = none;
-      while (*link != block) {
-        previous = *link;
-        link = &task_at(*link).next;
-      }
-      const Index last =
-          task_at(more.retained).last == block ? previous : task_at(more.retained).last;
-      *link = task_at(block).next;
-      if (more.retained != none) { task_at(more.retained).last = last; }
-      retained_.stop(task_at(block).cursor);
+  // `subscription` none: all of them.
+  void cancel_retained(Link& link, Index subscription) noexcept {
+    Extra* more = extra(link);
+    if (!Features::retained || more == nullptr || more->retained.empty()) { return; }
+    queues_.for_each(more->retained, [&](Entry& task) {
+      if (subscription == none || task.number == subscription) { task.kind = EntryKind::skip; }
+    });
+    if (queues_.front(more->retained)->kind == EntryKind::skip) { retained_.stop(more->cursor); }
+    while (!more->retained.empty() && queues_.front(more->retained)->kind == EntryKind::skip) {
+      queues_.pop(more->retained);
     }
-    blocks_.little.release(block);
   }
 
   // ---- sessions -----------------------------------------------------------------------------
 
   Index find_session(Text client_id) noexcept {
-    const uint32_t hash =
-        detail::hash_bytes(client_id.bytes().data(), client_id.size(), index_.seed);
+    const uint32_t hash = detail::hash_bytes(client_id.bytes(), index_.seed).low;
     Index slot = clients_.first(hash);
     while (slot != none &&
            (sessions_[slot].hash != hash || !texts_.equal(sessions_[slot].id, client_id))) {
@@ -8336,143 +7816,133 @@ class BrokerEngine {
     return slot;
   }
 
-  Index make_session(Text client_id) noexcept {
-    const Index slot = sessions_.allocate();
-    if (slot == none) { return none; }
+  // Names a slot that has just been allocated; false when there is no room for the name.
+  bool name_session(Index slot, Text client_id) noexcept {
     Session& session = sessions_[slot];
     session.id = texts_.store(client_id);
     if (session.id == none) {
       sessions_.release(slot);
-      return none;
+      return false;
     }
-    session.hash = detail::hash_bytes(client_id.bytes().data(), client_id.size(), index_.seed);
+    session.hash = detail::hash_bytes(client_id.bytes(), index_.seed).low;
     clients_.insert(sessions_, slot);
-    timers_.introduce(session_timer(slot));
-    return slot;
+    timers_.introduce(session_timer(session));
+    return true;
   }
-  uint32_t session_timer(Index slot) const noexcept { return limits_.connections + slot; }
+  Index make_session(Text client_id) noexcept {
+    const Index slot = sessions_.allocate();
+    return slot != none && name_session(slot, client_id) ? slot : none;
+  }
+  bool name_user(Session& session, bool named, Text user_name) noexcept {
+    if constexpr (Policy::keeps_user_names()) {
+      texts_.release(session.user);
+      session.user = named ? texts_.store(user_name) : none;
+      return !named || session.user != none;
+    } else {
+      return true;
+    }
+  }
+  uint32_t session_timer(const Session& session) const noexcept {
+    return limits().connections + sessions_.index_of(session);
+  }
 
   // Removes a session with everything in it [MQTT-4.1.0-2].
-  void end_session(Index slot) noexcept {
-    Session& session = sessions_[slot];
+  void end_session(Session& session) noexcept {
     if (session.will != none) {
-      publish_will(slot);  // the session's end is the latest moment [MQTT-3.1.2-8]
+      publish_will(session);  // the session's end is the latest moment [MQTT-3.1.2-8]
     }
-    if constexpr (Features::shared_subscriptions) { reroute(slot, none, true); }
+    reroute(session, none, true);
     while (session.subscriptions != none) { remove_subscription(session.subscriptions); }
-    clear_queue(session.queue, &session);
-    clear_received(session);
-    timers_.cancel(session_timer(slot));
-    policy_->on_session_ended(texts_.view(session.id, texts_scratch_));
-    journal_session_end(slot);
+    clear_queue(session.queue);
+    clear_queue(session.received);
+    timers_.cancel(session_timer(session));
+    policy_->on_session_ended(view(session));
+    journal_session_end(session);
+    const Index slot = sessions_.index_of(session);
     clients_.remove(sessions_, slot);
     texts_.release(session.id);
-    session.id = none;
-    session.flags = static_cast<uint8_t>(session.flags | session_ended);
-    if (!session.has(session_in_turn)) { sessions_.release(slot); }
+    texts_.release(session.user);
+    sessions_.release(slot);
   }
 
-  void on_session_timer(Index slot) noexcept {
-    Session& session = sessions_[slot];
-    timers_.cancel(session_timer(slot));
+  void on_session_timer(Session& session) noexcept {
     if (detail::reached(now_, session.expires)) {
       statistics_.sessions_expired += 1;
-      end_session(slot);
+      end_session(session);
       return;
     }
-    if (detail::reached(now_, will_due(session))) { publish_will(slot); }
-    arm_session(slot);
+    if (detail::reached(now_, will_due(session))) { publish_will(session); }
+    arm_session(session);
   }
-  void arm_session(Index slot) noexcept {
-    const Session& session = sessions_[slot];
-    timers_.set(session_timer(slot), detail::smaller(session.expires, will_due(session)));
+  void arm_session(const Session& session) noexcept {
+    timers_.set(session_timer(session), detail::smaller(session.expires, will_due(session)));
   }
 
-  void clear_received(Session& session) noexcept {
-    for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < received_per_block(); ++i) {
-        ReceivedMessage& it = received_at(block)[i];
-        if (it.packet_id != 0 && it.message != none) { unreference(it.message); }
-      }
-    }
-    blocks_.release_chain(session.received);
-    session.received = none;
-  }
-  uint32_t received_per_block() const noexcept {
-    return blocks_.little.room() / static_cast<uint32_t>(sizeof(ReceivedMessage));
-  }
-  ReceivedMessage* received_at(Index block) noexcept {
-    return reinterpret_cast<ReceivedMessage*>(blocks_.little.data(block));
-  }
-  // The QoS 2 message with this id; null when there is none.
-  ReceivedMessage* find_received(const Session& session, uint16_t packet_id) noexcept {
-    for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < received_per_block(); ++i) {
-        if (received_at(block)[i].packet_id == packet_id) { return &received_at(block)[i]; }
-      }
+  // The QoS 2 message from the client with this id: an entry of kind stored, or skip where there is
+  // nothing to deliver; null when there is none.
+  Entry* find_received(const Session& session, uint16_t packet_id) noexcept {
+    for (Place place; Entry* entry = queues_.at(session.received, place); place.step()) {
+      if (entry->packet_id == packet_id) { return entry; }
     }
     return nullptr;
   }
-  // A free place for one; null when no block is left.
-  ReceivedMessage* make_received(Session& session, uint16_t packet_id) noexcept {
-    ReceivedMessage* it = find_received(session, 0);
-    if (it == nullptr) {
-      const Index block = blocks_.little.allocate(Claim::ordinary);
-      if (block == none) { return nullptr; }
-      for (uint32_t i = 0; i < received_per_block(); ++i) {
-        received_at(block)[i] = ReceivedMessage{none, 0, false};
-      }
-      blocks_.little.set_next(block, session.received);
-      session.received = block;
-      it = received_at(block);
+  // Takes one in; `message` none: it was refused. False when no block is left.
+  bool add_received(Session& session, uint16_t packet_id, Index message) noexcept {
+    Entry entry;
+    entry.packet_id = packet_id;
+    entry.message = message;
+    entry.kind = message == none ? EntryKind::skip : EntryKind::stored;
+    if (queues_.push(session.received, entry, Claim::ordinary) == nullptr) { return false; }
+    if (message != none) { reference(message); }
+    return true;
+  }
+  void drop_received(Session& session, Entry& entry) noexcept {
+    release_entry(entry);
+    entry.packet_id = 0;
+    while (!session.received.empty() && queues_.front(session.received)->packet_id == 0) {
+      queues_.pop(session.received);
     }
-    it->packet_id = packet_id;
-    return it;
   }
 
   // ---- wills --------------------------------------------------------------------------------
 
   // The will is published once and forgotten [MQTT-3.1.2-8] [MQTT-3.1.2-10].
-  void publish_will(Index slot) noexcept {
+  void publish_will(Session& session) noexcept {
     if constexpr (Features::wills) {
-      Session& session = sessions_[slot];
-      IncomingMessage will;
-      will.message = session.will;
+      const Index handle = session.will;
       session.will = none;
-      journal_change(JournalRecord::Type::will_clear, slot);
-      MessageHead& stored = head(will.message);
-      stored.stored_at = now_;
-      stored.set_number(0);  // what the journal has of it does not know when it expires
-      will.topic = stored_topic(will.message);
-      will.qos = static_cast<Qos>(stored.qos);
-      will.retain = stored.retain;
-      will.publisher = slot;
-      Publish packet;
-      packet.topic = will.topic;
-      packet.qos = will.qos;
-      packet.retain = will.retain;
-      packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
+      journal_change(JournalRecord::Type::will_clear, session);
+      head(handle).stored_at = now_;
+      head(handle).set_number(0);  // what the journal has of it does not know when it expires
+      Incoming will = stored_message(handle);
+      will.publisher = sessions_.index_of(session);
       PublishAnswer answer;
-      if (policy_->filters_publish()) { policy_->on_publish(view(slot), packet, answer); }
-      if (!failed(answer.reason)) { static_cast<void>(route(will)); }
-      unreference(will.message);
+      if (policy_->filters_publish()) {
+        Publish packet;
+        packet.topic = will.topic;
+        packet.qos = will.qos;
+        packet.retain = will.retain;
+        packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
+        policy_->on_publish(view(session), packet, answer);
+      }
+      if (failed(answer.reason) || route(will) == Route::full) { statistics_.publish_dropped += 1; }
+      unreference(handle);
     }
   }
   // A will keeps its delay, and once its connection has ended the time when it is due, where a
   // published message keeps its own time.
-  uint32_t will_delay_s(const Session& session) noexcept { return head(session.will).stored_at; }
-
-  Tick will_due(const Session& session) noexcept {
-    const bool waits = session.will != none && session.link == none;
-    return waits ? head(session.will).stored_at : detail::never;
+  uint32_t& will_delay_s(const Session& session) const noexcept {
+    return head(session.will).stored_at;
   }
-
-  void drop_will(Index slot) noexcept {
-    Session& session = sessions_[slot];
+  Tick will_due(const Session& session) const noexcept {
+    const bool waits = session.will != none && session.link == none;
+    return waits ? will_delay_s(session) : detail::never;
+  }
+  void drop_will(Session& session) noexcept {
     if (session.will != none) {
       unreference(session.will);
       session.will = none;
-      journal_change(JournalRecord::Type::will_clear, slot);
+      journal_change(JournalRecord::Type::will_clear, session);
     }
   }
 
@@ -8481,7 +7951,7 @@ class BrokerEngine {
   // The session's subscription to a filter: the shorter of the two lists decides.
   Index find_subscription(Index session, Index filter) const noexcept {
     Index a = sessions_[session].subscriptions;
-    Index b = index_.filters[filter].first;
+    Index b = filter == none ? none : index_.filters[filter].first;
     while (a != none && b != none) {
       if (subscriptions_[a].filter == filter) { return a; }
       if (subscriptions_[b].session == session) { return b; }
@@ -8489,6 +7959,9 @@ class BrokerEngine {
       b = subscriptions_[b].next;
     }
     return none;
+  }
+  Index find_subscription(const Session& session, Text filter) noexcept {
+    return find_subscription(sessions_.index_of(session), index_.find(filter));
   }
 
   // SubscriptionSlot::options of what a SUBSCRIBE asks for.
@@ -8502,291 +7975,251 @@ class BrokerEngine {
     bool existed = false;
   };
   // Subscribes, or replaces the options of an existing subscription [MQTT-3.8.4-3].
-  Added add_subscription(Index session, Text filter_text, uint32_t options) noexcept {
+  Added add_subscription(Session& session, Text filter_text, uint32_t options) noexcept {
     Added added;
     Index filter = index_.find(filter_text);
-    added.slot = filter == none ? none : find_subscription(session, filter);
+    added.slot = find_subscription(sessions_.index_of(session), filter);
     added.existed = added.slot != none;
     if (!added.existed) {
       if (subscriptions_.full()) { return added; }
       filter = filter != none ? filter : index_.insert(filter_text);
       if (filter == none) { return added; }
       added.slot = subscriptions_.allocate();
-      link_subscription(added.slot, session, filter);
+      SubscriptionSlot& slot = subscriptions_[added.slot];
+      slot.session = sessions_.index_of(session);
+      slot.filter = filter;
+      slot.next_of_session = session.subscriptions;
+      if (slot.next_of_session != none) {
+        subscriptions_[slot.next_of_session].previous_of_session = added.slot;
+      }
+      session.subscriptions = added.slot;
+      append_to_filter(index_.filters[filter], added.slot);
+      statistics_.shared_subscriptions += index_.filters[filter].shared() ? 1U : 0U;
     }
     subscriptions_[added.slot].options = options;
     return added;
-  }
-  void link_subscription(Index subscription, Index session, Index filter) noexcept {
-    SubscriptionSlot& slot = subscriptions_[subscription];
-    Filter& its_filter = index_.filters[filter];
-    slot.session = session;
-    slot.filter = filter;
-    slot.previous = its_filter.last;
-    if (its_filter.last == none) {
-      its_filter.first = subscription;
-    } else {
-      subscriptions_[its_filter.last].next = subscription;
-    }
-    its_filter.last = subscription;
-    slot.next_of_session = sessions_[session].subscriptions;
-    if (slot.next_of_session != none) {
-      subscriptions_[slot.next_of_session].previous_of_session = subscription;
-    }
-    sessions_[session].subscriptions = subscription;
-    statistics_.shared_subscriptions += its_filter.prefix_size != 0 ? 1U : 0U;
   }
 
   // No more messages are added for it [MQTT-3.10.4-2]; what is under way is finished
   // [MQTT-3.10.4-3].
   void remove_subscription(Index subscription) noexcept {
-    const SubscriptionSlot slot = subscriptions_[subscription];
+    const SubscriptionSlot& slot = subscriptions_[subscription];
+    const Index filter_index = slot.filter;
     Session& session = sessions_[slot.session];
-    Filter& filter = index_.filters[slot.filter];
-    if (filter.prefix_size != 0) {
-      reroute(slot.session, subscription, false);
-      forget_shared(session, subscription);
+    Filter& filter = index_.filters[filter_index];
+    Link* link = session.link == none ? nullptr : &links_[session.link];
+    if (Features::shared_subscriptions && filter.shared()) {
+      reroute(session, subscription, false);
+      forget_shared(session.queue, subscription);
+      if (link != nullptr) { forget_shared(link->queue, subscription); }
       statistics_.shared_subscriptions -= 1;
     }
-    if (session.link != none) { cancel_tasks(session.link, subscription); }
-    unlink_from_filter(filter, subscriptions_[subscription]);
-    if (slot.previous_of_session == none) {
-      session.subscriptions = slot.next_of_session;
-    } else {
-      subscriptions_[slot.previous_of_session].next_of_session = slot.next_of_session;
-    }
+    if (link != nullptr) { cancel_retained(*link, subscription); }
+    unlink_from_filter(filter, slot);
+    (slot.previous_of_session == none ? session.subscriptions
+                                      : subscriptions_[slot.previous_of_session].next_of_session) =
+        slot.next_of_session;
     if (slot.next_of_session != none) {
       subscriptions_[slot.next_of_session].previous_of_session = slot.previous_of_session;
     }
     subscriptions_.release(subscription);
-    if (filter.first == none) { index_.remove(slot.filter); }
+    if (filter.first == none) { index_.remove(filter_index); }
   }
-  // Entries must not name a subscription that is gone.
-  void forget_shared(Session& session, Index subscription) noexcept {
-    forget_shared(session.queue, subscription);
-    if (session.link != none) { forget_shared(links_[session.link].queue, subscription); }
-  }
-  void forget_shared(Queue& queue, Index subscription) noexcept {
-    Place place;
-    while (Entry* entry = queues_.at(queue, place)) {
-      place.at = static_cast<uint16_t>(place.at + 1);
-      if ((entry->flags & detail::entry_shared) != 0 && entry->number == subscription) {
-        entry->flags = static_cast<uint8_t>(entry->flags & ~detail::entry_shared);
-        entry->number = 0;
+  // Entries must not name a subscription that is gone; none: any subscription.
+  void forget_shared(const Queue& queue, Index subscription) noexcept {
+    queues_.for_each(queue, [&](Entry& entry) {
+      if (entry.shared && (subscription == none || entry.number == subscription)) {
+        entry.shared = false;
+        entry.number = 0;
       }
-    }
-  }
-  void cancel_tasks(Index slot, Index subscription) noexcept {
-    if (links_[slot].extra == none) { return; }
-    for (Index block = extra(slot).retained; block != none;) {
-      const Index following = task_at(block).next;
-      if (task_at(block).subscription == subscription) { drop_task(slot, block); }
-      block = following;
-    }
+    });
   }
 
   // ---- ends of links ------------------------------------------------------------------------
 
   // Ends a link from our side or the client's: what is queued for it still goes out, then a
   // DISCONNECT if asked for and possible, then the port hangs up [MQTT-4.13.2-1].
-  void end_link(Index slot, const Disconnection& why, bool tell) noexcept {
-    Link& link = links_[slot];
+  void end_link(Link& link, const Disconnection& why, bool tell) noexcept {
     const bool was_open = link.state == LinkState::open;
     if (link.session != none) {
-      policy_->on_disconnected(view(link.session), why);
-      detach(slot, why);
+      policy_->on_disconnected(view(session_of(link)), why);
+      detach(link, why);
     }
-    forget_paused(slot);
+    forget_paused(link);
     release_rx(link);
     if constexpr (Journal::enabled) {
       gate_ = 0;  // what says why does not wait
-      forget_gated(slot);
-      link.clear(detail::flag_answers_held | detail::flag_sends_held);
-      if (link.extra != none) { clear_queue(extra(slot).answers, nullptr); }
+      forget_gated(link);
+      link.answers_held = link.sends_held = false;
+      if (Extra* more = extra(link)) { clear_queue(more->answers); }
     }
-    if (was_open && tell && v5(link.version) && !link.has(flag_force)) {
+    if (was_open && tell && v5(link.version) && !link.force) {
       Disconnect packet;
       packet.reason_code = why.reason;
-      push_packet(slot, packet);
+      push_packet(link, packet);
     }
     link.state = LinkState::closing;
     link.since = now_;
-    timers_.set(slot, link_deadline(slot));
-    push_due(slot);
+    timers_.set(links_.index_of(link), link_deadline(link));
+    push_due(link);
   }
 
   // Takes the session off its link; it goes on, waits to expire or ends.
-  void detach(Index slot, const Disconnection& why) noexcept {
-    Link& link = links_[slot];
-    const Index index = link.session;
-    Session& session = sessions_[index];
+  void detach(Link& link, const Disconnection& why) noexcept {
+    Session& session = session_of(link);
     settle_head(link, session);
-    if (session.has(detail::session_resumable)) { run_retained(slot, true); }
-    if (link.extra != none) {
-      while (extra(slot).retained != none) { drop_task(slot, extra(slot).retained); }
+    if (session.resumable) {
+      run_retained(link, true);
+      promote(link);
     }
-    forget_shared_answers(link);
+    cancel_retained(link, none);
+    forget_shared(link.queue, none);  // the subscriptions may go with the session
     link.session = none;
     session.link = none;
     wake_ = wake_ || paused_ != none;  // nobody waits for it any more
-    session.send = Place();
-    session.inflight = 0;
+    begin_sending(session);
     const bool dropped_will = why.by_client && why.reason == ReasonCode::success;
-    if (dropped_will || stopping_) {
-      drop_will(index);  // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
-    }
-    if (!session.has(detail::session_resumable)) {
-      end_session(index);
+    if (dropped_will || stopping_) { drop_will(session); }  // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
+    if (!session.resumable) {
+      end_session(session);
       return;
     }
     if (session.will != none) {
       if (will_delay_s(session) == 0) {
-        publish_will(index);
+        publish_will(session);
       } else {
-        head(session.will).stored_at = detail::after_seconds(now_, will_delay_s(session));
+        will_delay_s(session) = detail::after_seconds(now_, will_delay_s(session));
       }
     }
-    if constexpr (Features::shared_subscriptions) { reroute(index, none, false); }
-    arm_detached(index);
+    reroute(session, none, false);
+    arm_detached(session);
+  }
+  // What is under way is sent again on the next link.
+  static void begin_sending(Session& session) noexcept {
+    session.send = Place();
+    session.inflight = 0;
+    session.inflight_bytes = 0;
   }
   // The session waits for its client until it expires.
-  void arm_detached(Index index) noexcept {
-    sessions_[index].expires = detail::after_seconds(now_, sessions_[index].expiry_interval_s);
-    journal_detached(index);
-    arm_session(index);
+  void arm_detached(Session& session) noexcept {
+    session.expires = detail::after_seconds(now_, session.expiry_interval_s);
+    if (journaled(session)) { log_change(detached_record(session)); }
+    arm_session(session);
   }
   // A message of which bytes have gone out counts as sent [MQTT-3.3.1-1].
   void settle_head(Link& link, Session& session) noexcept {
-    if (link.head_offset != 0 && link.has(detail::flag_head_session)) {
-      Place place = session.send;
-      Entry* entry = queues_.at(session.queue, place);
-      if (entry != nullptr && entry->kind != EntryKind::skip) {
-        mark_sent(session, *entry);
-        const SendState state = detail::state_of(*entry);
-        const bool counted = (entry->flags & detail::entry_qos) != 0;
-        if (counted && (state == SendState::none || state == SendState::pubcomp)) {
-          release_entry(*entry);  // acknowledged while it was being sent again
-        }
-      }
-      // the rest of its bytes cannot follow any more, nor anything behind it
-      link.set(flag_force);
-      link.head_offset = 0;
-      clear_queue(link.queue, nullptr);
-      link.turn_place = Place();
-      link.waiting = 0;
-    }
-  }
-  // QoS 0 messages of shared subscriptions name a subscription, which may go with the session.
-  void forget_shared_answers(Link& link) noexcept {
-    Place place;
-    while (Entry* entry = queues_.at(link.queue, place)) {
-      place.at = static_cast<uint16_t>(place.at + 1);
-      if ((entry->flags & detail::entry_shared) != 0) {
-        entry->flags = static_cast<uint8_t>(entry->flags & ~detail::entry_shared);
-        entry->number = 0;
+    if (link.head_offset == 0 || !link.head_session) { return; }
+    Entry* entry = queues_.at(session.queue, session.send);
+    if (entry != nullptr && entry->kind != EntryKind::skip) {
+      mark_sent(session, *entry);
+      const SendState state = entry->state();
+      if (entry->qos != 0 && (state == SendState::none || state == SendState::pubcomp)) {
+        release_entry(*entry);  // acknowledged while it was being sent again
       }
     }
+    // the rest of its bytes cannot follow any more, nor anything behind it
+    link.force = true;
+    link.head_offset = 0;
+    clear_queue(link.queue);
+    link.waiting = 0;
   }
 
   // ---- bytes in -----------------------------------------------------------------------------
 
-  void take_bytes(Index slot, Buffer bytes) noexcept {
-    Link& link = links_[slot];
+  void take_bytes(Link& link, Buffer bytes) noexcept {
     if (link.state == LinkState::closing) {
       return;  // nothing after an error [MQTT-3.1.4-6] or DISCONNECT counts
     }
-    if (link.has(flag_discard)) {
-      bytes = discard(link, bytes);
-    } else if (link.has(flag_large)) {
-      bytes = feed_large(slot, bytes);
-    }
-    if (link.has(flag_paused) || link.state == LinkState::deciding) {
-      keep(slot, bytes);
+    bytes = feed(link, bytes);
+    if (waits(link)) {
+      keep(link, bytes);
       return;
     }
-    if (link.rx.size != 0 && !link.has(flag_large)) { bytes = complete_kept(slot, bytes); }
+    if (link.rx.size != 0 && !link.large) { bytes = complete_kept(link, bytes); }
     if (!bytes.empty() && link.state != LinkState::closing) {
-      const uint32_t used = parse(slot, bytes);
-      keep(slot, bytes.skip(used));
+      const uint32_t used = parse(link, bytes);
+      keep(link, bytes.skip(used));
     }
   }
+  // Nothing is parsed now.
+  static bool waits(const Link& link) noexcept {
+    return link.paused || link.state == LinkState::deciding;
+  }
 
-  Buffer discard(Link& link, Buffer bytes) noexcept {
+  // Gives bytes to the payload that is being received or discarded; returns what is left of them.
+  Buffer feed(Link& link, Buffer bytes) noexcept {
+    if (!link.discarding && !link.large) { return bytes; }
     const uint32_t part = detail::smaller(link.rx_missing, bytes.size());
+    if (part != 0) { link.since = now_; }
     link.rx_missing -= part;
-    link.since = now_;
-    if (link.rx_missing == 0) { link.clear(flag_discard); }
+    if (link.large &&
+        !blocks_.append(link.rx, bytes.first(part), Claim::ordinary, link.rx_missing)) {
+      drop_large(link);
+    }
+    if (link.rx_missing == 0) {
+      link.discarding = false;
+      if (link.large && !link.paused) { finish_large(link); }
+    }
     return bytes.skip(part);
   }
 
   // Handles whole packets in place and returns how many bytes they were.
-  uint32_t parse(Index slot, Buffer bytes) noexcept {
+  uint32_t parse(Link& link, Buffer bytes) noexcept {
     uint32_t at = 0;
     while (at < bytes.size()) {
-      Link& link = links_[slot];
       Frame frame;
       const Error error =
-          next_frame(bytes.skip(at), known(link.version), limits_.packet_bytes_max, frame);
-      if (error == Error::incomplete) {
-        at += begin_large(slot, frame);
-        break;
-      }
+          next_frame(bytes.skip(at), known(link.version), limits().packet_bytes_max, frame);
+      if (error == Error::incomplete) { return at + begin_large(link, frame); }
       if (error != Error::none) {
-        fail(slot, error);
+        fail(link, error);
         return bytes.size();
       }
-      const uint32_t size = frame.size();
-      if (size - frame.header_size > limits_.control_packet_bytes_max &&
+      if (frame.remaining > limits().control_packet_bytes_max &&
           frame.type() != PacketType::publish) {
-        fail(slot, Error::packet_too_large);
+        fail(link, Error::packet_too_large);
         return bytes.size();
       }
-      const Step step = handle(slot, frame);
-      if (step == Step::pause) { break; }
+      const Step step = handle(link, frame);
+      if (step == Step::pause) { return at; }
       overdue_ = false;
-      at += size;
+      at += frame.size();
       if (step == Step::stop) { return bytes.size(); }
-      if (links_[slot].state == LinkState::deciding) { break; }
+      if (link.state == LinkState::deciding) { return at; }
     }
     return at;
   }
 
   // Keeps what cannot be handled yet.
-  void keep(Index slot, Bytes bytes) noexcept {
-    Link& link = links_[slot];
+  void keep(Link& link, Bytes bytes) noexcept {
     if (bytes.empty() || link.state == LinkState::closing) { return; }
-    if (link.rx.size == 0 && !link.has(flag_paused)) { link.since = now_; }
+    if (link.rx.size == 0 && !link.paused) { link.since = now_; }
     // a control packet is always kept: it may be the ack that frees memory
     const bool brief = link.rx.size + bytes.size() <= blocks_.little.room();
     if (!blocks_.append(link.rx, bytes, brief ? Claim::answer : Claim::ordinary)) {
-      refuse_link(slot, ReasonCode::quota_exceeded);  // no memory for a part of a packet
+      refuse_link(link, ReasonCode::quota_exceeded);  // no memory for a part of a packet
       return;
     }
-    arm(slot);
+    arm(link);
   }
 
   // Completes the packet that is kept with the front of `bytes` and handles it; returns what is
   // left of them.
-  Buffer complete_kept(Index slot, Buffer bytes) noexcept {
-    const Link& link = links_[slot];
-    while (link.rx.size != 0 && !bytes.empty() && !link.has(flag_large | flag_discard)) {
+  Buffer complete_kept(Link& link, Buffer bytes) noexcept {
+    while (link.rx.size != 0 && !bytes.empty() && !link.large && !link.discarding) {
       const uint32_t part = detail::smaller(missing(link, bytes), bytes.size());
       const Tick since = link.since;
-      keep(slot, bytes.first(part));
+      keep(link, bytes.first(part));
       bytes = bytes.skip(part);
       if (link.state == LinkState::closing) { return Buffer(); }
-      Chain kept = link.rx;
-      links_[slot].rx = Chain();
-      replay(slot, kept);
-      put_back(slot, kept);
-      links_[slot].since = link.rx.size != 0 ? since : link.since;
-      if (link.has(flag_paused) || link.state == LinkState::deciding) {
-        keep(slot, bytes);
+      replay(link);
+      link.since = link.rx.size != 0 ? since : link.since;
+      if (waits(link)) {
+        keep(link, bytes);
         return Buffer();
       }
     }
-    if (link.has(flag_discard)) { return discard(links_[slot], bytes); }
-    return link.has(flag_large) ? feed_large(slot, bytes) : bytes;
+    return feed(link, bytes);
   }
   // How many bytes the kept packet lacks: all, or one when its header is not whole.
   uint32_t missing(const Link& link, Bytes bytes) const noexcept {
@@ -8798,247 +8231,241 @@ class BrokerEngine {
     detail::copy(front + kept, bytes.data(), fresh);
     Frame frame;
     const Error error = next_frame(Bytes(front, kept + fresh), known(link.version),
-                                   limits_.packet_bytes_max, frame);
-    const bool known = (error == Error::none || error == Error::incomplete) &&
+                                   limits().packet_bytes_max, frame);
+    const bool whole = (error == Error::none || error == Error::incomplete) &&
                        frame.header_size != 0 && frame.size() > link.rx.size;
-    return known ? frame.size() - link.rx.size : 1;
+    return whole ? frame.size() - link.rx.size : 1;
   }
-  // What is left of kept packets waits on.
-  void put_back(Index slot, Chain& kept) noexcept {
-    if (links_[slot].state == LinkState::closing) {
+
+  // Handles kept packets as far as it can, from a copy in one piece; returns whether there were
+  // any. What cannot be handled stays kept.
+  bool replay(Link& link) noexcept {
+    Chain kept = link.rx;
+    link.rx = Chain();
+    bool any = false;
+    while (kept.size != 0 && !waits(link) && link.state < LinkState::closing) {
+      Cursor cursor{kept.first, kept.skip};
+      if (link.large || link.discarding) {
+        const uint32_t part = detail::smaller(kept.size, link.rx_missing);
+        const Buffer piece = blocks_.next_bytes(cursor, part);
+        feed(link, piece);
+        blocks_.consume(kept, piece.size());
+        continue;
+      }
+      const uint32_t part = detail::smaller(kept.size, assembly_left());
+      uint8_t* memory = assemble(part);
+      blocks_.copy_out(cursor, memory, part);
+      const uint32_t used = parse(link, Buffer(memory, part));
+      const bool crowded = part < kept.size;
+      blocks_.consume(kept, used);
+      any = any || used != 0;
+      if (used == 0 && !link.paused) {
+        if (crowded) {  // the assembly memory is full in this turn
+          pause(link);
+          wake_ = true;
+        }
+        break;  // else the rest of the packet has yet to come
+      }
+    }
+    if (link.state == LinkState::closing) {
       blocks_.clear(kept);
     } else if (kept.size != 0) {
-      links_[slot].rx = kept;
+      link.rx = kept;
     }
+    return any;
   }
 
   // ---- large PUBLISH packets ----------------------------------------------------------------
 
   // An incomplete packet: when it is a large PUBLISH whose head is there, its message is begun
   // and the payload goes into its blocks. Returns the bytes consumed, 0 when it must be kept.
-  uint32_t begin_large(Index slot, const Frame& frame) noexcept {
-    Link& link = links_[slot];
-    const uint32_t there = frame.body.size();
-    const uint32_t least = detail::smaller(large_publish_min, limits_.control_packet_bytes_max / 2);
+  uint32_t begin_large(Link& link, const Frame& frame) noexcept {
+    const uint32_t most = limits().control_packet_bytes_max;
     if (frame.header_size == 0) { return 0; }
-    if (link.state != LinkState::open && frame.type() == PacketType::publish) {
-      fail(slot, Error::protocol_state);  // nothing is read for it
-      return 0;
-    }
     if (frame.type() != PacketType::publish) {
-      if (frame.remaining > limits_.control_packet_bytes_max) {
-        fail(slot, Error::packet_too_large);
+      if (frame.remaining > most) { fail(link, Error::packet_too_large); }
+      return 0;
+    }
+    if (link.state != LinkState::open) {
+      fail(link, Error::protocol_state);  // nothing is read for it
+      return 0;
+    }
+    if constexpr (has_large_packets) {
+      const uint32_t head_size =
+          detail::publish_head_size(frame.first, frame.body, known(link.version));
+      if (head_size == 0 && frame.body.size() >= most) {
+        fail(link, Error::packet_too_large);
+        return 0;
       }
+      const uint32_t least = detail::smaller(large_publish_min, most / 2);
+      if (head_size == 0 || head_size > frame.remaining || frame.size() < least) { return 0; }
+      Publish packet;
+      Reader reader(frame.body.first(head_size));
+      const Error error = detail::take_publish_head(reader, frame.first,
+                                                    {known(link.version), Side::broker}, packet);
+      if (error != Error::none) {
+        fail(link, error);
+        return 0;
+      }
+      packet.payload = frame.body.skip(head_size);
+      receive_large(link, packet, frame.remaining - head_size);
+      return link.state == LinkState::closing ? 0 : frame.header_size + frame.body.size();
+    } else {
       return 0;
     }
-    const uint32_t head_size =
-        detail::publish_head_size(frame.first, frame.body, known(link.version));
-    if (head_size == 0 && there >= limits_.control_packet_bytes_max) {
-      fail(slot, Error::packet_too_large);
-      return 0;
-    }
-    if (head_size == 0 || head_size > frame.remaining || frame.size() < least) { return 0; }
-    Publish packet;
-    Reader reader(frame.body.first(head_size));
-    const Error error =
-        detail::take_publish_head(reader, frame.first, {known(link.version), Side::broker}, packet);
-    if (error != Error::none) {
-      fail(slot, error);
-      return 0;
-    }
-    packet.payload = frame.body.skip(head_size);
-    receive_large(slot, packet, frame.remaining - head_size);
-    return link.state == LinkState::closing ? 0 : frame.header_size + there;
   }
 
-  void receive_large(Index slot, const Publish& packet, uint32_t payload_size) noexcept {
-    Link& link = links_[slot];
-    IncomingMessage message;
-    if (!accept_head(slot, packet, message)) { return; }
+  void receive_large(Link& link, const Publish& packet, uint32_t payload_size) noexcept {
+    Incoming message;
+    if (!accept_head(link, packet, message)) { return; }
     link.since = now_;
     link.rx_missing = payload_size - packet.payload.size();
     const bool repeated = packet.qos == Qos::exactly_once &&
-                          find_received(sessions_[link.session], packet.packet_id) != nullptr;
-    if (repeated) {
-      push_ack(slot, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
-      link.set(flag_discard);
-      arm(slot);
-      return;
-    }
-    const bool too_large =
-        limits_.message_bytes_max != 0 && payload_size > limits_.message_bytes_max;
-    uint32_t little = 0;
-    uint32_t big = 0;
-    blocks_.needed(sizeof(MessageHead),
-                   payload_size + message.topic.size() + packet.properties.size(), little, big);
-    const bool fits =
-        !too_large && blocks_.little.available() >= little && blocks_.big.available() >= big;
-    filter_properties(packet.properties, message);
+                          find_received(session_of(link), packet.packet_id) != nullptr;
+    take_properties(packet.properties, message);
+    const uint32_t size = message.topic.size() + message.properties.size() + payload_size;
     Chain chain;
-    if (fits) { chain = begin_message(message, payload_size, Claim::ordinary); }
-    if (chain.first == none ||
-        !blocks_.append(chain, packet.payload, Claim::ordinary, link.rx_missing)) {
-      statistics_.stored -= chain.first == none ? 0U : 1U;
-      blocks_.clear(chain);
-      link.set(flag_discard);
-      refuse_publish(slot, packet.qos, packet.packet_id,
-                     too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded);
-      arm(slot);
-      return;
-    }
-    head(chain.first).packet_id = packet.packet_id;
-    link.rx = chain;
-    link.set(flag_large);
-    arm(slot);
-  }
-
-  Buffer feed_large(Index slot, Buffer bytes) noexcept {
-    Link& link = links_[slot];
-    const uint32_t part = detail::smaller(link.rx_missing, bytes.size());
-    if (part != 0) {
-      link.since = now_;
-      link.rx_missing -= part;
-      if (!blocks_.append(link.rx, bytes.first(part), Claim::ordinary, link.rx_missing)) {
-        drop_large(slot);
-        return discard(links_[slot], bytes.skip(part));
+    const bool too_large = exceeds(payload_size);
+    if (!repeated && !too_large && blocks_.available(blocks_.needed(sizeof(MessageHead), size))) {
+      chain = begin_message(message, payload_size, Claim::ordinary);
+      if (chain.first != none &&
+          !blocks_.append(chain, packet.payload, Claim::ordinary, link.rx_missing)) {
+        forget_stored(head(chain.first));
+        blocks_.clear(chain);
       }
     }
-    if (link.rx_missing == 0 && !link.has(flag_paused)) { finish_large(slot); }
-    return bytes.skip(part);
+    link.large = chain.first != none;
+    link.discarding = !link.large;
+    link.rx = chain;
+    if (link.large) {
+      head(chain.first).packet_id = packet.packet_id;
+    } else if (repeated) {
+      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
+    } else {
+      refuse_publish(link, packet.qos, packet.packet_id,
+                     too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded);
+    }
+    if (link.state != LinkState::closing) { arm(link); }
   }
+  bool exceeds(uint32_t payload_size) const noexcept {
+    return limits().message_bytes_max != 0 && payload_size > limits().message_bytes_max;
+  }
+
   // No block is left for the rest of the payload.
-  void drop_large(Index slot) noexcept {
-    Link& link = links_[slot];
+  void drop_large(Link& link) noexcept {
     const MessageHead stored = head(link.rx.first);
-    release_unfinished(link);
-    link.clear(flag_large);
-    link.set(flag_discard);
-    refuse_publish(slot, static_cast<Qos>(stored.qos), stored.packet_id,
-                   ReasonCode::quota_exceeded);
+    forget_stored(stored);
+    blocks_.clear(link.rx);
+    link.large = false;
+    link.discarding = true;
+    refuse_publish(link, stored.qos, stored.packet_id, ReasonCode::quota_exceeded);
   }
 
   // All of the payload is there: the message takes the way of every other.
-  void finish_large(Index slot) noexcept {
-    Link& link = links_[slot];
+  void finish_large(Link& link) noexcept {
     const Index handle = link.rx.first;
     link.rx = Chain();
-    link.clear(flag_large);
+    link.large = false;
     statistics_.packets_received += 1;
-    statistics_.publish_received += 1;
+    count_received(head(handle).payload_size);
     begin_packet();
-    take_large(slot, handle);
+    take_large(link, handle);
   }
   // The message is ours until it is routed; it may have to wait.
-  void take_large(Index slot, Index handle) noexcept {
-    const MessageHead stored = head(handle);
-    IncomingMessage message = stored_message(handle);
-    message.publisher = links_[slot].session;
-    if (message.qos == Qos::at_least_once && !overdue_ && must_wait(message)) {
-      LinkExtra* more = need_extra(slot);
-      if (more != nullptr) {
+  void take_large(Link& link, Index handle) noexcept {
+    Incoming message = stored_message(handle);
+    message.publisher = link.session;
+    const bool held_back = message.qos != Qos::at_most_once && journal_->holds_back();
+    if (held_back || (message.qos == Qos::at_least_once && !overdue_ && must_wait(message))) {
+      if (Extra* more = need_extra(link)) {
         more->waiting = handle;
-        pause(slot);
+        pause(link);
         return;
       }
     }
-    head(handle).stored_at = now_;
+    MessageHead& stored = head(handle);
+    stored.stored_at = now_;
     Publish packet;
-    packet.topic = message.topic;
     packet.qos = message.qos;
     packet.retain = message.retain;
     packet.packet_id = stored.packet_id;
     Cursor cursor = body(handle);
     blocks_.skip(cursor, uint32_t{stored.topic_size} + stored.properties_size);
-    packet.payload =
-        stored.payload_size == 0 ? Bytes() : blocks_.next_bytes(cursor, stored.payload_size);
-    decide_publish(slot, packet, message);
+    if (stored.payload_size != 0) {
+      packet.payload = blocks_.next_bytes(cursor, stored.payload_size);
+    }
+    decide_publish(link, packet, message);
     unreference(handle);
-  }
-  IncomingMessage stored_message(Index handle) noexcept {
-    const MessageHead& stored = head(handle);
-    IncomingMessage message;
-    message.message = handle;
-    message.topic = stored_topic(handle);
-    message.qos = static_cast<Qos>(stored.qos);
-    message.retain = stored.retain;
-    message.has_expiry = stored.has_expiry;
-    message.expiry_s = stored.expiry_s;
-    return message;
   }
 
   // ---- packets ------------------------------------------------------------------------------
 
   void begin_packet() noexcept { gate_ = 0; }
 
-  Step handle(Index slot, const Frame& frame) noexcept {
-    const LinkState state = links_[slot].state;
+  Step handle(Link& link, const Frame& frame) noexcept {
     begin_packet();
     statistics_.packets_received += 1;
-    if (state == LinkState::open) { return handle_open(slot, frame); }
-    if (state == LinkState::opening) { return on_connect(slot, frame); }
-    if (state == LinkState::authenticating && frame.type() == PacketType::auth) {
-      return on_auth(slot, frame);  // only AUTH or DISCONNECT [MQTT-3.1.2-30]
+    if (link.state == LinkState::open) { return handle_open(link, frame); }
+    if (link.state == LinkState::opening) { return on_connect(link, frame); }
+    if (Policy::authenticates() && link.state == LinkState::authenticating &&
+        frame.type() == PacketType::auth) {
+      return on_auth(link, frame);  // only AUTH or DISCONNECT [MQTT-3.1.2-30]
     }
     if (frame.type() == PacketType::disconnect) {
-      end_link(slot, Disconnection(), false);
+      end_link(link, Disconnection(), false);
       return Step::stop;
     }
-    return fail(slot, Error::protocol_state);
+    return fail(link, Error::protocol_state);
   }
 
-  Step handle_open(Index slot, const Frame& frame) noexcept {
-    const Version version = known(links_[slot].version);
+  Step handle_open(Link& link, const Frame& frame) noexcept {
     switch (frame.type()) {
-      case PacketType::publish: return on_publish(slot, frame);
+      case PacketType::publish: return on_publish(link, frame);
       case PacketType::puback:
       case PacketType::pubrec:
+      case PacketType::pubrel:
       case PacketType::pubcomp: {
         Ack ack;
-        const Error error = decode(frame, version, Side::broker, ack);
-        return error != Error::none ? fail(slot, error) : on_ack(slot, ack);
+        const Error error = decode(frame, known(link.version), Side::broker, ack);
+        if (error != Error::none) { return fail(link, error); }
+        return ack.type == PacketType::pubrel ? on_pubrel(link, ack) : on_ack(link, ack);
       }
-      case PacketType::pubrel: {
-        Ack ack;
-        const Error error = decode(frame, version, Side::broker, ack);
-        return error != Error::none ? fail(slot, error) : on_pubrel(slot, ack);
-      }
-      case PacketType::subscribe: return on_subscribe(slot, frame);
-      case PacketType::unsubscribe: return on_unsubscribe(slot, frame);
+      case PacketType::subscribe:
+      case PacketType::unsubscribe: return on_filters(link, frame);
       case PacketType::pingreq:
-        if (frame.remaining != 0) { return fail(slot, Error::malformed_length); }
-        push_ack(slot, EntryKind::pingresp, 0, ReasonCode::success);  // [MQTT-3.12.4-1]
+        if (frame.remaining != 0) { return fail(link, Error::malformed_length); }
+        push_ack(link, EntryKind::pingresp, 0, ReasonCode::success);  // [MQTT-3.12.4-1]
         return Step::proceed;
-      case PacketType::disconnect: return on_disconnect(slot, frame);
+      case PacketType::disconnect: return on_disconnect(link, frame);
       case PacketType::auth:
-        if constexpr (Features::v5) { return on_auth(slot, frame); }
+        if constexpr (Features::v5) { return on_auth(link, frame); }
         break;
       case PacketType::connect:  // a second one [MQTT-3.1.0-2]
       case PacketType::connack:
       case PacketType::suback:
       case PacketType::unsuback:
-      case PacketType::pingresp: return fail(slot, Error::protocol_direction);
+      case PacketType::pingresp: return fail(link, Error::protocol_direction);
     }
-    return fail(slot, Error::malformed_type);
+    return fail(link, Error::malformed_type);
   }
 
   // The peer broke the protocol: it is told why if its version can be, and cut off
   // [MQTT-4.13.1-1] [MQTT-4.8.0-1].
-  Step fail(Index slot, Error error) noexcept {
-    Link& link = links_[slot];
+  Step fail(Link& link, Error error) noexcept {
     Disconnection why;
     why.error = error;
     why.reason = reason_code(error);
     if (link.state == LinkState::authenticating) {  // before CONNACK [MQTT-4.12.0-4]
-      refuse_connect(slot, why.reason, ConnectAnswer());
+      refuse_connect(link, why.reason, ConnectAnswer());
     }
-    end_link(slot, why, link.state == LinkState::open);
+    end_link(link, why, link.state == LinkState::open);
     return Step::stop;
   }
   // Cuts a client off for a reason of ours.
-  Step refuse_link(Index slot, ReasonCode reason) noexcept {
+  Step refuse_link(Link& link, ReasonCode reason) noexcept {
     Disconnection why;
     why.reason = reason;
-    end_link(slot, why, true);
+    end_link(link, why, true);
     return Step::stop;
   }
 
@@ -9046,18 +8473,18 @@ class BrokerEngine {
 
   bool accepts(Version version) const noexcept {
     switch (version) {
-      case Version::v3_1: return Features::v3_1 && limits_.accept_v3_1;
-      case Version::v3_1_1: return Features::v3_1_1 && limits_.accept_v3_1_1;
-      case Version::v5: return Features::v5 && limits_.accept_v5;
+      case Version::v3_1: return Features::v3_1 && limits().accept_v3_1;
+      case Version::v3_1_1: return Features::v3_1_1 && limits().accept_v3_1_1;
+      case Version::v5: return Features::v5 && limits().accept_v5;
     }
     return false;
   }
 
-  Step on_connect(Index slot, const Frame& frame) noexcept {
-    Link& link = links_[slot];
+  Step on_connect(Link& link, const Frame& frame) noexcept {
     if (frame.type() != PacketType::connect) {
-      return fail(slot, Error::protocol_state);  // [MQTT-3.1.0-1]
+      return fail(link, Error::protocol_state);  // [MQTT-3.1.0-1]
     }
+    statistics_.connects_received += 1;
     Connect connect;
     Error error = decode(frame, connect);
     link.version = connect.version;
@@ -9067,263 +8494,269 @@ class BrokerEngine {
     if (reader.failed() && error != Error::none) {
       error = Error::unsupported_protocol;  // cut off before the version: no way to answer
     }
-    const bool named = error != Error::unsupported_protocol;
-    if (named && error != Error::unsupported_version && !accepts(connect.version)) {
+    if (error != Error::unsupported_protocol && error != Error::unsupported_version &&
+        !accepts(connect.version)) {
       error = Error::unsupported_version;
     }
     if (error == Error::none) { error = check_connect(connect); }
-    if (error != Error::none) { return reject_connect(slot, error); }
-    const Properties& properties = connect.properties;
-    link.packet_bytes_max = properties.number(PropertyId::maximum_packet_size, 0xFFFFFFFF);
-    if (properties.number(PropertyId::request_problem_information, 1) == 0) {
-      link.set(detail::flag_no_problem_info);
-    }
+    if (error != Error::none) { return reject_connect(link, error); }
+    link.packet_bytes_max = connect.properties.number(PropertyId::maximum_packet_size, 0xFFFFFFFF);
     ConnectAnswer answer;
-    policy_->on_connect(id_of(slot), connect, answer);
-    return apply_answer(slot, frame, connect, answer);
+    policy_->on_connect(id_of(link), connect, answer);
+    return apply_answer(link, frame, connect, answer);
   }
 
   Error check_connect(const Connect& connect) const noexcept {
     const bool empty = connect.client_id.empty();
     const bool long_id = connect.version == Version::v3_1 && connect.client_id.size() > 23;
-    if ((empty && !limits_.allow_empty_client_id) || (long_id && limits_.client_id_23)) {
+    if ((empty && !limits().allow_empty_client_id) || (long_id && limits().client_id_23)) {
       return Error::identifier_rejected;
     }
-    if (connect.has_will && detail::level_count(connect.will.topic) > limits_.topic_levels_max) {
-      return Error::malformed_topic;
-    }
-    return Error::none;
+    const bool deep =
+        connect.has_will && detail::level_count(connect.will.topic) > limits().topic_levels_max;
+    return deep ? Error::malformed_topic : Error::none;
   }
 
   // CONNACK with the code where the version has one and the specification allows it, then the end
   // [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7].
-  Step reject_connect(Index slot, Error error) noexcept {
+  Step reject_connect(Link& link, Error error) noexcept {
     const bool answered = error == Error::unsupported_version ||
                           error == Error::identifier_rejected ||
-                          (v5(links_[slot].version) && error != Error::unsupported_protocol);
-    if (answered) { refuse_connect(slot, reason_code(error), ConnectAnswer()); }
+                          (v5(link.version) && error != Error::unsupported_protocol);
     Disconnection why;
     why.error = error;
     why.reason = reason_code(error);
-    end_link(slot, why, false);
+    if (answered) { refuse_connect(link, why.reason, ConnectAnswer()); }
+    end_link(link, why, false);
     return Step::stop;
   }
 
-  void refuse_connect(Index slot, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+  void refuse_connect(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
     Connack connack;  // [MQTT-3.2.2-6]: session present 0
     connack.reason_code =
         allowed(reason, PacketType::connack, Side::broker) ? reason : ReasonCode::not_authorized;
-    PropertyWriter properties(Buffer(texts_scratch_, detail::scratch_bytes(limits_)));
-    if (v5(links_[slot].version)) {
-      if (!answer.reason_string.empty()) {
-        properties.text(PropertyId::reason_string, answer.reason_string);
-      }
-      if (!answer.server_reference.empty()) {
-        properties.text(PropertyId::server_reference, answer.server_reference);
-      }
+    PropertyWriter properties(answer_memory());
+    if (v5(link.version)) {
+      put_text(properties, PropertyId::reason_string, answer.reason_string);
+      put_text(properties, PropertyId::server_reference, answer.server_reference);
     }
     connack.properties = properties.properties();
-    if (encoded_size(links_[slot].version, connack).value > links_[slot].packet_bytes_max) {
+    if (encoded_size(known(link.version), connack).value > link.packet_bytes_max) {
       connack.properties = Properties();  // [MQTT-3.2.2-19]
     }
-    push_packet(slot, connack);
+    push_packet(link, connack);
+  }
+  Buffer answer_memory() const noexcept { return Buffer(texts_scratch_, scratch_bytes(limits())); }
+  static void put_text(PropertyWriter& properties, PropertyId id, Text text) noexcept {
+    if (!text.empty()) { properties.text(id, text); }
   }
 
-  Step apply_answer(Index slot, const Frame& frame, const Connect& connect,
+  Step apply_answer(Link& link, const Frame& frame, const Connect& connect,
                     const ConnectAnswer& answer) noexcept {
-    Link& link = links_[slot];
-    const bool more = answer.reason == ReasonCode::continue_authentication;
-    if (answer.later || more) {
-      if (!keep_connect(slot, frame, connect)) {
-        return refuse_link(slot, ReasonCode::quota_exceeded);
+    const bool later = Policy::answers_later() && answer.later;
+    const bool more =
+        Policy::authenticates() && answer.reason == ReasonCode::continue_authentication;
+    if (later || more) {
+      if (!keep_connect(link, frame, connect)) {
+        return refuse_link(link, ReasonCode::quota_exceeded);
       }
-      link.state = answer.later ? LinkState::deciding : LinkState::authenticating;
-      if (more && !answer.later) {
-        push_auth(slot, ReasonCode::continue_authentication, answer);  // [MQTT-4.12.0-2]
+      link.state = later ? LinkState::deciding : LinkState::authenticating;
+      if (!later) {
+        push_auth(link, ReasonCode::continue_authentication, answer);  // [MQTT-4.12.0-2]
       }
       return Step::proceed;
     }
     if (failed(answer.reason)) {
-      refuse_connect(slot, answer.reason, answer);
-      return refuse_link(slot, answer.reason);
+      refuse_connect(link, answer.reason, answer);
+      return refuse_link(link, answer.reason);
     }
-    return accept_connect(slot, connect, answer);
+    return accept_connect(link, connect, answer);
   }
 
   // The CONNECT is needed again when the policy has decided.
-  bool keep_connect(Index slot, const Frame& frame, const Connect& connect) noexcept {
-    LinkExtra* more = need_extra(slot);
+  bool keep_connect(Link& link, const Frame& frame, const Connect& connect) noexcept {
+    Extra* more = need_extra(link);
     if (more == nullptr) { return false; }
-    if (more->connect.size != 0) { return true; }
+    if (more->connect != none) { return true; }
+    Chain kept;
+    const bool whole =
+        keep_method(link, connect) && blocks_.append(kept, frame.body, Claim::ordinary);
+    more->connect = kept.first;
+    more->connect_size = kept.size;
+    return whole;
+  }
+  // The method of enhanced authentication, if it is used; false when there is no room.
+  bool keep_method(Link& link, const Connect& connect) noexcept {
     Property method;
-    if (connect.properties.find(PropertyId::authentication_method, method)) {
-      more->method = texts_.store(method.text);
-      if (more->method == none) { return false; }
+    if (!Policy::authenticates() ||
+        !connect.properties.find(PropertyId::authentication_method, method)) {
+      return true;
     }
-    return blocks_.append(more->connect, frame.body, Claim::ordinary);
+    Extra* more = need_extra(link);
+    if (more == nullptr) { return false; }
+    if (more->method == none) { more->method = texts_.store(method.text); }
+    return more->method != none;
   }
 
-  bool decide_connect(Index slot, const ConnectAnswer& answer) noexcept {
-    Chain& kept = extra(slot).connect;
-    uint8_t* memory = assemble(kept.size);
+  bool decide_connect(Link& link, const ConnectAnswer& answer) noexcept {
+    Extra& more = *extra(link);
+    const uint32_t size = more.connect_size;
+    uint8_t* memory = assemble(size);
     if (memory == nullptr) { return false; }
-    Cursor cursor{kept.first, 0};
-    blocks_.copy_out(cursor, memory, kept.size);
+    Cursor cursor{more.connect, 0};
+    blocks_.copy_out(cursor, memory, size);
     Frame frame;
     frame.first = detail::first_byte(PacketType::connect);
-    frame.remaining = kept.size;
-    frame.body = Bytes(memory, kept.size);
+    frame.remaining = size;
+    frame.body = Bytes(memory, size);
     Connect connect;
     const Error error = decode(frame, connect);
     MQTT_ASSERT(error == Error::none);
     static_cast<void>(error);
     begin_packet();
-    links_[slot].state = LinkState::opening;
-    if (apply_answer(slot, frame, connect, answer) == Step::proceed &&
-        links_[slot].state != LinkState::deciding) {
-      blocks_.clear(extra(slot).connect);
-      if (links_[slot].rx.size != 0) {
-        pause(slot);  // what came meanwhile is handled by tick()
+    link.state = LinkState::opening;
+    if (apply_answer(link, frame, connect, answer) == Step::proceed &&
+        link.state != LinkState::deciding) {
+      blocks_.release_chain(more.connect);
+      more.connect = none;
+      if (link.rx.size != 0) {
+        pause(link);  // what came meanwhile is handled by tick()
         wake_ = true;
       }
     }
     return true;
   }
 
-  void push_auth(Index slot, ReasonCode reason, const ConnectAnswer& answer) noexcept {
-    PropertyWriter properties(Buffer(texts_scratch_, detail::scratch_bytes(limits_)));
-    const Index method = extra(slot).method;
+  void push_auth(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+    PropertyWriter properties(answer_memory());
     properties.text(PropertyId::authentication_method,  // [MQTT-4.12.0-5]
-                    texts_.view(method, topic_scratch_));
+                    texts_.view(extra(link)->method, topic_scratch_));
     if (!answer.authentication_data.empty()) {
       properties.binary(PropertyId::authentication_data, answer.authentication_data);
     }
     Auth auth;
     auth.reason_code = reason;
     auth.properties = properties.properties();
-    push_packet(slot, auth);
+    push_packet(link, auth);
   }
 
   // AUTH during CONNECT, and re-authentication of an open connection (v5 §4.12).
-  Step on_auth(Index slot, const Frame& frame) noexcept {
-    Link& link = links_[slot];
+  Step on_auth(Link& link, const Frame& frame) noexcept {
     Auth auth;
     const Error error = decode(frame, known(link.version), Side::broker, auth);
-    if (error != Error::none) { return fail(slot, error); }
+    if (error != Error::none) { return fail(link, error); }
     const bool begins = auth.reason_code == ReasonCode::reauthenticate;
     const bool opening = link.state == LinkState::authenticating;
-    const bool expected = opening ? !begins : begins != link.has(detail::flag_reauthenticating);
-    const bool named = link.extra != none && extra(slot).method != none;
-    if (!named || !expected ||
-        !texts_.equal(extra(slot).method,
-                      auth.properties.text(PropertyId::authentication_method))) {
-      return fail(slot, Error::protocol_state);  // [MQTT-4.12.0-6] [MQTT-4.12.1-1]
+    const bool expected = opening ? !begins : begins != link.reauthenticating;
+    const Extra* more = extra(link);
+    if (!Policy::authenticates() || !expected || more == nullptr || more->method == none ||
+        !texts_.equal(more->method, auth.properties.text(PropertyId::authentication_method))) {
+      return fail(link, Error::protocol_state);  // [MQTT-4.12.0-6] [MQTT-4.12.1-1]
     }
     ConnectAnswer answer;
-    policy_->on_authenticate(
-        opening ? ClientView{id_of(slot), Text(), link.version} : view(link.session), auth, answer);
+    ClientView client;
+    client.connection = id_of(link);
+    client.version = link.version;
+    policy_->on_authenticate(opening ? client : view(session_of(link)), auth, answer);
     if (answer.later && !opening) {  // only a CONNECT can wait for its decision
-      return refuse_link(slot, ReasonCode::implementation_specific_error);
+      return refuse_link(link, ReasonCode::implementation_specific_error);
     }
     if (answer.reason == ReasonCode::continue_authentication) {
-      if (!opening) { link.set(detail::flag_reauthenticating); }
-      push_auth(slot, ReasonCode::continue_authentication, answer);
+      link.reauthenticating = !opening;
+      push_auth(link, ReasonCode::continue_authentication, answer);
       return Step::proceed;
     }
     if (opening) {
       link.state = LinkState::deciding;
-      return decide_connect(slot, answer) ? Step::proceed
-                                          : refuse_link(slot, ReasonCode::server_busy);
+      return decide_connect(link, answer) ? Step::proceed
+                                          : refuse_link(link, ReasonCode::server_busy);
     }
-    if (failed(answer.reason)) {
-      return refuse_link(slot, answer.reason);  // [MQTT-4.12.1-2]
-    }
-    link.clear(detail::flag_reauthenticating);
-    push_auth(slot, ReasonCode::success, answer);
+    if (failed(answer.reason)) { return refuse_link(link, answer.reason); }  // [MQTT-4.12.1-2]
+    link.reauthenticating = false;
+    push_auth(link, ReasonCode::success, answer);
     return Step::proceed;
   }
 
   // Takes the client in: takeover, session, will, CONNACK.
-  Step accept_connect(Index slot, const Connect& connect, const ConnectAnswer& answer) noexcept {
+  Step accept_connect(Link& link, const Connect& connect, const ConnectAnswer& answer) noexcept {
     char assigned[48];
-    Text client_id = connect.client_id;
-    if (client_id.empty()) {
-      client_id = assign_client_id(assigned);  // [MQTT-3.1.3-6] [MQTT-3.2.2-16]
+    Text client_id = answer.client_id.empty() ? connect.client_id : answer.client_id;
+    const bool assigns = client_id.empty();
+    if (assigns) {  // [MQTT-3.1.3-6] [MQTT-3.2.2-16]
+      client_id = assign_client_id(assigned, answer.client_id_prefix);
     }
-    const ReasonCode will_reason = check_will(connect);
+    link.maximum_qos = detail::smaller(maximum_qos(), answer.maximum_qos);
+    const ReasonCode will_reason = check_will(link, connect);
     if (failed(will_reason)) {
-      refuse_connect(slot, will_reason, ConnectAnswer());
-      return refuse_link(slot, will_reason);
+      refuse_connect(link, will_reason, ConnectAnswer());
+      return refuse_link(link, will_reason);
     }
     const Index old = find_session(client_id);
     const bool resumed = take_over(old, connect);
     const Index index = resumed ? old : make_session(client_id);
-    const bool ready = index != none && prepare_link(slot, connect, answer);
-    if (ready) { open_session(slot, index, connect); }
-    if (!ready || !keep_will(slot, index, connect)) {
+    const bool ready = index != none && prepare_link(link, connect, answer);
+    if (!ready || !open_session(link, sessions_[index], connect, answer)) {
       if (resumed) {
-        arm_detached(index);
+        arm_detached(sessions_[index]);
       } else if (index != none) {
-        end_session(index);
+        end_session(sessions_[index]);
       }
-      refuse_connect(slot, ReasonCode::quota_exceeded, ConnectAnswer());
-      return refuse_link(slot, ReasonCode::quota_exceeded);
+      refuse_connect(link, ReasonCode::quota_exceeded, ConnectAnswer());
+      return refuse_link(link, ReasonCode::quota_exceeded);
     }
-    links_[slot].session = index;
-    push_connack(slot, connect, answer, resumed);
-    Link& link = links_[slot];
-    Place place;
-    while (Entry* entry = queues_.at(sessions_[index].queue, place)) {
-      entry->order = link.order;  // behind the CONNACK
-      place.at = static_cast<uint16_t>(place.at + 1);
-    }
+    Session& session = sessions_[index];
+    push_connack(link, {connect, answer, resumed, assigns ? client_id : Text()});
+    queues_.for_each(session.queue, [&link](Entry& entry) {
+      entry.order = link.order;  // behind the CONNACK
+    });
+    link.session = index;
     link.state = LinkState::open;
-    sessions_[index].link = slot;
-    arm_open(slot);
-    mark_due(slot);
+    session.link = links_.index_of(link);
+    link.since = link.last_rx = now_;
+    timers_.set(session.link, link_deadline(link));
+    mark_due(link);
     Connect shown = connect;
     shown.will.properties = Properties();  // they have been taken apart
-    policy_->on_connected(view(index), shown);
+    policy_->on_connected(view(session), shown);
     return Step::proceed;
   }
 
-  Text assign_client_id(char* target) noexcept {
+  Text assign_client_id(char* target, Text prefix) noexcept {
     constexpr char digits[] = "0123456789ABCDEF";
-    const Text prefix = limits_.client_id_prefix;
-    uint32_t size = detail::smaller(prefix.size(), uint32_t{11});
-    memcpy(target, prefix.data(), size);
+    constexpr uint32_t uuid_size = 36;
+    if (prefix.empty()) { prefix = limits().client_id_prefix; }
+    const uint32_t front = detail::smaller(prefix.size(), uint32_t{11});
+    memcpy(target, prefix.data(), front);
     do {
       uint32_t word = 0;
-      for (uint32_t i = 0; i < detail::uuid_text_size; ++i) {
+      for (uint32_t i = 0; i < uuid_size; ++i) {
         const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
         word = i % 4 == 0 ? random() : word >> 8;
-        target[size + i] = dash ? '-' : digits[word & 15];
+        target[front + i] = dash ? '-' : digits[word & 15];
       }
-      target[size + 14] = '4';
-      target[size + 19] = digits[8 | (random() & 3)];
-    } while (find_session(Text(target, size + detail::uuid_text_size)) != none);
-    size += detail::uuid_text_size;
-    return Text(target, size);
+      target[front + 14] = '4';
+      target[front + 19] = digits[8 | (random() & 3)];
+    } while (find_session(Text(target, front + uuid_size)) != none);
+    return Text(target, front + uuid_size);
   }
 
-  ReasonCode check_will(const Connect& connect) const noexcept {
+  ReasonCode check_will(const Link& link, const Connect& connect) const noexcept {
     if (!connect.has_will) { return ReasonCode::success; }
     if (!Features::wills) { return ReasonCode::implementation_specific_error; }
-    if (level(connect.will.qos) > level(maximum_qos())) {
+    if (connect.will.qos > link.maximum_qos) {
       return ReasonCode::qos_not_supported;  // [MQTT-3.2.2-12]
     }
     if (connect.will.retain && !retain_available()) {
       return ReasonCode::retain_not_supported;  // [MQTT-3.2.2-13]
     }
-    const bool too_large =
-        limits_.message_bytes_max != 0 && connect.will.payload.size() > limits_.message_bytes_max;
-    return too_large ? ReasonCode::packet_too_large : ReasonCode::success;
+    return exceeds(connect.will.payload.size()) ? ReasonCode::packet_too_large
+                                                : ReasonCode::success;
   }
   Qos maximum_qos() const noexcept {
-    const bool limited = !Features::qos_2 && limits_.maximum_qos == Qos::exactly_once;
-    return limited ? Qos::at_least_once : limits_.maximum_qos;
+    return Features::qos_2 ? limits().maximum_qos
+                           : detail::smaller(limits().maximum_qos, Qos::at_least_once);
   }
-  bool retain_available() const noexcept { return Features::retained && limits_.retain_available; }
+  bool retain_available() const noexcept { return Features::retained && limits().retain_available; }
 
   // Ends an older connection of the client [MQTT-3.1.4-3] [MQTT-3.1.4-2], and its session when a
   // clean one is asked for [MQTT-3.1.2-4] [MQTT-3.1.2-6]. Returns whether the session goes on.
@@ -9331,161 +8764,144 @@ class BrokerEngine {
     if (old == none) { return false; }
     Session& session = sessions_[old];
     if (session.link != none) {
+      const bool resumable = session.resumable;
       const bool will_waits = session.will != none && will_delay_s(session) != 0;
-      if (will_waits && !connect.clean_start && session.has(detail::session_resumable)) {
-        drop_will(old);  // [MQTT-3.1.3-9]
-      }
-      Disconnection why;
-      why.reason = ReasonCode::session_taken_over;
-      const bool resumable = session.has(detail::session_resumable);
-      end_link(session.link, why, true);
-      if (!resumable) {
-        return false;  // it ended with its link
-      }
+      if (will_waits && !connect.clean_start && resumable) {
+        drop_will(session);
+      }  // [MQTT-3.1.3-9]
+      refuse_link(links_[session.link], ReasonCode::session_taken_over);
+      if (!resumable) { return false; }  // it ended with its link
     }
     if (connect.clean_start) {
-      end_session(old);
+      end_session(session);
       return false;
     }
-    drop_will(old);  // the client is back in time
+    drop_will(session);  // the client is back in time
     return true;
   }
 
-  bool prepare_link(Index slot, const Connect& connect, const ConnectAnswer& answer) noexcept {
-    Link& link = links_[slot];
+  bool prepare_link(Link& link, const Connect& connect, const ConnectAnswer& answer) noexcept {
     const Properties& properties = connect.properties;
     if (!answer.topic_prefix.empty()) {
-      LinkExtra* more = need_extra(slot);
+      Extra* more = need_extra(link);
       if (more == nullptr) { return false; }
       more->prefix = texts_.store(answer.topic_prefix);
       if (more->prefix == none) { return false; }
     }
-    Property method;
-    if (properties.find(PropertyId::authentication_method, method)) {
-      LinkExtra* more = need_extra(slot);
-      if (more == nullptr) { return false; }
-      if (more->method == none) { more->method = texts_.store(method.text); }
-      if (more->method == none) { return false; }
-    }
+    if (!keep_method(link, connect)) { return false; }
     const uint32_t receive_maximum = properties.number(PropertyId::receive_maximum, 65535);
     link.send_limit =
-        static_cast<uint16_t>(detail::smaller(receive_maximum, uint32_t{limits_.inflight_max}));
+        static_cast<uint16_t>(detail::smaller(receive_maximum, uint32_t{limits().inflight_max}));
     if constexpr (Features::topic_aliases) {
-      const uint32_t aliases = properties.number(PropertyId::topic_alias_maximum, 0);
-      link.alias_max =
-          static_cast<uint16_t>(detail::smaller(aliases, uint32_t{limits_.topic_alias_broker_max}));
+      const uint32_t most =
+          detail::smaller(limits().topic_alias_broker_max, answer.topic_alias_broker_max);
+      const uint32_t wished = properties.number(PropertyId::topic_alias_maximum, 0);
+      link.alias_max = static_cast<uint16_t>(detail::smaller(wished, most));
+      link.alias_in_max = detail::smaller(limits().topic_alias_max, answer.topic_alias_max);
     }
+    link.plain = link.alias_max == 0 && answer.topic_prefix.empty();
     link.keep_alive_s = connect.keep_alive_s;
     if (shortens_keep_alive(connect)) {
-      link.keep_alive_s = limits_.keep_alive_max_s;  // [MQTT-3.1.2-21]
+      link.keep_alive_s = limits().keep_alive_max_s;  // [MQTT-3.1.2-21]
     }
     return true;
   }
   bool shortens_keep_alive(const Connect& connect) const noexcept {
-    const uint16_t most = limits_.keep_alive_max_s;
+    const uint16_t most = limits().keep_alive_max_s;
     return most != 0 && v5(connect.version) &&
            (connect.keep_alive_s == 0 || connect.keep_alive_s > most);
   }
 
-  // Keeps the will with the session [MQTT-3.1.2-7].
-  bool keep_will(Index slot, Index index, const Connect& connect) noexcept {
-    if constexpr (!Features::wills) {
-      return true;
-    } else {
-      if (!connect.has_will) { return true; }
-      const uint32_t delay_s = connect.will.properties.number(PropertyId::will_delay_interval, 0);
-      IncomingMessage message;
-      filter_properties(connect.will.properties, message);
-      message.topic = with_prefix(slot, connect.will.topic);
-      if (message.topic.empty()) { return false; }
-      message.payload = connect.will.payload;
-      message.qos = connect.will.qos;
-      message.retain = connect.will.retain;
-      Session& session = sessions_[index];
-      session.will = store(message, Claim::ordinary);
-      if (session.will != none) { head(session.will).stored_at = delay_s; }
-      if (session.will != none) { journal_will(index); }
-      return session.will != none;
-    }
-  }
-
-  void open_session(Index slot, Index index, const Connect& connect) noexcept {
-    Session& session = sessions_[index];
-    const bool newest = v5(connect.version);
-    uint32_t expiry = newest ? connect.properties.number(PropertyId::session_expiry_interval, 0)
-                      : connect.clean_start ? 0
-                                            : 0xFFFFFFFF;
-    expiry = detail::smaller(expiry, limits_.session_expiry_max_s);
-    session.expiry_interval_s = expiry;
+  bool open_session(Link& link, Session& session, const Connect& connect,
+                    const ConnectAnswer& answer) noexcept {
+    const uint32_t wished = v5(connect.version)
+                                ? connect.properties.number(PropertyId::session_expiry_interval, 0)
+                            : connect.clean_start ? 0
+                                                  : 0xFFFFFFFF;
+    session.expiry_interval_s = detail::smaller(wished, limits().session_expiry_max_s);
     session.expires = detail::never;
-    session.clear(detail::session_resumable);
-    if (expiry != 0) {
-      session.set(detail::session_resumable);  // [MQTT-3.1.2-23]
-    } else {
-      links_[slot].set(detail::flag_expiry_zero);
-    }
-    session.send = Place();
-    session.inflight = 0;
-    timers_.cancel(session_timer(index));
-    links_[slot].received = 0;  // counts on this connection only (v5 §4.9)
-    journal_session(index);
+    session.resumable = session.expiry_interval_s != 0;  // [MQTT-3.1.2-23]
+    link.expiry_zero = wished == 0;
+    begin_sending(session);
+    timers_.cancel(session_timer(session));
+    link.received = 0;  // counts on this connection only (v5 §4.9)
+    if (!name_user(session, answer.has_user_name, answer.user_name)) { return false; }
+    journal_session(session);
+    return keep_will(link, session, connect);
   }
 
-  void push_connack(Index slot, const Connect& connect, const ConnectAnswer& answer,
-                    bool resumed) noexcept {
+  // Keeps the will with the session [MQTT-3.1.2-7].
+  bool keep_will(Link& link, Session& session, const Connect& connect) noexcept {
+    if (!Features::wills || !connect.has_will) { return true; }
+    Incoming message;
+    const uint32_t delay_s = connect.will.properties.number(PropertyId::will_delay_interval, 0);
+    take_properties(connect.will.properties, message);
+    message.topic = with_prefix(link, connect.will.topic);
+    if (message.topic.empty()) { return false; }
+    message.payload = connect.will.payload;
+    message.qos = connect.will.qos;
+    message.retain = connect.will.retain;
+    session.will = store(message, Claim::ordinary);
+    if (session.will == none) { return false; }
+    will_delay_s(session) = delay_s;
+    journal_will(session);
+    return true;
+  }
+
+  // What a CONNACK speaks of.
+  struct Opened {
+    const Connect& connect;
+    ConnectAnswer answer;
+    bool resumed = false;
+    Text assigned;  // the client id, if we chose it
+  };
+  void push_connack(Link& link, Opened opened) noexcept {
     Connack connack;
-    connack.session_present = resumed;  // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
-    if (v5(connect.version)) {
-      connack.properties = connack_properties(slot, connect, answer);
-      if (encoded_size(connect.version, connack).value > links_[slot].packet_bytes_max) {
-        ConnectAnswer brief = answer;  // what may be left out is [MQTT-3.2.2-19]
-        brief.reason_string = Text();
-        brief.response_information = Text();
-        connack.properties = connack_properties(slot, connect, brief);
+    connack.session_present = opened.resumed;  // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+    if (v5(link.version)) {
+      connack.properties = connack_properties(link, opened);
+      if (encoded_size(Version::v5, connack).value > link.packet_bytes_max) {
+        opened.answer.reason_string = Text();  // what may be left out is [MQTT-3.2.2-19]
+        opened.answer.response_information = Text();
+        connack.properties = connack_properties(link, opened);
       }
     }
-    push_packet(slot, connack);  // the first packet of the connection [MQTT-3.2.0-1]
+    push_packet(link, connack);  // the first packet of the connection [MQTT-3.2.0-1]
   }
   // Their order is what clients are used to.
-  Properties connack_properties(Index slot, const Connect& connect,
-                                const ConnectAnswer& answer) noexcept {
-    PropertyWriter properties(Buffer(texts_scratch_, detail::scratch_bytes(limits_)));
-    if (shortens_keep_alive(connect)) {
-      properties.number(PropertyId::server_keep_alive, limits_.keep_alive_max_s);
+  Properties connack_properties(const Link& link, const Opened& opened) noexcept {
+    const ConnectAnswer& answer = opened.answer;
+    const Properties& wishes = opened.connect.properties;
+    PropertyWriter properties(answer_memory());
+    if (shortens_keep_alive(opened.connect)) {
+      properties.number(PropertyId::server_keep_alive, link.keep_alive_s);
     }
-    if (Features::topic_aliases && limits_.topic_alias_max != 0) {
-      properties.number(PropertyId::topic_alias_maximum, limits_.topic_alias_max);
+    if (link.alias_in_max != 0) {
+      properties.number(PropertyId::topic_alias_maximum, link.alias_in_max);
     }
-    if (connect.client_id.empty()) {
-      const Index id = sessions_[links_[slot].session].id;
-      properties.text(PropertyId::assigned_client_identifier,  // [MQTT-3.1.3-7]
-                      texts_.view(id, topic_scratch_));
-    }
-    Property method;
-    if (connect.properties.find(PropertyId::authentication_method, method)) {
-      properties.text(PropertyId::authentication_method, method.text);  // [MQTT-4.12.0-5]
+    put_text(properties, PropertyId::assigned_client_identifier,
+             opened.assigned);  // [MQTT-3.1.3-7]
+    if (Policy::authenticates()) {
+      put_text(properties, PropertyId::authentication_method,  // [MQTT-4.12.0-5]
+               wishes.text(PropertyId::authentication_method));
       if (!answer.authentication_data.empty()) {
         properties.binary(PropertyId::authentication_data, answer.authentication_data);
       }
     }
-    const uint32_t wished = connect.properties.number(PropertyId::session_expiry_interval, 0);
-    if (wished > limits_.session_expiry_max_s) {
-      properties.number(PropertyId::session_expiry_interval, limits_.session_expiry_max_s);
+    if (wishes.number(PropertyId::session_expiry_interval, 0) > limits().session_expiry_max_s) {
+      properties.number(PropertyId::session_expiry_interval, limits().session_expiry_max_s);
     }
-    const bool asked = connect.properties.number(PropertyId::request_response_information, 0) != 0;
-    if (asked && !answer.response_information.empty()) {  // [MQTT-3.1.2-28]
-      properties.text(PropertyId::response_information, answer.response_information);
+    if (wishes.number(PropertyId::request_response_information, 0) != 0) {  // [MQTT-3.1.2-28]
+      put_text(properties, PropertyId::response_information, answer.response_information);
     }
-    if (!answer.reason_string.empty()) {
-      properties.text(PropertyId::reason_string, answer.reason_string);
-    }
+    put_text(properties, PropertyId::reason_string, answer.reason_string);
     if (!retain_available()) { properties.number(PropertyId::retain_available, 0); }
-    properties.number(PropertyId::maximum_packet_size, limits_.packet_bytes_max);
-    if (limits_.receive_maximum != 65535) {
-      properties.number(PropertyId::receive_maximum, limits_.receive_maximum);
+    properties.number(PropertyId::maximum_packet_size, limits().packet_bytes_max);
+    if (limits().receive_maximum != 65535) {
+      properties.number(PropertyId::receive_maximum, limits().receive_maximum);
     }
-    if (maximum_qos() != Qos::exactly_once) {
-      properties.number(PropertyId::maximum_qos, level(maximum_qos()));  // [MQTT-3.2.2-9]
+    if (link.maximum_qos != Qos::exactly_once) {
+      properties.number(PropertyId::maximum_qos, level(link.maximum_qos));  // [MQTT-3.2.2-9]
     }
     if (!Features::shared_subscriptions) {
       properties.number(PropertyId::shared_subscription_available, 0);
@@ -9493,85 +8909,75 @@ class BrokerEngine {
     return properties.properties();
   }
 
-  void arm_open(Index slot) noexcept {
-    links_[slot].since = now_;
-    links_[slot].last_rx = now_;
-    timers_.set(slot, link_deadline(slot));
-  }
-
   // ---- PUBLISH ------------------------------------------------------------------------------
 
   // Checks of the head that do not depend on the payload; resolves the alias and puts the prefix
   // before the topic. False: the link has been ended.
-  bool accept_head(Index slot, const Publish& packet, IncomingMessage& message) noexcept {
-    Link& link = links_[slot];
+  bool accept_head(Link& link, const Publish& packet, Incoming& message) noexcept {
     message.topic = packet.topic;
     message.qos = packet.qos;
     message.retain = packet.retain;
     message.publisher = link.session;
-    if (level(packet.qos) > level(maximum_qos())) {
-      refuse_link(slot, ReasonCode::qos_not_supported);
+    if (packet.qos > link.maximum_qos) {
+      refuse_link(link, ReasonCode::qos_not_supported);
       return false;
     }
     if (packet.retain && !retain_available()) {
-      refuse_link(slot, ReasonCode::retain_not_supported);
+      refuse_link(link, ReasonCode::retain_not_supported);
       return false;
     }
-    if (packet.properties.has(PropertyId::topic_alias) && !resolve_alias(slot, packet, message)) {
+    if (packet.properties.has(PropertyId::topic_alias) && !resolve_alias(link, packet, message)) {
       return false;
     }
-    if (message.topic.size() >= limits_.topic_levels_max &&
-        detail::level_count(message.topic) > limits_.topic_levels_max) {
-      fail(slot, Error::malformed_topic);
+    if (message.topic.size() >= limits().topic_levels_max &&
+        detail::level_count(message.topic) > limits().topic_levels_max) {
+      fail(link, Error::malformed_topic);
       return false;
     }
     if (packet.qos != Qos::at_most_once && v5(link.version) &&
-        link.received >= limits_.receive_maximum &&
-        find_received(sessions_[link.session], packet.packet_id) == nullptr) {
-      fail(slot, Error::receive_maximum);  // v5 §3.3.4
+        link.received >= limits().receive_maximum &&
+        find_received(session_of(link), packet.packet_id) == nullptr) {
+      fail(link, Error::receive_maximum);  // v5 §3.3.4
       return false;
     }
-    message.topic = with_prefix(slot, message.topic);
+    message.topic = with_prefix(link, message.topic);
     if (message.topic.empty()) {  // longer than a topic may be
-      refuse_link(slot, ReasonCode::topic_name_invalid);
+      refuse_link(link, ReasonCode::topic_name_invalid);
       return false;
     }
     return true;
   }
 
   // Sets or looks up a topic alias [MQTT-3.3.2-7] [MQTT-3.3.2-12].
-  bool resolve_alias(Index slot, const Publish& packet, IncomingMessage& message) noexcept {
+  bool resolve_alias(Link& link, const Publish& packet, Incoming& message) noexcept {
     const uint32_t alias = packet.properties.number(PropertyId::topic_alias, 0);
-    if (!Features::topic_aliases || alias == 0 || alias > limits_.topic_alias_max) {
-      fail(slot, Error::topic_alias_invalid);
+    const bool known = packet.topic.empty();
+    if (!Features::topic_aliases || alias == 0 || alias > link.alias_in_max) {
+      fail(link, Error::topic_alias_invalid);
       return false;
     }
-    Index* cell = alias_cell(slot, static_cast<uint16_t>(alias), !packet.topic.empty());
-    if (packet.topic.empty()) {
-      if (cell == nullptr || *cell == none) {
-        fail(slot, Error::protocol_value);  // v5 §3.3.2.3.4: no topic is known for it
-        return false;
-      }
-      message.topic = texts_.view(*cell, topic_scratch_);
-      return true;
-    }
-    if (cell != nullptr) {
+    Index* cell = alias_cell(link, alias, !known);
+    if (cell != nullptr && !known) {
       texts_.release(*cell);
       *cell = texts_.store(packet.topic);
     }
     if (cell == nullptr || *cell == none) {
-      refuse_link(slot, ReasonCode::quota_exceeded);
+      if (known) {
+        fail(link, Error::protocol_value);  // v5 §3.3.2.3.4: no topic is known for it
+      } else {
+        refuse_link(link, ReasonCode::quota_exceeded);
+      }
       return false;
     }
+    if (known) { message.topic = texts_.view(*cell, topic_scratch_); }
     return true;
   }
 
   // An empty text when it would be longer than a topic may be.
-  Text with_prefix(Index slot, Text topic) noexcept {
-    const Link& link = links_[slot];
-    if (link.extra == none || extra(slot).prefix == none) { return topic; }
-    const Text prefix = texts_.view(extra(slot).prefix, texts_scratch_);
-    if (prefix.size() + topic.size() > detail::scratch_bytes(limits_)) { return Text(); }
+  Text with_prefix(const Link& link, Text topic) noexcept {
+    if (link.extra == none || !has_prefix(link)) { return topic; }
+    const Text prefix = texts_.view(extra(link)->prefix, texts_scratch_);
+    if (prefix.size() + topic.size() > scratch_bytes(limits())) { return Text(); }
     memmove(topic_scratch_ + prefix.size(), topic.data(), topic.size());
     memcpy(topic_scratch_, prefix.data(), prefix.size());
     return Text(Bytes(topic_scratch_, prefix.size() + topic.size()));
@@ -9579,191 +8985,189 @@ class BrokerEngine {
 
   // Takes expiry, alias, delay and subscription ids out of a list, in place: it lies in the arena
   // or the assembly memory, which are ours to write.
-  static void filter_properties(Properties properties, IncomingMessage& message) noexcept {
-    constexpr uint64_t ours = detail::property_bit(PropertyId::message_expiry_interval) |
-                              detail::property_bit(PropertyId::topic_alias) |
-                              detail::property_bit(PropertyId::will_delay_interval);
-    const bool any = properties.has(PropertyId::message_expiry_interval) ||
-                     properties.has(PropertyId::topic_alias) ||
-                     properties.has(PropertyId::will_delay_interval);
+  static void take_properties(Properties properties, Incoming& message) noexcept {
     message.properties = properties.wire();
-    if (!any) { return; }
-    uint8_t* target = const_cast<uint8_t*>(properties.wire().data());
-    const uint8_t* begin = target;
-    Property property;
-    while (true) {
-      const uint8_t* from = properties.wire().data();
-      if (!properties.next(property)) { break; }
+    if (!properties.has(PropertyId::message_expiry_interval) &&
+        !properties.has(PropertyId::topic_alias) &&
+        !properties.has(PropertyId::will_delay_interval)) {
+      return;
+    }
+    uint8_t* const begin = const_cast<uint8_t*>(properties.wire().data());
+    const uint8_t* const end = properties.wire().end();
+    uint8_t* target = begin;
+    const uint8_t* from = begin;
+    for (Property property; properties.next(property);) {
+      const uint8_t* const behind = properties.empty() ? end : properties.wire().data();
       if (property.id == PropertyId::message_expiry_interval) {
         message.has_expiry = true;
         message.expiry_s = property.number;
+      } else if (property.id != PropertyId::topic_alias &&
+                 property.id != PropertyId::will_delay_interval) {
+        memmove(target, from, static_cast<size_t>(behind - from));
+        target += behind - from;
       }
-      const uint8_t* end = properties.empty() ? message.properties.end() : properties.wire().data();
-      if ((ours & detail::property_bit(property.id)) == 0) {
-        const size_t size = static_cast<size_t>(end - from);
-        memmove(target, from, size);
-        target += size;
-      }
+      from = behind;
     }
     message.properties = Bytes(begin, static_cast<uint32_t>(target - begin));
   }
 
-  Step on_publish(Index slot, const Frame& frame) noexcept {
-    Link& link = links_[slot];
+  Step on_publish(Link& link, const Frame& frame) noexcept {
     Publish packet;
     const Error error = decode(frame, known(link.version), Side::broker, packet);
-    if (error != Error::none) { return fail(slot, error); }
-    if (frame.remaining - packet.payload.size() > limits_.control_packet_bytes_max) {
-      return fail(slot, Error::packet_too_large);
+    if (error != Error::none) { return fail(link, error); }
+    if (frame.remaining - packet.payload.size() > limits().control_packet_bytes_max) {
+      return fail(link, Error::packet_too_large);
     }
-    IncomingMessage message;
-    if (!accept_head(slot, packet, message)) { return Step::stop; }
+    Incoming message;
+    if (!accept_head(link, packet, message)) { return Step::stop; }
     const bool once = packet.qos == Qos::exactly_once;
-    if (policy_->filters_publish() && is_held(slot, packet.packet_id)) {
+    if (find_held(link, packet.packet_id) != nullptr) {
       return Step::proceed;  // a repeat of what is being decided
     }
-    if (once && find_received(sessions_[link.session], packet.packet_id) != nullptr) {
+    if (once && find_received(session_of(link), packet.packet_id) != nullptr) {
       // a repeat is answered and not delivered [MQTT-4.3.3-10]
-      push_ack(slot, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
+      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
       return Step::proceed;
     }
-    if (!once && !overdue_ && must_wait(message)) {
-      pause(slot);
+    const bool held_back = packet.qos != Qos::at_most_once && journal_->holds_back();
+    if ((held_back && !v5(link.version)) || (!once && !overdue_ && must_wait(message))) {
+      pause(link);
       return Step::pause;
     }
-    statistics_.publish_received += 1;
-    if (limits_.message_bytes_max != 0 && packet.payload.size() > limits_.message_bytes_max) {
-      return refuse_publish(slot, packet.qos, packet.packet_id, ReasonCode::packet_too_large);
+    count_received(packet.payload.size());
+    if (held_back) {
+      return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
+    }
+    if (exceeds(packet.payload.size())) {
+      return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::packet_too_large);
     }
     message.payload = packet.payload;
-    if (!packet.properties.empty()) { filter_properties(packet.properties, message); }
+    if (!packet.properties.empty()) { take_properties(packet.properties, message); }
     const bool untouched = message.topic.data() == packet.topic.data();
-    message.message = untouched && !once ? record_packet(link, frame, packet, message) : none;
-    const bool in_blocks = message.message == none;
+    if (untouched && !once) { message.handle = record_packet(link, frame, packet, message); }
+    const bool in_blocks = message.handle == none;
     if (in_blocks) {
-      message.message = store(message, Claim::ordinary);
-      if (message.message == none) {
-        return refuse_publish(slot, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
+      message.handle = store(message, Claim::ordinary);
+      if (message.handle == none) {
+        return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
       }
     }
-    const Step step = decide_publish(slot, packet, message);
-    if (in_blocks) { unreference(message.message); }
+    const Step step = decide_publish(link, packet, message);
+    if (in_blocks) { unreference(message.handle); }
     return step;
   }
+  void count_received(uint32_t payload_size) noexcept {
+    statistics_.publish_received += 1;
+    statistics_.publish_bytes_received += payload_size;
+  }
 
-  // The packet's turn record. What it says of its own delivery is wiped, so that it can go out as
-  // it is [MQTT-3.3.1-3] [MQTT-3.3.1-12].
+  // The packet's turn record, none when there are no more. What the packet says of its own delivery
+  // is wiped, so that it can go out as it is [MQTT-3.3.1-3] [MQTT-3.3.1-12].
   Index record_packet(const Link& link, const Frame& frame, const Publish& packet,
-                      const IncomingMessage& message) noexcept {
+                      const Incoming& message) noexcept {
+    if (!has_turns || records_used_ == limits().turn_records) { return none; }
     uint8_t* first = const_cast<uint8_t*>(frame.body.data()) - frame.header_size;
-    const bool whole = message.properties.size() == packet.properties.size();
     *first = static_cast<uint8_t>(*first & 0xF6);
-    return make_record(message, Bytes(first, frame.size()), v5(link.version), whole);
+    TurnRecord& record = records_[records_used_];
+    record.message = message;
+    record.packet = Bytes(first, frame.size());
+    record.reserved = typename Blocks::Need();
+    record.stored = none;
+    record.with_properties = v5(link.version);
+    record.verbatim = message.properties.size() == packet.properties.size();
+    return static_cast<Index>(records_used_++ | top_bit);
   }
 
   // The policy's word, then routing and the acknowledgement.
-  Step decide_publish(Index slot, Publish& packet, IncomingMessage& message) noexcept {
+  Step decide_publish(Link& link, Publish& packet, Incoming& message) noexcept {
     if (policy_->filters_publish()) {
-      const bool acknowledged = packet.qos != Qos::at_most_once;
-      const Link& link = links_[slot];
       PublishAnswer answer;
       packet.topic = message.topic;
       packet.properties = Properties(message.properties);
-      policy_->on_publish(view(link.session), packet, answer);
-      const bool behind = link.extra != none && extra(slot).publishes != none;
-      if (acknowledged && (answer.later || behind)) {
-        return hold_publish(slot, packet.packet_id, message, answer);
+      policy_->on_publish(view(session_of(link)), packet, answer);
+      const bool acknowledged = packet.qos != Qos::at_most_once;
+      if (Policy::answers_later() && acknowledged &&
+          (answer.later || first_held(link) != nullptr)) {
+        return hold_publish(link, packet.packet_id, message, answer);
       }
       if (failed(answer.reason)) {
-        return refuse_publish(slot, packet.qos, packet.packet_id, answer.reason);
+        return refuse_publish(link, packet.qos, packet.packet_id, answer.reason);
       }
     }
-    return take_publish(slot, packet.packet_id, message);
+    return take_publish(link, packet.packet_id, message);
   }
 
   // QoS 0 and 1: route and acknowledge; QoS 2: own and acknowledge, routed at PUBREL.
-  Step take_publish(Index slot, uint16_t packet_id, IncomingMessage& message) noexcept {
-    if (message.qos == Qos::exactly_once) { return own_publish(slot, packet_id, message); }
-    const RouteResult result = route(message);
+  Step take_publish(Link& link, uint16_t packet_id, Incoming& message) noexcept {
+    if (message.qos == Qos::exactly_once) { return own_publish(link, packet_id, message); }
+    const Route result = route(message);
     if (message.qos == Qos::at_most_once) { return Step::proceed; }
-    if (result == RouteResult::full) {
-      return refuse_publish(slot, message.qos, packet_id, ReasonCode::quota_exceeded);
+    if (result == Route::full) {
+      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
     }
-    const ReasonCode reason = result == RouteResult::unmatched ? ReasonCode::no_matching_subscribers
-                                                               : ReasonCode::success;
-    push_ack(slot, EntryKind::puback, packet_id, reason);  // [MQTT-4.3.2-4]
+    const ReasonCode reason =
+        result == Route::unmatched ? ReasonCode::no_matching_subscribers : ReasonCode::success;
+    push_ack(link, EntryKind::puback, packet_id, reason);  // [MQTT-4.3.2-4]
     return Step::proceed;
   }
 
-  Step own_publish(Index slot, uint16_t packet_id, IncomingMessage& message) noexcept {
-    Link& link = links_[slot];
-    const Index stored = stored_handle(message.message);
-    ReceivedMessage* it =
-        stored == none ? nullptr : make_received(sessions_[link.session], packet_id);
-    if (it == nullptr) {
-      return refuse_publish(slot, message.qos, packet_id, ReasonCode::quota_exceeded);
+  Step own_publish(Link& link, uint16_t packet_id, const Incoming& message) noexcept {
+    Session& session = session_of(link);
+    const Index stored = stored_handle(message.handle);
+    if (stored == none || !add_received(session, packet_id, stored)) {
+      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
     }
-    reference(stored);
-    it->message = stored;
     head(stored).stored_at = now_;
-    link.received = static_cast<uint16_t>(link.received + 1);
-    journal_receive(link.session, *it);
-    push_ack(slot, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
+    count_unacknowledged(link, 1);
+    if (journaled(session)) { log_change(receive_record(session, packet_id, stored, Live{this})); }
+    push_ack(link, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
     return Step::proceed;
+  }
+  static void count_unacknowledged(Link& link, int change) noexcept {
+    link.received = static_cast<uint16_t>(link.received + change);
   }
 
   // Tells a publisher that its message is not taken. 3.x has no way to say it: what may not be is
   // acknowledged and discarded [MQTT-3.3.5-2], what cannot be ends the connection
   // [MQTT-4.8.0-2].
-  Step refuse_publish(Index slot, Qos qos, uint16_t packet_id, ReasonCode reason) noexcept {
-    const Link& link = links_[slot];
+  Step refuse_publish(Link& link, Qos qos, uint16_t packet_id, ReasonCode reason) noexcept {
     statistics_.publish_dropped += 1;
     if (qos == Qos::at_most_once) { return Step::proceed; }
-    if (reason == ReasonCode::quota_exceeded && !v5(link.version)) {
-      return refuse_link(slot, reason);
-    }
     const bool once = qos == Qos::exactly_once;
-    if (once && !v5(link.version)) {
-      // PUBREL must find the id
-      ReceivedMessage* it = make_received(sessions_[link.session], packet_id);
-      if (it == nullptr) { return refuse_link(slot, reason); }
-      it->message = none;
-      it->dropped = true;
+    if (!v5(link.version) &&
+        (reason == ReasonCode::quota_exceeded ||
+         (once && !add_received(session_of(link), packet_id, none)))) {  // PUBREL must find the id
+      return refuse_link(link, reason);
     }
     const ReasonCode told = allowed(reason, PacketType::puback, Side::broker)
                                 ? reason
                                 : ReasonCode::implementation_specific_error;
-    push_ack(slot, once ? EntryKind::pubrec : EntryKind::puback, packet_id, told);
+    push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, packet_id, told);
     return Step::proceed;
   }
 
-  Step on_pubrel(Index slot, const Ack& ack) noexcept {
-    Link& link = links_[slot];
-    Session& session = sessions_[link.session];
-    ReceivedMessage* it = find_received(session, ack.packet_id);
-    const DeliveryAction action =
-        mqtt::on_pubrel(it != nullptr ? ReceiveState::pubrel : ReceiveState::none).action;
-    if (action == DeliveryAction::complete_unknown) {
-      push_ack(slot, EntryKind::pubcomp, ack.packet_id, ReasonCode::packet_identifier_not_found);
+  Step on_pubrel(Link& link, const Ack& ack) noexcept {
+    Session& session = session_of(link);
+    Entry* entry = find_received(session, ack.packet_id);
+    const ReceiveState state = entry != nullptr ? ReceiveState::pubrel : ReceiveState::none;
+    if (mqtt::on_pubrel(state).action == DeliveryAction::complete_unknown) {
+      push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::packet_identifier_not_found);
       return Step::proceed;
     }
-    if (it->message != none) {
-      IncomingMessage message = stored_message(it->message);
+    if (entry->kind == EntryKind::stored) {
+      Incoming message = stored_message(entry->message);
       message.publisher = link.session;
-      const bool patient = !overdue_;
-      const bool full = patient && must_wait(message);
-      const RouteResult result = full ? RouteResult::full : route(message);
-      if (result == RouteResult::full && patient) {
-        pause(slot);
+      const bool full = (!overdue_ && must_wait(message)) || route(message) == Route::full;
+      if (full && !overdue_) {
+        pause(link);
         return Step::pause;
       }
-      statistics_.publish_dropped += result == RouteResult::full ? 1U : 0U;
-      journal_change(JournalRecord::Type::deliver, link.session, it->packet_id);
-      unreference(it->message);
-      link.received = static_cast<uint16_t>(link.received - (link.received != 0 ? 1 : 0));
+      statistics_.publish_dropped += full ? 1U : 0U;
+      journal_change(JournalRecord::Type::deliver, session, ack.packet_id);
+      count_unacknowledged(link, link.received != 0 ? -1 : 0);
     }
-    *it = ReceivedMessage{none, 0, false};
-    push_ack(slot, EntryKind::pubcomp, ack.packet_id, ReasonCode::success);  // [MQTT-4.3.3-11]
+    drop_received(session, *entry);
+    push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::success);  // [MQTT-4.3.3-11]
     return Step::proceed;
   }
 
@@ -9774,69 +9178,60 @@ class BrokerEngine {
   Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
     static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
     ahead = false;
-    Place place;
-    while (Entry* entry = queues_.at(session.queue, place)) {
+    for (Place place; Entry* entry = queues_.at(session.queue, place); place.step()) {
       ahead = ahead || (place.chunk == session.send.chunk && place.at == session.send.at);
-      if (detail::state_of(*entry) != SendState::none && entry->packet_id == packet_id) {
-        return entry;
-      }
-      const bool fresh = (entry->flags & detail::entry_sent) == 0 && entry->kind != EntryKind::skip;
-      if (ahead && fresh) { return nullptr; }
-      place.at = static_cast<uint16_t>(place.at + 1);
+      if (entry->packet_id == packet_id && entry->state() != SendState::none) { return entry; }
+      if (ahead && !entry->sent && entry->kind != EntryKind::skip) { return nullptr; }
     }
     return nullptr;
   }
 
   // Whether some bytes of the message, which is being sent again, have gone out and others not.
-  bool is_cut(const Link& link, const Entry* entry) noexcept {
-    Session& session = sessions_[link.session];
-    return link.head_offset != 0 && link.has(detail::flag_head_session) &&
-           entry == queues_.at(session.queue, session.send);
+  bool is_cut(const Link& link, const Entry& entry) noexcept {
+    Session& session = session_of(link);
+    return link.head_offset != 0 && link.head_session &&
+           &entry == queues_.at(session.queue, session.send);
   }
 
-  // PUBREL for an entry; one `ahead` is still to be passed by fill(), which sends it.
-  void send_pubrel(Index slot, const Entry& entry, bool ahead) noexcept {
-    if (ahead) {
-      mark_due(slot);
-    } else {
-      push_ack(slot, EntryKind::pubrel, entry.packet_id, ReasonCode::success);
-    }
-  }
-
-  Step on_ack(Index slot, const Ack& ack) noexcept {
-    Link& link = links_[slot];
-    Session& session = sessions_[link.session];
+  Step on_ack(Link& link, const Ack& ack) noexcept {
+    Session& session = session_of(link);
     bool ahead = false;
     Entry* entry = find_sent(session, ack.packet_id, ahead);
-    const SendState state = entry == nullptr ? SendState::none : detail::state_of(*entry);
+    const SendState state = entry == nullptr ? SendState::none : entry->state();
     const DeliveryStep<SendState> step = mqtt::on_ack(state, ack.type, ack.reason_code);
+    const bool cut_now = entry != nullptr && is_cut(link, *entry);
     switch (step.action) {
-      case DeliveryAction::violation: return fail(slot, Error::protocol_state);
+      case DeliveryAction::violation: return fail(link, Error::protocol_state);
       case DeliveryAction::release_unknown:
-        push_ack(slot, EntryKind::pubrel, ack.packet_id, ReasonCode::packet_identifier_not_found);
+        push_ack(link, EntryKind::pubrel, ack.packet_id, ReasonCode::packet_identifier_not_found);
         break;
-      case DeliveryAction::release: {
-        const bool cut_now = is_cut(link, entry);
-        detail::set_state(*entry, step.next);
-        if (!cut_now) { release_entry(*entry); }  // the message is the client's [MQTT-4.3.3-6]
-        journal_change(JournalRecord::Type::release, link.session, entry->packet_id);
-        send_pubrel(slot, *entry, ahead && !cut_now);
+      case DeliveryAction::release:
+      case DeliveryAction::release_again:
+        entry->set_state(step.next);
+        if (step.action == DeliveryAction::release) {
+          if (!cut_now) {  // the message is the client's [MQTT-4.3.3-6]
+            if (!ahead) { leave_flight_bytes(session, *entry); }
+            release_entry(*entry);
+          }
+          journal_change(JournalRecord::Type::release, session, ack.packet_id);
+        }
+        if (ahead && (!cut_now || step.action == DeliveryAction::release_again)) {
+          mark_due(link);  // fill() has still to pass it, and sends PUBREL
+        } else {
+          push_ack(link, EntryKind::pubrel, ack.packet_id, ReasonCode::success);
+        }
         break;
-      }
-      case DeliveryAction::release_again: send_pubrel(slot, *entry, ahead); break;
       case DeliveryAction::complete:
       case DeliveryAction::fail:
-        detail::set_state(*entry, step.next);
-        journal_done(link.session, *entry);
-        if (is_cut(link, entry)) { break; }  // commit_message() settles it
+        entry->set_state(step.next);
+        journal_entry(JournalRecord::Type::done, session, *entry);
+        if (cut_now) { break; }  // commit_message() settles it
+        if (!ahead) { leave_flight(session, *entry); }
         release_entry(*entry);
-        if (!ahead) {  // else fill() passes it
-          session.inflight = static_cast<uint16_t>(session.inflight - (session.inflight != 0));
-          drop_settled(session, *entry);
-        }
+        if (!ahead) { drop_settled(session, *entry); }  // else fill() passes it
         wake_ = wake_ || paused_ != none;
-        run_retained(slot, false);
-        mark_due(slot);
+        run_retained(link, false);
+        mark_due(link);
         break;
       case DeliveryAction::ignore:
       case DeliveryAction::accept:
@@ -9849,330 +9244,274 @@ class BrokerEngine {
 
   // ---- SUBSCRIBE and UNSUBSCRIBE ------------------------------------------------------------
 
-  // A SUBACK or UNSUBACK whose codes are still to be put.
-  struct Codes {
-    Chain chain;
-    Cursor cursor;  // at the next code
-    bool whole = false;
-  };
-  // With room for `count` codes, if there are blocks.
-  Codes begin_codes(PacketType type, uint16_t packet_id, uint32_t count, Version version) noexcept {
-    Codes codes;
-    Chain& chain = codes.chain;
-    const bool newest = v5(version);
-    const bool coded = newest || type == PacketType::suback;
-    uint8_t front[8];
-    Writer writer{Buffer(front)};
-    writer.u8(detail::first_byte(type));
-    writer.variable(2 + (newest ? 1U : 0U) + (coded ? count : 0));
-    writer.u16(packet_id);  // [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.10.4-5]
-    if (newest) { writer.u8(0); }
-    bool room = blocks_.append(chain, writer.written(), Claim::answer);
-    const uint32_t front_size = chain.size;
-    const uint8_t zeros[16] = {};
-    for (uint32_t left = coded ? count : 0; room && left != 0;) {
-      const uint32_t part = detail::smaller(left, uint32_t{sizeof zeros});
-      room = blocks_.append(chain, Bytes(zeros, part), Claim::answer);
-      left -= part;
-    }
-    if (room) {
-      codes.cursor = {chain.first, 0};
-      blocks_.skip(codes.cursor, front_size);
-    } else {
-      blocks_.clear(chain);
-    }
-    codes.whole = room;
-    return codes;
-  }
-  void put_code(Cursor& cursor, uint8_t reason) noexcept {
-    *const_cast<uint8_t*>(blocks_.next_bytes(cursor, 1).data()) = reason;
-  }
-
-  Step on_subscribe(Index slot, const Frame& frame) noexcept {
-    const Link& link = links_[slot];
+  // Both: their answer has a code for each filter, in order [MQTT-3.8.4-5].
+  Step on_filters(Link& link, const Frame& frame) noexcept {
+    const bool subscribes = frame.type() == PacketType::subscribe;
+    const Version version = known(link.version);
     Subscribe packet;
-    Error error = decode(frame, known(link.version), packet);
+    Unsubscribe other;
+    Error error = subscribes ? decode(frame, version, packet) : decode(frame, version, other);
+    if (!subscribes) { packet = Subscribe{other.packet_id, other.filters, other.properties}; }
     if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
-    if (error != Error::none) { return fail(slot, error); }
-    Codes codes =
-        begin_codes(PacketType::suback, packet.packet_id, packet.filters.count(), link.version);
-    if (!codes.whole || codes.chain.size > link.packet_bytes_max) {
-      blocks_.clear(codes.chain);
-      return refuse_link(slot, ReasonCode::quota_exceeded);
-    }
-    if (!Journal::enabled) {
-      push_chain(slot, codes.chain);  // before the retained messages
-      if (link.has(flag_force)) { return refuse_link(slot, ReasonCode::quota_exceeded); }
+    if (error != Error::none) { return fail(link, error); }
+    const uint32_t count = subscribes || v5(version) ? packet.filters.count() : 0;
+    Chain answer;
+    Cursor codes;
+    if (!begin_codes(link, packet.packet_id, frame, {&answer, &codes, count})) {
+      blocks_.clear(answer);
+      return refuse_link(link, ReasonCode::quota_exceeded);
     }
     const uint32_t identifier = packet.properties.number(PropertyId::subscription_identifier, 0);
     Subscription entry;
     for (SubscriptionList list = packet.filters; list.next(entry);) {
-      const uint8_t reason = subscribe_one(slot, entry, identifier);  // [MQTT-3.8.4-5]
-      put_code(codes.cursor, suback_code(known(links_[slot].version), reason));
+      const uint8_t reason =
+          subscribes ? subscribe_one(link, entry, identifier) : unsubscribe_one(link, entry.filter);
+      if (count != 0) { *blocks_.next_bytes(codes, 1).data() = suback_code(version, reason); }
     }
-    if (Journal::enabled) {
-      push_chain(slot, codes.chain);  // once the subscriptions are safe
-    }
+    push_chain(link, answer);  // once the changes are in the journal [MQTT-3.10.4-4]
+    run_retained(link, false);
     return Step::proceed;
   }
   bool too_deep(SubscriptionList filters) const noexcept {
+    const uint32_t most = limits().topic_levels_max;
     Subscription entry;
     while (filters.next(entry)) {
-      if (entry.filter.size() >= limits_.topic_levels_max &&
-          detail::level_count(entry.filter) > limits_.topic_levels_max) {
-        return true;
-      }
+      if (entry.filter.size() >= most && detail::level_count(entry.filter) > most) { return true; }
     }
     return false;
   }
 
+  // A SUBACK or UNSUBACK whose codes are still to be put.
+  struct Codes {
+    Chain* answer;
+    Cursor* cursor;  // at the next code
+    uint32_t count;
+  };
+  // False when no block is left or the client takes no packet as large.
+  bool begin_codes(const Link& link, uint16_t packet_id, const Frame& frame, Codes codes) noexcept {
+    const bool subscribes = frame.type() == PacketType::subscribe;
+    const bool newest = v5(link.version);
+    uint8_t front[8];
+    Writer writer{Buffer(front)};
+    writer.u8(detail::first_byte(subscribes ? PacketType::suback : PacketType::unsuback));
+    writer.variable(2 + (newest ? 1U : 0U) + codes.count);
+    writer.u16(packet_id);  // [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.10.4-5]
+    if (newest) { writer.u8(0); }
+    // the request is longer than its answer: some of it holds the codes' place
+    if (writer.size() + codes.count > link.packet_bytes_max ||
+        !blocks_.append(*codes.answer, writer.written(), Claim::answer) ||
+        !blocks_.append(*codes.answer, frame.body.first(codes.count), Claim::answer)) {
+      return false;
+    }
+    *codes.cursor = {codes.answer->first, 0};
+    blocks_.skip(*codes.cursor, writer.size());
+    return true;
+  }
+
   // Returns the reason code [MQTT-3.8.4-6] [MQTT-3.8.4-7].
-  uint8_t subscribe_one(Index slot, Subscription& entry, uint32_t identifier) noexcept {
-    const Index session = links_[slot].session;
+  uint8_t subscribe_one(Link& link, Subscription& entry, uint32_t identifier) noexcept {
+    Session& session = session_of(link);
     const bool shared = !split_shared(entry.filter).group.empty();
     if (shared && !Features::shared_subscriptions) {
       return code(ReasonCode::shared_subscriptions_not_supported);
     }
     const ReasonCode verdict = policy_->on_subscribe(view(session), entry);
     if (failed(verdict)) { return code(verdict); }
-    if (level(entry.qos) > level(maximum_qos())) {
-      entry.qos = maximum_qos();  // [MQTT-3.2.2-10]
-    }
-    const Text filter = prefixed_filter(slot, entry.filter);
+    entry.qos = detail::smaller(entry.qos, link.maximum_qos);  // [MQTT-3.2.2-10]
+    const Text filter = prefixed_filter(link, entry.filter);
     if (filter.empty()) { return code(ReasonCode::topic_filter_invalid); }
     const uint32_t options = packed(entry, identifier);
     const Added added = add_subscription(session, filter, options);
     if (added.slot == none) { return code(ReasonCode::quota_exceeded); }
-    journal_subscribe(session, filter, options);
+    if (journaled(session)) { log_change(subscribe_record(session, filter, options)); }
     const bool wanted = entry.retain_handling == RetainHandling::send ||
                         (entry.retain_handling == RetainHandling::send_if_new && !added.existed);
     if (Features::retained && !shared && wanted) {  // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
-      send_retained(slot, added.slot);
+      send_retained(link, added.slot);
     }
     return level(entry.qos);
   }
+  uint8_t unsubscribe_one(Link& link, Text wanted) noexcept {
+    Session& session = session_of(link);
+    policy_->on_unsubscribe(view(session), wanted);
+    const Text filter = prefixed_filter(link, wanted);
+    const Index subscription = find_subscription(session, filter);  // byte for byte [MQTT-3.10.4-1]
+    if (subscription == none) { return code(ReasonCode::no_subscription_existed); }
+    if (journaled(session)) {
+      JournalRecord record = record_for(JournalRecord::Type::unsubscribe, session);
+      record.text = filter;
+      log_change(record);
+    }
+    remove_subscription(subscription);
+    return code(ReasonCode::success);
+  }
   // The filter behind $share/ShareName/ gets the prefix.
-  Text prefixed_filter(Index slot, Text filter) noexcept {
+  Text prefixed_filter(const Link& link, Text filter) noexcept {
+    if (link.extra == none || !has_prefix(link)) { return filter; }
     const SharedFilter parts = split_shared(filter);
-    if (links_[slot].extra == none || extra(slot).prefix == none) { return filter; }
-    const Text inner = with_prefix(slot, parts.filter);
+    const Text inner = with_prefix(link, parts.filter);
     const uint32_t front = filter.size() - parts.filter.size();
     if (front == 0 || inner.empty()) { return inner; }
-    if (front + inner.size() > detail::scratch_bytes(limits_)) { return Text(); }
+    if (front + inner.size() > scratch_bytes(limits())) { return Text(); }
     memmove(topic_scratch_ + front, inner.data(), inner.size());
     memcpy(topic_scratch_, filter.data(), front);
     return Text(Bytes(topic_scratch_, front + inner.size()));
   }
 
-  Step on_unsubscribe(Index slot, const Frame& frame) noexcept {
-    const Link& link = links_[slot];
-    Unsubscribe packet;
-    Error error = decode(frame, known(link.version), packet);
-    if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
-    if (error != Error::none) { return fail(slot, error); }
-    Codes codes =
-        begin_codes(PacketType::unsuback, packet.packet_id, packet.filters.count(), link.version);
-    if (!codes.whole) { return refuse_link(slot, ReasonCode::quota_exceeded); }
-    Subscription entry;
-    for (SubscriptionList list = packet.filters; list.next(entry);) {
-      const Text filter_text = prefixed_filter(slot, entry.filter);
-      const Index filter = index_.find(filter_text);  // byte for byte [MQTT-3.10.4-1]
-      const Index subscription = filter == none ? none : find_subscription(link.session, filter);
-      if (subscription != none) {
-        journal_unsubscribe(link.session, filter_text);
-        remove_subscription(subscription);
-      }
-      if (v5(link.version)) {
-        put_code(codes.cursor, code(subscription != none ? ReasonCode::success
-                                                         : ReasonCode::no_subscription_existed));
-      }
-    }
-    push_chain(slot, codes.chain);  // [MQTT-3.10.4-4]
-    return Step::proceed;
-  }
-
   // ---- DISCONNECT ---------------------------------------------------------------------------
 
-  Step on_disconnect(Index slot, const Frame& frame) noexcept {
-    const Link& link = links_[slot];
+  Step on_disconnect(Link& link, const Frame& frame) noexcept {
     Disconnect packet;
     const Error error = decode(frame, known(link.version), Side::broker, packet);
-    if (error != Error::none) { return fail(slot, error); }
+    if (error != Error::none) { return fail(link, error); }
     Property expiry;
     if (packet.properties.find(PropertyId::session_expiry_interval, expiry)) {
-      if (link.has(detail::flag_expiry_zero) && expiry.number != 0) {
-        return fail(slot, Error::protocol_value);  // v5 §3.14.2.2.2
+      if (link.expiry_zero && expiry.number != 0) {
+        return fail(link, Error::protocol_value);  // v5 §3.14.2.2.2
       }
-      Session& session = sessions_[link.session];
-      session.expiry_interval_s = detail::smaller(expiry.number, limits_.session_expiry_max_s);
-      if (session.expiry_interval_s == 0) { session.clear(detail::session_resumable); }
-      journal_session(link.session);
+      Session& session = session_of(link);
+      session.expiry_interval_s = detail::smaller(expiry.number, limits().session_expiry_max_s);
+      if (session.expiry_interval_s == 0) { session.resumable = false; }
+      journal_session(session);
     }
     Disconnection why;
     why.by_client = true;
     why.reason = packet.reason_code;
-    end_link(slot, why, false);
+    end_link(link, why, false);
     return Step::stop;
   }
 
   // ---- publishers that wait -----------------------------------------------------------------
 
-  void pause(Index slot) noexcept {
-    Link& link = links_[slot];
-    if (link.has(flag_paused)) { return; }
-    link.set(flag_paused);
+  void pause(Link& link) noexcept {
+    if (link.paused) { return; }
+    link.paused = true;
     link.since = now_;
     link.next = paused_;
-    paused_ = slot;
-    arm(slot);
-    push_due(slot);
+    paused_ = links_.index_of(link);
+    arm(link);
+    push_due(link);
   }
-  void forget_paused(Index slot) noexcept {
-    if (!links_[slot].has(flag_paused)) { return; }
-    Index* link = &paused_;
-    while (*link != slot) { link = &links_[*link].next; }
-    *link = links_[slot].next;
-    links_[slot].next = none;
-    links_[slot].clear(flag_paused);
-    links_[slot].last_rx = now_;  // it was not read meanwhile
+  void forget_paused(Link& link) noexcept {
+    if (!link.paused) { return; }
+    Index* at = &paused_;
+    while (&links_[*at] != &link) { at = &links_[*at].next; }
+    *at = link.next;
+    link.next = none;
+    link.paused = false;
+    link.last_rx = now_;  // it was not read meanwhile
   }
   void wake_paused() noexcept {
     wake_ = false;
     Index slot = paused_;
     while (slot != none) {
-      const Index following = links_[slot].next;
-      retry_paused(slot);
-      slot = following;
+      Link& link = links_[slot];
+      slot = link.next;
+      retry_paused(link);
     }
   }
 
   // Tries the packets of a paused link again, from the blocks they are kept in. A packet that has
   // waited long enough goes through whatever it finds.
-  void retry_paused(Index slot) noexcept {
-    Link& link = links_[slot];
+  void retry_paused(Link& link) noexcept {
     const Tick since = link.since;
     overdue_ = detail::reached(now_, since + pause_ticks());
-    forget_paused(slot);
-    if (link.extra != none && extra(slot).waiting != none) {
-      const Index handle = extra(slot).waiting;
-      extra(slot).waiting = none;
+    forget_paused(link);
+    Extra* more = extra(link);
+    if (more != nullptr && more->waiting != none) {
+      const Index handle = more->waiting;
+      more->waiting = none;
       begin_packet();
-      take_large(slot, handle);
+      take_large(link, handle);
       overdue_ = false;
     }
-    Chain kept = link.rx;
-    link.rx = Chain();
-    const bool any = replay(slot, kept);
+    const bool any = replay(link);
     overdue_ = false;
-    put_back(slot, kept);
     if (link.state == LinkState::closing) { return; }
-    const bool same_packet = link.has(flag_paused) && !any && !wake_;
+    const bool same_packet = link.paused && !any && !wake_;
     link.since = same_packet ? since : now_;
-    arm(slot);
-    push_due(slot);
-  }
-  // Handles kept packets as far as it can; returns whether there were any.
-  bool replay(Index slot, Chain& kept) noexcept {
-    Link& link = links_[slot];
-    bool any = false;
-    while (kept.size != 0 && !link.has(flag_paused) && link.state < LinkState::closing &&
-           link.state != LinkState::deciding) {
-      if (link.has(flag_large | flag_discard)) {
-        Cursor cursor{kept.first, kept.skip};
-        const Bytes piece = blocks_.next_bytes(cursor, detail::smaller(kept.size, link.rx_missing));
-        const Buffer bytes(const_cast<uint8_t*>(piece.data()), piece.size());
-        static_cast<void>(link.has(flag_large) ? feed_large(slot, bytes) : discard(link, bytes));
-        blocks_.consume(kept, piece.size());
-        continue;
-      }
-      const uint32_t part = detail::smaller(kept.size, assembly_left());
-      uint8_t* memory = assemble(part);
-      Cursor cursor{kept.first, kept.skip};
-      blocks_.copy_out(cursor, memory, part);
-      const uint32_t used = parse(slot, Buffer(memory, part));
-      const bool crowded = part < kept.size;
-      blocks_.consume(kept, used);
-      any = any || used != 0;
-      if (used == 0 && !link.has(flag_paused)) {
-        if (crowded) {  // the assembly memory is full in this turn
-          pause(slot);
-          wake_ = true;
-        }
-        break;  // else the rest of the packet has yet to come
-      }
-    }
-    return any;
+    arm(link);
+    push_due(link);
   }
 
   // ---- publishes the policy decides later ---------------------------------------------------
 
-  // Routing and acknowledgement wait; later ones of the client queue behind it.
-  Step hold_publish(Index slot, uint16_t packet_id, const IncomingMessage& message,
-                    const PublishAnswer& answer) noexcept {
-    LinkExtra* more = need_extra(slot);
-    const Index stored = more == nullptr ? none : stored_handle(message.message);
-    const Index block = stored == none ? none : blocks_.little.allocate(Claim::answer);
-    if (block == none) {
-      return refuse_publish(slot, message.qos, packet_id, ReasonCode::quota_exceeded);
+  // An entry of Extra::publishes: `number` is when it came, `order` the reason code or undecided.
+  Entry* first_held(const Link& link) noexcept {
+    Extra* more = Policy::answers_later() ? extra(link) : nullptr;
+    return more == nullptr ? nullptr : queues_.front(more->publishes);
+  }
+  Entry* find_held(const Link& link, uint16_t packet_id) noexcept {
+    if (first_held(link) == nullptr) { return nullptr; }
+    for (Place place; Entry* held = queues_.at(extra(link)->publishes, place); place.step()) {
+      if (held->packet_id == packet_id) { return held; }
     }
-    reference(stored);
-    held_at(block) = HeldPublish{none, stored, packet_id, !answer.later, answer.reason, now_};
-    head(stored).retain = message.retain;
-    Index* last = &more->publishes;
-    while (*last != none) { last = &held_at(*last).next; }
-    *last = block;
-    links_[slot].received = static_cast<uint16_t>(links_[slot].received + 1);
-    arm(slot);
+    return nullptr;
+  }
+  Tick held_until(const Entry& held) const noexcept {
+    return detail::after_seconds(held.number, limits().policy_timeout_s);
+  }
+
+  // Routing and acknowledgement wait; later ones of the client queue behind it.
+  Step hold_publish(Link& link, uint16_t packet_id, const Incoming& message,
+                    const PublishAnswer& answer) noexcept {
+    Extra* more = need_extra(link);
+    Entry held;
+    held.kind = EntryKind::stored;
+    held.message = more == nullptr ? none : stored_handle(message.handle);
+    held.packet_id = packet_id;
+    held.number = now_;
+    held.order = answer.later ? undecided : code(answer.reason);
+    if (held.message == none || queues_.push(more->publishes, held, Claim::answer) == nullptr) {
+      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
+    }
+    reference(held.message);
+    head(held.message).retain = message.retain;
+    count_unacknowledged(link, 1);
+    arm(link);
     return Step::proceed;
   }
-  bool is_held(Index slot, uint16_t packet_id) noexcept {
-    Index block = links_[slot].extra == none ? none : extra(slot).publishes;
-    while (block != none && held_at(block).packet_id != packet_id) { block = held_at(block).next; }
-    return block != none;
-  }
   // Goes on with those that are decided, in their order.
-  void release_held(Index slot) noexcept {
-    while (links_[slot].state == LinkState::open && links_[slot].extra != none &&
-           extra(slot).publishes != none && held_at(extra(slot).publishes).decided) {
-      const HeldPublish held = held_at(extra(slot).publishes);
-      IncomingMessage message = stored_message(held.message);
-      message.publisher = links_[slot].session;
-      reference(held.message);
-      drop_held(slot);
+  void release_held(Link& link) noexcept {
+    while (link.state == LinkState::open) {
+      const Entry* first = first_held(link);
+      if (first == nullptr || first->order == undecided) { return; }
+      Entry held = *first;
+      queues_.pop(extra(link)->publishes);
+      count_unacknowledged(link, -1);
+      Incoming message = stored_message(held.message);
+      message.publisher = link.session;
       begin_packet();
-      if (failed(held.reason)) {
-        refuse_publish(slot, message.qos, held.packet_id, held.reason);
+      const ReasonCode reason = static_cast<ReasonCode>(held.order);
+      if (failed(reason)) {
+        refuse_publish(link, message.qos, held.packet_id, reason);
       } else {
-        take_publish(slot, held.packet_id, message);
+        take_publish(link, held.packet_id, message);
       }
-      unreference(held.message);
+      release_entry(held);
     }
-  }
-  void drop_held(Index slot) noexcept {
-    const Index block = extra(slot).publishes;
-    const HeldPublish held = held_at(block);
-    extra(slot).publishes = held.next;
-    blocks_.little.release(block);
-    unreference(held.message);
-    links_[slot].received = static_cast<uint16_t>(links_[slot].received - 1);
   }
   // The policy has taken too long: 0x83, or the end of a 3.x link. False when nothing was due.
-  bool expire_held(Index slot) noexcept {
-    HeldPublish& held = held_at(extra(slot).publishes);
-    const Tick due = detail::after_seconds(held.since, limits_.policy_timeout_s);
-    if (!detail::reached(now_, due)) { return false; }
-    if (!v5(links_[slot].version)) {
-      refuse_link(slot, ReasonCode::implementation_specific_error);
+  bool expire_held(Link& link) noexcept {
+    Entry* held = first_held(link);
+    if (held == nullptr || !detail::reached(now_, held_until(*held))) { return false; }
+    if (!v5(link.version)) {
+      refuse_link(link, ReasonCode::implementation_specific_error);
       return true;
     }
-    held.decided = true;
-    held.reason = ReasonCode::implementation_specific_error;
-    release_held(slot);
-    arm(slot);
+    held->order = code(ReasonCode::implementation_specific_error);
+    release_held(link);
+    arm(link);
     return true;
   }
 
   // ---- journal ------------------------------------------------------------------------------
+
+  // Where records go: to the journal, or to the sink of a snapshot.
+  struct Live {
+    BrokerEngine* engine;
+    void operator()(const JournalRecord& record) const noexcept { engine->log_change(record); }
+  };
 
   void log_change(const JournalRecord& record) noexcept {
     if constexpr (Journal::enabled) {
@@ -10180,190 +9519,187 @@ class BrokerEngine {
       gate_ = sequence_;
     }
   }
-  static JournalRecord record_for(JournalRecord::Type type, uint32_t session,
-                                  uint16_t packet_id = 0) noexcept {
+  static JournalRecord record_for(JournalRecord::Type type) noexcept {
     JournalRecord record;
     record.type = type;
-    record.session = session;
+    return record;
+  }
+  JournalRecord record_for(JournalRecord::Type type, const Session& session,
+                           uint16_t packet_id = 0) const noexcept {
+    JournalRecord record = record_for(type);
+    record.session = sessions_.index_of(session);
     record.packet_id = packet_id;
     return record;
   }
   // A change of a session that needs no more words.
-  void journal_change(JournalRecord::Type type, Index session, uint16_t packet_id = 0) noexcept {
+  void journal_change(JournalRecord::Type type, const Session& session,
+                      uint16_t packet_id = 0) noexcept {
     if (journaled(session)) { log_change(record_for(type, session, packet_id)); }
   }
-  bool journaled(Index session) const noexcept {
-    return Journal::enabled && !restoring_ && sessions_[session].has(detail::session_journaled);
+  bool journaled(const Session& session) const noexcept {
+    return Journal::enabled && !restoring_ && session.journaled;
   }
 
   // Flag of a queue record: the message has been queued, this is another subscription's share.
   static constexpr uint8_t journal_merged = 0x08;
 
-  // Writes a message and its payload, once per segment; returns its number.
-  uint64_t journal_message(Index handle) noexcept {
-    if constexpr (!Journal::enabled) {
-      return 0;
-    } else {
+  // The message's number; it is written with its payload once per segment of the journal.
+  template <typename Sink>
+  uint64_t write_message(Index handle, Sink&& sink) noexcept {
+    if constexpr (Journal::enabled) {
       MessageHead& stored = head(handle);
-      if (stored.number() != 0 && stored.segment == segment_) { return stored.number(); }
-      if (stored.number() == 0) { stored.set_number(++message_number_); }
-      stored.segment = segment_;
-      write_message(handle, [this](const JournalRecord& record) { log_change(record); });
+      const bool fresh = stored.number() == 0;
+      if (fresh) { stored.set_number(++message_number_); }
+      if (fresh || stored.segment != segment_) {
+        stored.segment = segment_;
+        write_parts(handle, sink);
+      }
       return stored.number();
+    } else {
+      return 0;
     }
   }
   template <typename Sink>
-  void write_message(Index handle, Sink sink) noexcept {
+  void write_parts(Index handle, Sink&& sink) noexcept {
     const MessageHead& stored = head(handle);
-    JournalRecord record = record_for(JournalRecord::Type::message, 0);
+    JournalRecord record = record_for(JournalRecord::Type::message);
     record.message = stored.number();
-    record.flags = static_cast<uint8_t>(stored.qos | (stored.retain ? 4 : 0));
+    record.flags = static_cast<uint8_t>(level(stored.qos) | (stored.retain ? 4 : 0));
     record.number = stored.payload_size;
     record.text = stored_topic(handle);
     Cursor cursor = body(handle);
     blocks_.skip(cursor, stored.topic_size);
-    blocks_.copy_out(cursor, texts_scratch_,
-                     detail::smaller(stored.properties_size, detail::scratch_bytes(limits_)));
-    record.bytes = Bytes(texts_scratch_, stored.properties_size);
+    record.bytes = blocks_.view(cursor, stored.properties_size, texts_scratch_);
     if (stored.has_expiry) {
-      const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
-      const uint32_t left = waited_s < stored.expiry_s ? stored.expiry_s - waited_s : 0;
-      const uint32_t wall = journal_->wall_clock_s();
-      record.expires_at =
-          left > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : detail::larger(wall + left, uint32_t{1});
+      record.expires_at = detail::larger(wall_clock(seconds_left(stored)), uint32_t{1});
     }
     sink(record);
-    uint32_t left = stored.payload_size;
-    while (left != 0) {
-      JournalRecord part = record_for(JournalRecord::Type::payload, 0);
+    blocks_.skip(cursor, stored.properties_size);
+    for (uint32_t left = stored.payload_size; left != 0;) {
+      JournalRecord part = record_for(JournalRecord::Type::payload);
       part.message = stored.number();
       part.bytes = blocks_.next_bytes(cursor, left);
       left -= part.bytes.size();
       sink(part);
     }
   }
+  // The wall clock in so many seconds; what is too far away is for ever.
+  uint32_t wall_clock(uint32_t seconds) noexcept {
+    const uint32_t wall = journal_->wall_clock_s();
+    return seconds > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : wall + seconds;
+  }
+  uint32_t seconds_until(uint32_t wall_clock) noexcept {
+    const uint32_t wall = journal_->wall_clock_s();
+    return wall_clock > wall ? wall_clock - wall : 0;
+  }
 
   // Lets the restored store forget the message; no answer depends on it.
   void journal_message_end(const MessageHead& stored) noexcept {
     if constexpr (Journal::enabled) {
       if (stored.number() != 0 && !restoring_) {
-        JournalRecord record = record_for(JournalRecord::Type::message_end, 0);
+        JournalRecord record = record_for(JournalRecord::Type::message_end);
         record.message = stored.number();
+        record.number = stored.body_size();
         sequence_ = journal_->append(record);
       }
     }
     static_cast<void>(stored);
   }
 
-  void journal_session(Index index) noexcept {
+  void journal_session(Session& session) noexcept {
     if constexpr (Journal::enabled) {
-      Session& session = sessions_[index];
-      if (!session.has(detail::session_resumable)) {
-        journal_session_end(index);
-        return;
+      if (session.resumable) {
+        session.journaled = true;
+        log_change(session_record(session));
+      } else {
+        journal_session_end(session);
       }
-      session.set(detail::session_journaled);
-      log_change(session_record(index));
     }
+    static_cast<void>(session);
   }
-  JournalRecord session_record(Index index) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::session, index);
-    record.text = texts_.view(sessions_[index].id, texts_scratch_);
-    record.number = sessions_[index].expiry_interval_s;
-    record.packet_id = sessions_[index].packet_id;
+  void journal_session_end(Session& session) noexcept {
+    journal_change(JournalRecord::Type::session_end, session);
+    session.journaled = false;
+  }
+  JournalRecord session_record(const Session& session) noexcept {
+    const ClientView client = view(session);
+    JournalRecord record = record_for(JournalRecord::Type::session, session, session.packet_id);
+    record.text = client.client_id;
+    record.bytes = client.user_name.bytes();
+    record.flags = client.has_user_name ? 1 : 0;
+    record.number = session.expiry_interval_s;
     return record;
   }
-  void journal_session_end(Index index) noexcept {
-    journal_change(JournalRecord::Type::session_end, index);
-    sessions_[index].clear(detail::session_journaled);
-  }
-  void journal_detached(Index index) noexcept {
-    if (journaled(index)) { log_change(detached_record(index)); }
-  }
-  JournalRecord detached_record(Index index) noexcept {
-    const Session& session = sessions_[index];
-    JournalRecord record = record_for(JournalRecord::Type::detached, index);
-    const uint32_t wall = journal_->wall_clock_s();
-    const uint32_t left = session.expires == detail::never
-                              ? 0xFFFFFFFFU
-                              : (session.expires - now_) / detail::ticks_per_second;
-    record.expires_at = left > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : wall + left;
+  JournalRecord detached_record(const Session& session) noexcept {
+    JournalRecord record = record_for(JournalRecord::Type::detached, session);
+    const bool never = session.expires == detail::never;
+    record.expires_at =
+        wall_clock(never ? 0xFFFFFFFFU : (session.expires - now_) / detail::ticks_per_second);
     return record;
   }
-  static JournalRecord subscribe_record(Index session, Text filter, uint32_t options) noexcept {
+  JournalRecord subscribe_record(const Session& session, Text filter,
+                                 uint32_t options) const noexcept {
     JournalRecord record = record_for(JournalRecord::Type::subscribe, session);
     record.text = filter;
     record.number = options & remaining_length_max;
     record.flags = static_cast<uint8_t>(options >> 28);
     return record;
   }
-  void journal_subscribe(Index index, Text filter, uint32_t options) noexcept {
-    if (journaled(index)) { log_change(subscribe_record(index, filter, options)); }
+  template <typename Sink>
+  JournalRecord receive_record(const Session& session, uint16_t packet_id, Index message,
+                               Sink&& sink) noexcept {
+    JournalRecord record = record_for(JournalRecord::Type::receive, session, packet_id);
+    record.message = write_message(message, sink);
+    return record;
   }
-  void journal_unsubscribe(Index index, Text filter) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::unsubscribe, index);
-      record.text = filter;
-      log_change(record);
-    }
+  template <typename Sink>
+  JournalRecord will_record(const Session& session, uint32_t delay_s, Sink&& sink) noexcept {
+    JournalRecord record = record_for(JournalRecord::Type::will, session);
+    record.message = write_message(session.will, sink);
+    record.number = delay_s;
+    record.expires_at = head(session.will).expiry_s;
+    return record;
   }
-  void journal_queue(Index index, const Entry& entry, bool merged = false) noexcept {
-    if (journaled(index)) {
-      const Index stored = stored_handle(entry.message);
-      if (stored == none) { return; }
-      JournalRecord record = record_for(JournalRecord::Type::queue, index);
-      record.message = journal_message(stored);
-      record.flags = entry.flags & (detail::entry_qos | detail::entry_retain);
-      if (merged) { record.flags = static_cast<uint8_t>(record.flags | journal_merged); }
-      record.number = (entry.flags & detail::entry_shared) != 0
-                          ? subscriptions_[static_cast<Index>(entry.number)].identifier()
-                          : entry.number;
-      log_change(record);
-    }
+  void journal_will(const Session& session) noexcept {
+    if (journaled(session)) { log_change(will_record(session, will_delay_s(session), Live{this})); }
   }
-  void journal_done(Index index, const Entry& entry) noexcept {
-    journal_entry(JournalRecord::Type::done, index, entry);
+  void journal_queue(const Session& session, const Entry& entry, bool merged = false) noexcept {
+    if (!journaled(session)) { return; }
+    const Index stored = stored_handle(entry.message);
+    if (stored == none) { return; }
+    JournalRecord record = record_for(JournalRecord::Type::queue, session);
+    record.message = write_message(stored, Live{this});
+    record.flags = static_cast<uint8_t>(queue_flags(entry) | (merged ? journal_merged : 0));
+    record.number = entry.shared ? subscription_of(entry).identifier() : entry.number;
+    log_change(record);
   }
-  void journal_entry(JournalRecord::Type type, Index index, const Entry& entry) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = record_for(type, index, entry.packet_id);
-      const bool message = entry.kind == EntryKind::turn || entry.kind == EntryKind::stored;
-      if (message) { record.message = head(stored_handle(entry.message)).number(); }
-      log_change(record);
-    }
+  static uint8_t queue_flags(const Entry& entry) noexcept {
+    return static_cast<uint8_t>(entry.qos | (entry.retain ? 4 : 0));
   }
-  void journal_receive(Index index, const ReceivedMessage& received) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::receive, index, received.packet_id);
-      record.message = journal_message(received.message);
-      log_change(record);
-    }
+  void journal_entry(JournalRecord::Type type, const Session& session,
+                     const Entry& entry) noexcept {
+    if (!journaled(session)) { return; }
+    JournalRecord record = record_for(type, session, entry.packet_id);
+    if (entry.is_message()) { record.message = head(stored_handle(entry.message)).number(); }
+    log_change(record);
+  }
+  bool retains_durably(Index stored) const noexcept {
+    return Journal::enabled && !restoring_ && !is_system(stored_topic(stored));
+  }
+  static bool is_system(Text topic) noexcept {
+    return topic.size() >= 5 && memcmp(topic.data(), "$SYS/", 5) == 0;
   }
   void journal_retain(Index stored) noexcept {
-    if constexpr (Journal::enabled) {
-      if (!restoring_) {
-        JournalRecord record = record_for(JournalRecord::Type::retain, 0);
-        record.message = journal_message(stored);
-        log_change(record);
-      }
+    if (retains_durably(stored)) {
+      JournalRecord record = record_for(JournalRecord::Type::retain);
+      record.message = write_message(stored, Live{this});
+      log_change(record);
     }
   }
   void journal_retain_clear(Index stored) noexcept {
-    if constexpr (Journal::enabled) {
-      if (!restoring_) {
-        JournalRecord record = record_for(JournalRecord::Type::retain_clear, 0);
-        record.text = stored_topic(stored);
-        log_change(record);
-      }
-    }
-    static_cast<void>(stored);
-  }
-  void journal_will(Index index) noexcept {
-    if (journaled(index)) {
-      JournalRecord record = record_for(JournalRecord::Type::will, index);
-      record.message = journal_message(sessions_[index].will);
-      record.number = will_delay_s(sessions_[index]);
-      record.expires_at = head(sessions_[index].will).expiry_s;
+    if (retains_durably(stored)) {
+      JournalRecord record = record_for(JournalRecord::Type::retain_clear);
+      record.text = stored_topic(stored);
       log_change(record);
     }
   }
@@ -10377,427 +9713,144 @@ class BrokerEngine {
 
   // An answer that depends on records not yet safe waits, and what answers come after it; QoS 0
   // and PINGRESP do not. True when it has been taken.
-  bool hold_answer(Index slot, Entry& entry) noexcept {
-    Link& link = links_[slot];
-    const bool behind = link.has(detail::flag_answers_held);
-    if (entry.kind == EntryKind::pingresp || (gate_ <= durable_ && !behind)) { return false; }
-    // further behind an Index cannot say for what an answer waits
-    const bool countable = sequence_ - durable_ <= static_cast<Index>(~Index{0});
-    LinkExtra* more = countable ? need_extra(slot) : nullptr;
-    Place place;
-    if (link.state != LinkState::open && more != nullptr) {
-      // the CONNACK goes to the front of the queue at once and is let out later
-      link.set(detail::flag_connack_held);
-      Entry gate;
-      gate.order = static_cast<Index>(gate_);
-      if (queues_.push(more->answers, gate, Claim::answer, place) == nullptr) { give_up(slot); }
-      link.set(detail::flag_answers_held);
-      join_gated(slot);
+  bool hold_answer(Link& link, Entry entry) noexcept {
+    if (entry.kind == EntryKind::pingresp || (gate_ <= durable_ && !link.answers_held)) {
       return false;
     }
-    entry.order = static_cast<Index>(gate_ > durable_ ? gate_ : sequence_);
-    if (more == nullptr || queues_.push(more->answers, entry, Claim::answer, place) == nullptr) {
-      release_entry(entry);
-      give_up(slot);
-      return true;
+    // further behind an Index cannot say for what an answer waits
+    const bool countable = sequence_ - durable_ <= static_cast<Index>(~Index{0});
+    // the CONNACK goes to the front of the queue at once and is let out later
+    const bool connack = countable && link.state != LinkState::open;
+    if (connack) {
+      link.connack_held = true;
+      entry = Entry();
     }
-    link.set(detail::flag_answers_held);
-    join_gated(slot);
+    entry.order = static_cast<Index>(gate_ > durable_ ? gate_ : sequence_);
+    if (!countable || !hold(link, entry)) {
+      release_entry(entry);
+      give_up(link);
+    }
+    return !connack;
+  }
+  // Queues what waits for the journal; false when no block is left.
+  bool hold(Link& link, const Entry& entry) noexcept {
+    Extra* more = need_extra(link);
+    if (more == nullptr || queues_.push(more->answers, entry, Claim::answer) == nullptr) {
+      return false;
+    }
+    link.answers_held = true;
+    join_gated(link);
     return true;
   }
-  void join_gated(Index slot) noexcept {
-    LinkExtra* more = need_extra(slot);
-    if (more != nullptr && !links_[slot].has(detail::flag_gated)) {
-      links_[slot].set(detail::flag_gated);
-      more->next_gated = gated_;
-      gated_ = slot;
+  void join_gated(Link& link) noexcept {
+    if (!link.gated) {
+      link.gated = true;
+      extra(link)->next_gated = gated_;
+      gated_ = links_.index_of(link);
     }
   }
-  void forget_gated(Index slot) noexcept {
-    if (links_[slot].has(detail::flag_gated)) {
-      Index* link = &gated_;
-      while (*link != slot) { link = &extra(*link).next_gated; }
-      *link = extra(slot).next_gated;
-      links_[slot].clear(detail::flag_gated);
+  void forget_gated(Link& link) noexcept {
+    if (link.gated) {
+      Index* at = &gated_;
+      while (&links_[*at] != &link) { at = &extra(links_[*at])->next_gated; }
+      *at = extra(link)->next_gated;
+      link.gated = false;
     }
   }
   void release_gated(uint64_t previous) noexcept {
     Index slot = gated_;
     gated_ = none;
     while (slot != none) {
-      const Index following = extra(slot).next_gated;
-      links_[slot].clear(detail::flag_gated);
-      release_answers(slot, previous);
-      mark_due(slot);
-      slot = following;
+      Link& link = links_[slot];
+      slot = extra(link)->next_gated;
+      link.gated = false;
+      release_answers(link, previous);
+      mark_due(link);
     }
   }
-  void release_answers(Index slot, uint64_t previous) noexcept {
-    Link& link = links_[slot];
-    LinkExtra& more = extra(slot);
-    Place ignored;
-    while (!more.answers.empty() && is_durable(queues_.front(more.answers)->order, previous)) {
-      Entry entry = *queues_.front(more.answers);
-      queues_.pop(more.answers, ignored, ignored);
-      if (entry.kind == EntryKind::skip) {
-        link.clear(entry.packet_id == 0 ? detail::flag_connack_held : detail::flag_sends_held);
-        continue;
-      }
-      entry.order = link.order;
-      link.order = static_cast<Index>(link.order + 1);
-      Place place;
-      if (queues_.push(link.queue, entry, Claim::answer, place) == nullptr) {
-        release_entry(entry);
-        give_up(slot);
+  void release_answers(Link& link, uint64_t previous) noexcept {
+    Queue& answers = extra(link)->answers;
+    while (!answers.empty() && is_durable(queues_.front(answers)->order, previous)) {
+      Entry entry = *queues_.front(answers);
+      queues_.pop(answers);
+      if (entry.kind != EntryKind::skip) {
+        queue_answer(link, entry);
+      } else if (entry.packet_id == 0) {
+        link.connack_held = false;
+      } else {
+        link.sends_held = false;
       }
     }
-    if (!more.answers.empty()) {
-      join_gated(slot);
-    } else {
-      link.clear(detail::flag_answers_held);
-    }
+    link.answers_held = !answers.empty();
+    if (link.answers_held) { join_gated(link); }
   }
 
   // QoS 2 goes out once its id is safe: after a restart it must be the same message.
-  bool send_is_safe(const Walk& walk, Entry& entry) noexcept {
-    const bool once = (entry.flags & detail::entry_qos) == 2;
-    const bool first = (entry.flags & detail::entry_sent) == 0;
-    if (!once || !first || entry.kind == EntryKind::skip || !journaled(walk.session)) {
+  bool send_is_safe(const Walk& walk, const Entry& entry) noexcept {
+    if (entry.qos != 2 || entry.sent || entry.kind == EntryKind::skip ||
+        !journaled(*walk.session)) {
       return true;
     }
-    Link& link = links_[walk.link];
-    if (entry.packet_id == 0 && !link.has(detail::flag_sends_held)) { hold_sends(walk); }
-    if (link.has(detail::flag_sends_held)) { return false; }
-    return entry.packet_id != 0;
-  }
-  void hold_sends(const Walk& walk) noexcept {
-    LinkExtra* more = need_extra(walk.link);
-    Entry gate;  // stands among the answers for all of them
-    gate.packet_id = 1;
-    Place place;
-    if (more == nullptr || queues_.push(more->answers, gate, Claim::answer, place) == nullptr) {
-      return;
+    Link& link = *walk.link;
+    if (entry.packet_id == 0 && !link.sends_held) {
+      Entry gate;  // stands among the answers for all of them
+      gate.packet_id = 1;
+      assign_ids(walk);
+      gate.order = static_cast<Index>(sequence_);
+      link.sends_held = hold(link, gate);
+      if (!link.sends_held) { give_up(link); }
     }
-    assign_ids(walk);
-    queues_.back(more->answers)->order = static_cast<Index>(sequence_);
-    links_[walk.link].set(detail::flag_sends_held);
-    join_gated(walk.link);
+    return !link.sends_held && entry.packet_id != 0;
   }
-
   // Ids for all that the client may be sent now: they become safe together.
   void assign_ids(const Walk& walk) noexcept {
-    Queue& queue = sessions_[walk.session].queue;
     Place place = walk.messages;
-    for (uint32_t room = links_[walk.link].send_limit - walk.inflight; room != 0;) {
-      Entry* entry = queues_.at(queue, place);
+    for (uint32_t room = walk.link->send_limit - walk.inflight; room != 0; place.step()) {
+      Entry* entry = queues_.at(walk.session->queue, place);
       if (entry == nullptr) { break; }
-      place.at = static_cast<uint16_t>(place.at + 1);
       if (!occupies(*entry)) { continue; }
       if (entry->kind != EntryKind::skip) { assign_id(walk, *entry); }
       room -= 1;
     }
   }
 
-  // ---- restoring ----------------------------------------------------------------------------
+  // ---- checks -------------------------------------------------------------------------------
 
-  Index live_session(uint32_t slot) const noexcept {
-    const bool live = slot < sessions_.used() && sessions_[static_cast<Index>(slot)].id != none;
-    return live ? static_cast<Index>(slot) : none;
-  }
-  detail::RestoredMessage<Index>* restored(uint64_t number) noexcept {
-    Index slot = restored_heads_.first(static_cast<uint32_t>(number));
-    while (slot != none && restored_[slot].number() != number) { slot = restored_[slot].next; }
-    return slot == none ? nullptr : &restored_[slot];
-  }
-  // Of the whole message; more is a repetition.
-  uint32_t restored_bytes(const detail::RestoredMessage<Index>& it) noexcept {
-    const MessageHead& stored = head(it.chain.first);
-    return stored.topic_size + stored.properties_size + stored.payload_size;
-  }
-  Index restored_message(uint64_t number) noexcept {
-    const detail::RestoredMessage<Index>* it = restored(number);
-    return it == nullptr ? none : it->chain.first;
-  }
-
-  void forget_restored(uint64_t number) noexcept {
-    detail::RestoredMessage<Index>* it = restored(number);
-    if (it != nullptr) {
-      const Index slot = static_cast<Index>(it - &restored_[0]);
-      restored_heads_.remove(restored_, slot);
-      unreference(it->chain.first);
-      restored_.release(slot);
+ public:
+  /// Whether counters and queues agree: for tests, after each step. Walks over everything.
+  bool check_invariants() noexcept {
+    bool good = blocks_.little.taken() <= limits().blocks;
+    for (Index slot = 0; slot < sessions_.used(); ++slot) {
+      Session& session = sessions_[slot];
+      if (session.id == none) { continue; }
+      uint32_t unsent = 0;
+      queues_.for_each(session.queue, [&](const Entry& entry) {
+        unsent += entry.is_message() && !entry.sent ? 1U : 0U;
+        good = good && (entry.kind != EntryKind::stored || head(entry.message).references != 0);
+        good = good && (entry.kind != EntryKind::turn || records_used_ != 0);
+      });
+      good = good && unsent == session.queued;
+      good = good && (session.link == none || links_[session.link].session == slot);
+      good = good && find_session(texts_.view(session.id, texts_scratch_)) == slot;
     }
-  }
-
-  Error restore_session(const JournalRecord& record) noexcept {
-    Index slot = live_session(record.session);
-    if (slot == none) {
-      const Index wanted = static_cast<Index>(record.session);
-      if (record.session >= limits_.sessions || !sessions_.allocate_at(wanted)) {
-        return Error::buffer_too_small;
-      }
-      slot = wanted;
-      Session& fresh = sessions_[slot];
-      fresh.id = texts_.store(record.text);
-      if (fresh.id == none) {
-        sessions_.release(slot);
-        return Error::buffer_too_small;
-      }
-      fresh.hash = detail::hash_bytes(record.text.bytes().data(), record.text.size(), index_.seed);
-      clients_.insert(sessions_, slot);
-      timers_.introduce(session_timer(slot));
+    for (Index slot = 0; slot < links_.used(); ++slot) {
+      Link& link = links_[slot];
+      uint32_t waiting = 0;
+      queues_.for_each(link.queue, [&](const Entry& entry) {
+        waiting += entry.kind == EntryKind::stored ? 1U : 0U;
+      });
+      good = good && waiting == link.waiting;
+      good = good && (link.session == none || sessions_[link.session].link == slot);
+      good = good && (link.state != LinkState::open || link.session != none);
     }
-    Session& session = sessions_[slot];
-    session.flags = detail::session_resumable | detail::session_journaled |
-                    detail::session_ids_met;  // here: it has a link
-    session.expiry_interval_s = record.number;
-    session.packet_id = record.packet_id;
-    session.expires = detail::after_seconds(now_, record.number);
-    return Error::none;
+    return good;
   }
 
-  Error restore_message(const JournalRecord& record) noexcept {
-    if (restored(record.message) != nullptr) { return Error::none; }
-    IncomingMessage message;
-    message.topic = record.text;
-    message.properties = record.bytes;
-    message.qos = static_cast<Qos>(record.flags & 3);
-    message.retain = (record.flags & 4) != 0;
-    const uint32_t wall = journal_->wall_clock_s();
-    message.has_expiry = record.expires_at != 0;
-    message.expiry_s = record.expires_at > wall ? record.expires_at - wall : 0;
-    const Index slot = restored_.allocate();
-    if (slot == none) { return Error::buffer_too_small; }
-    detail::RestoredMessage<Index>& it = restored_[slot];
-    it.chain = begin_message(message, record.number, Claim::ordinary);
-    if (it.chain.first == none) {
-      restored_.release(slot);
-      return Error::buffer_too_small;
-    }
-    it.hash = static_cast<uint32_t>(record.message);
-    it.high = static_cast<uint32_t>(record.message >> 32);
-    restored_heads_.insert(restored_, slot);
-    head(it.chain.first).set_number(record.message);
-    head(it.chain.first).segment = segment_;
-    message_number_ = detail::larger(message_number_, record.message);
-    return Error::none;
-  }
-
-  Error restore_queue(Index slot, const JournalRecord& record) noexcept {
-    Session& session = sessions_[slot];
-    Entry entry;
-    entry.kind = EntryKind::stored;
-    entry.message = restored_message(record.message);
-    entry.number = record.number;
-    entry.flags = record.flags & (detail::entry_qos | detail::entry_retain);
-    if (entry.message == none) {
-      return Error::none;  // written again when its message is
-    }
-    if ((record.flags & journal_merged) != 0) {
-      Entry* last = session.queue.empty() ? nullptr : queues_.back(session.queue);
-      if (last != nullptr && last->message == entry.message) {
-        const uint8_t qos = detail::larger(static_cast<uint8_t>(last->flags & detail::entry_qos),
-                                           static_cast<uint8_t>(entry.flags & detail::entry_qos));
-        last->flags = static_cast<uint8_t>((last->flags & ~detail::entry_qos) | qos |
-                                           (entry.flags & detail::entry_retain));
-        add_identifier(*last, entry.number);
-      }
-      return Error::none;
-    }
-    return push_to_session(slot, entry, Claim::ordinary) == nullptr ? Error::buffer_too_small
-                                                                    : Error::none;
-  }
-
-  // The entry with this id, else the first unsent one of this message.
-  Entry* restored_entry(Session& session, const JournalRecord& record, bool by_id) noexcept {
-    const Index message = restored_message(record.message);
-    Place place;
-    while (Entry* entry = queues_.at(session.queue, place)) {
-      place.at = static_cast<uint16_t>(place.at + 1);
-      const bool same_id = by_id && record.packet_id != 0 && entry->packet_id == record.packet_id;
-      const bool settled =
-          entry->kind == EntryKind::skip && detail::state_of(*entry) == SendState::none;
-      if (!settled && (same_id || (message != none && entry->message == message &&
-                                   (entry->packet_id == 0 || !by_id)))) {
-        return entry;
-      }
-    }
-    return nullptr;
-  }
-
-  void restore_delivery(Index slot, const JournalRecord& record) noexcept {
-    Session& session = sessions_[slot];
-    const bool sends = record.type == JournalRecord::Type::send;
-    Entry* entry = restored_entry(session, record, !sends);
-    if (entry == nullptr) { return; }
-    if (sends) {
-      entry->packet_id = record.packet_id;
-      session.packet_id = record.packet_id;
-      mark_sent(session, *entry);
-    } else if (record.type == JournalRecord::Type::release) {
-      detail::set_state(*entry, SendState::pubcomp);
-      release_entry(*entry);
-    } else {
-      session.queued -= (entry->flags & detail::entry_sent) == 0 ? 1U : 0U;
-      detail::set_state(*entry, SendState::none);
-      release_entry(*entry);
-      drop_done(session);
-    }
-  }
-
-  Error restore_received(Index slot, const JournalRecord& record) noexcept {
-    Session& session = sessions_[slot];
-    ReceivedMessage* it = find_received(session, record.packet_id);
-    if (record.type == JournalRecord::Type::deliver) {
-      if (it != nullptr) {
-        unreference(it->message);
-        *it = ReceivedMessage{none, 0, false};
-      }
-      return Error::none;
-    }
-    const Index message = restored_message(record.message);
-    if (it != nullptr || message == none) { return Error::none; }
-    it = make_received(session, record.packet_id);
-    if (it == nullptr) { return Error::buffer_too_small; }
-    reference(message);
-    it->message = message;
-    return Error::none;
-  }
-
-  Error restore_for_session(const JournalRecord& record) noexcept {
-    using Type = JournalRecord::Type;
-    const Index slot = live_session(record.session);
-    if (slot == none) {
-      return Error::none;  // its session record comes later, with all of it
-    }
-    Session& session = sessions_[slot];
-    if (record.type == Type::detached) {
-      const uint32_t wall = journal_->wall_clock_s();
-      const uint32_t left = record.expires_at > wall ? record.expires_at - wall : 0;
-      session.clear(detail::session_ids_met);
-      session.expires =
-          record.expires_at == 0xFFFFFFFF ? detail::never : detail::after_seconds(now_, left);
-    } else if (record.type == Type::session_end) {
-      drop_will(slot);
-      end_session(slot);
-    } else if (record.type == Type::subscribe) {
-      const uint32_t options = record.number | (uint32_t{record.flags} << 28);
-      const Added added = add_subscription(slot, record.text, options);
-      return added.slot == none ? Error::buffer_too_small : Error::none;
-    } else if (record.type == Type::unsubscribe) {
-      const Index filter = index_.find(record.text);
-      const Index gone = filter == none ? none : find_subscription(slot, filter);
-      if (gone != none) { remove_subscription(gone); }
-    } else if (record.type == Type::queue) {
-      return restore_queue(slot, record);
-    } else if (record.type == Type::receive || record.type == Type::deliver) {
-      return restore_received(slot, record);
-    } else if (record.type == Type::will || record.type == Type::will_clear) {
-      drop_will(slot);
-      const Index will = record.type == Type::will ? restored_message(record.message) : none;
-      if (will != none) {
-        reference(will);
-        session.will = will;
-        head(will).stored_at = record.number;
-        head(will).expiry_s = record.expires_at;
-      }
-    } else {
-      restore_delivery(slot, record);
-    }
-    return Error::none;
-  }
-
-  // ---- snapshot -----------------------------------------------------------------------------
-
-  template <typename Sink>
-  uint64_t emit_message(Index handle, Sink& sink) noexcept {
-    MessageHead& stored = head(handle);
-    if (stored.number() == 0) { stored.set_number(++message_number_); }
-    if (stored.segment != segment_) {
-      stored.segment = segment_;
-      write_message(handle, sink);
-    }
-    return stored.number();
-  }
-  template <typename Sink>
-  void emit_session(Index slot, Sink& sink) noexcept {
-    using Type = JournalRecord::Type;
-    const Session& session = sessions_[slot];
-    sink(record_for(Type::session_end, slot));  // what was written since the snapshot's begin
-    sink(session_record(slot));
-    if (session.link == none) { sink(detached_record(slot)); }
-    for (Index s = session.subscriptions; s != none; s = subscriptions_[s].next_of_session) {
-      const SubscriptionSlot& it = subscriptions_[s];
-      sink(subscribe_record(slot, index_.text(it.filter), it.options));
-    }
-    for (Index block = session.received; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < received_per_block(); ++i) {
-        const ReceivedMessage& it = received_at(block)[i];
-        if (it.packet_id != 0 && it.message != none) {
-          JournalRecord record = record_for(Type::receive, slot);
-          record.message = emit_message(it.message, sink);
-          record.packet_id = it.packet_id;
-          sink(record);
-        }
-      }
-    }
-    Place place;
-    while (Entry* entry = queues_.at(sessions_[slot].queue, place)) {
-      place.at = static_cast<uint16_t>(place.at + 1);
-      emit_entry(slot, *entry, sink);
-    }
-    if (session.will != none) {
-      JournalRecord record = record_for(Type::will, slot);
-      record.message = emit_message(session.will, sink);
-      const bool due = session.link == none;
-      const Tick left = will_delay_s(session) > now_ ? will_delay_s(session) - now_ : 0;
-      record.number = due ? left / detail::ticks_per_second : will_delay_s(session);
-      record.expires_at = head(session.will).expiry_s;
-      sink(record);
-    }
-  }
-  template <typename Sink>
-  void emit_entry(Index slot, const Entry& entry, Sink& sink) noexcept {
-    using Type = JournalRecord::Type;
-    const bool released = detail::state_of(entry) == SendState::pubcomp;
-    if (entry.kind == EntryKind::skip && !released) { return; }
-    const Index handle = released ? empty_message() : stored_handle(entry.message);
-    if (handle == none) { return; }
-    JournalRecord record = record_for(Type::queue, slot);
-    record.message = emit_message(handle, sink);
-    record.flags = entry.flags & (detail::entry_qos | detail::entry_retain);
-    bool first = true;
-    for_each_identifier(entry, [&](uint32_t identifier) {
-      record.number = identifier;
-      sink(record);
-      first = false;
-      record.flags = static_cast<uint8_t>(record.flags | journal_merged);
-    });
-    if (first) { sink(record); }
-    if ((entry.flags & detail::entry_sent) != 0 || entry.packet_id != 0) {
-      record.type = Type::send;
-      record.packet_id = entry.packet_id;
-      sink(record);
-    }
-    if (released) {
-      record.type = Type::release;
-      sink(record);
-      unreference(handle);
-    }
-  }
-  // Stands for a message that the client has taken over already.
-  Index empty_message() noexcept {
-    IncomingMessage message;
-    message.qos = Qos::exactly_once;
-    return store(message, Claim::answer);
-  }
-
-  // ---- members ------------------------------------------------------------------------------
-
-  BrokerLimits limits_;
-  BrokerStatistics statistics_;
+ private:
   Policy* policy_;
   Journal* journal_;
+  detail::KeptLimits<fixed == nullptr> limits_;
+  BrokerStatistics statistics_;
 
   detail::Table<Link, Index> links_;
   detail::Table<Session, Index> sessions_;
@@ -10805,7 +9858,7 @@ class BrokerEngine {
   detail::Directory<Index> clients_;  // sessions by client id
   detail::FilterIndex<Index> index_;
   detail::RetainedIndex<Index> retained_;
-  detail::Blocks<Index> blocks_;
+  Blocks blocks_;
   detail::Texts<Index> texts_;
   detail::Queues<Index> queues_;
   detail::Timers<Index> timers_;
@@ -10817,19 +9870,18 @@ class BrokerEngine {
 
   Millis last_ms_ = 0;
   Tick now_ = detail::ticks_per_second;
+  Tick swept_ = 0;  // when expired retained messages were last looked for
   uint32_t random_ = 1;
   uint32_t generation_ = 0;
   uint32_t route_ = 0;
-  Tick swept_ = 0;  // when expired retained messages were last looked for
-  Index records_used_ = 0;
   uint32_t assembly_used_ = 0;
+  Index records_used_ = 0;
   Index due_first_ = none;
   Index due_last_ = none;
-  Index link_turn_ = none;
-  Index session_turn_ = none;
-  Index gone_ = none;
-  Index paused_ = none;
-  Index gated_ = none;
+  Index turn_ = none;    // links whose queues refer to the arena
+  Index gone_ = none;    // links to be freed
+  Index paused_ = none;  // links that wait for a full subscriber
+  Index gated_ = none;   // links with answers that wait for the journal
   Plan plan_;
   bool wake_ = false;         // a paused publisher may go on
   bool new_aliases_ = false;  // a fill() is going on and has not failed to make an alias
@@ -10837,9 +9889,9 @@ class BrokerEngine {
   bool stopping_ = false;
   bool restoring_ = false;
 
-  uint8_t memo_[memo_bytes];
+  uint8_t memo_[memo_bytes];  // the last topic
   uint32_t memo_size_ = 0;
-  uint32_t memo_count_ = 0;
+  uint32_t memo_count_ = 0;  // of matches_
   uint32_t memo_version_ = 0;
 
   uint64_t sequence_ = 0;  // of the last journal record
@@ -10847,20 +9899,26 @@ class BrokerEngine {
   uint64_t gate_ = 0;      // the last one of the packet being handled
   uint64_t message_number_ = 0;
   uint32_t segment_ = 1;  // messages are written once per segment of the journal
-  detail::Table<detail::RestoredMessage<Index>, Index> restored_;  // while restoring
-  detail::Directory<Index> restored_heads_;
 };
+
+/// Bytes of memory BrokerEngine::start() needs for these limits.
+template <typename Config = BrokerConfig>
+constexpr uint64_t broker_bytes(const BrokerLimits& limits) noexcept {
+  return BrokerEngine<Config>::memory_bytes(limits);
+}
 
 // >> 15. broker — Broker<Transport, Clock, Config>
 
 /// A broker with its memory, pumped over a transport and a clock of the user's. `limits` is a
 /// BrokerLimits known at compile time: all memory is inside the object.
 ///
-///     Transport  bool accept_next(uint32_t& link)                      a new connection, if any
-///                int32_t receive(uint32_t link, uint8_t*, size_t)       > 0 bytes, 0 none, < 0
-///                gone int32_t transmit(uint32_t link, const uint8_t*, size_t) taken, 0 later, < 0
-///                gone void hang_up(uint32_t link)
-///     Clock      uint64_t now_ms()
+///     Transport  bool accept_next(uint32_t& link)  a new connection, if any
+///                int32_t receive(uint32_t link, uint8_t*, size_t)
+///                                                 > 0 bytes, 0 nothing now, < 0 gone
+///                int32_t transmit(uint32_t link, const uint8_t*, size_t)
+///                                                 bytes taken, maybe fewer; 0 later; < 0 gone
+///                void hang_up(uint32_t link)
+///     Clock      uint64_t now_ms()                 never back
 ///
 /// `link` is a number below limits.connections that the transport chooses; it is free again after
 /// hang_up(). poll-like: call run_once() often; it never blocks.
@@ -10868,7 +9926,10 @@ template <typename Transport, typename Clock, typename Config, const BrokerLimit
           uint32_t arena_bytes = 256>
 class Broker {
  public:
-  using Engine = BrokerEngine<Config>;
+  struct FixedConfig : Config {
+    static constexpr const BrokerLimits* fixed_limits = &limits;
+  };
+  using Engine = BrokerEngine<FixedConfig>;
 
   Broker(Transport& transport, Clock& clock) noexcept
       : transport_(transport), clock_(clock), engine_(policy_, journal_) {}
@@ -10967,7 +10028,7 @@ class Broker {
   bool used_[limits.connections] = {};
   uint8_t arena_[arena_bytes];
   uint8_t scratch_[scratch_bytes];
-  alignas(16) uint8_t memory_[broker_bytes<Config>(limits)];
+  alignas(16) uint8_t memory_[Engine::memory_bytes(limits)];
 };
 
 }  // namespace mqtt

@@ -51,7 +51,7 @@ const std::vector<std::string>& colliding_levels() {
       const std::string level =
           "c" + std::to_string(random.below(1000000)) + std::to_string(random.below(1000000));
       const Text text = level;
-      const uint32_t hash = hash_bytes(text.bytes().data(), text.size(), seed_of_all);
+      const uint32_t hash = hash_bytes(text.bytes(), seed_of_all).low;
       const auto [it, fresh] = seen.emplace(hash, level);
       if (!fresh && it->second != level) {
         found.push_back(it->second);
@@ -114,16 +114,16 @@ class FiltersUnderTest {
         nodes_(new FilterNode<Index>[nodes]),
         heads_(new Index[nodes]),
         cells_(new uint8_t[cells * 32]),
-        hashes_(new uint32_t[levels]),
+        hashes_(new mqtt::detail::Hash[levels]),
         stack_(new mqtt::detail::WalkStep<Index>[levels + 2]),
         found_(new Index[filters]) {
-    index.filters.start(reinterpret_cast<uint8_t*>(filters_.get()), filters);
-    index.nodes.start(reinterpret_cast<uint8_t*>(nodes_.get()), nodes);
-    index.directory.start(reinterpret_cast<uint8_t*>(heads_.get()), nodes);
-    texts.cells.start(cells_.get(), cells, 32);
+    index.filters.start(filters_.get(), filters);
+    index.nodes.start(nodes_.get(), nodes);
+    index.directory.start(heads_.get(), nodes);
+    texts.cells().start(cells_.get(), cells, 32);
     index.texts = &texts;
     index.scratch = scratch_;
-    index.level_hashes = hashes_.get();
+    index.hashes = hashes_.get();
     index.stack = stack_.get();
     index.levels_max = levels;
     index.seed = seed_of_all;
@@ -148,7 +148,7 @@ class FiltersUnderTest {
   std::unique_ptr<FilterNode<Index>[]> nodes_;
   std::unique_ptr<Index[]> heads_;
   std::unique_ptr<uint8_t[]> cells_;
-  std::unique_ptr<uint32_t[]> hashes_;
+  std::unique_ptr<mqtt::detail::Hash[]> hashes_;
   std::unique_ptr<mqtt::detail::WalkStep<Index>[]> stack_;
   std::unique_ptr<Index[]> found_;
   uint8_t scratch_[1000];
@@ -203,7 +203,7 @@ TEST_CASE_TEMPLATE("the filter index finds what `matches` says, no more and no l
     CHECK(test.index.nodes.count() == 0);
     CHECK(test.index.filters.count() == 0);
     CHECK(test.index.wildcard_filters == 0);
-    CHECK(test.texts.cells.taken() == 0);
+    CHECK(test.texts.cells().taken() == 0);
   }
 }
 
@@ -225,12 +225,12 @@ TEST_CASE("a filter for which there is no room changes nothing") {
         continue;
       }
       const uint32_t nodes = test.index.nodes.count();
-      const uint32_t cells = test.texts.cells.taken();
+      const uint32_t cells = test.texts.cells().taken();
       const uint16_t fresh = test.index.insert(filter);
       if (fresh == none<uint16_t>) {
         refused += 1;
         REQUIRE(test.index.nodes.count() == nodes);
-        REQUIRE(test.texts.cells.taken() == cells);
+        REQUIRE(test.texts.cells().taken() == cells);
       } else {
         filters[filter] = fresh;
       }
@@ -242,7 +242,7 @@ TEST_CASE("a filter for which there is no room changes nothing") {
       test.index.remove(static_cast<uint16_t>(handle));
     }
     CHECK(test.index.nodes.count() == 0);
-    CHECK(test.texts.cells.taken() == 0);
+    CHECK(test.texts.cells().taken() == 0);
   }
 }
 
@@ -277,13 +277,13 @@ class RetainedUnderTest {
  public:
   explicit RetainedUnderTest(uint32_t nodes)
       : nodes_(new RetainedNode<Index>[nodes]), heads_(new Index[nodes]) {
-    index.nodes.start(reinterpret_cast<uint8_t*>(nodes_.get()), nodes);
-    index.directory.start(reinterpret_cast<uint8_t*>(heads_.get()), nodes);
+    index.nodes.start(nodes_.get(), nodes);
+    index.directory.start(heads_.get(), nodes);
     index.seed = seed_of_all;
   }
   // False when the table is full.
   bool retain(const std::string& topic) {
-    const Index node = index.make(topic);
+    const Index node = index.at_path(topic, true);
     if (node == none<Index>) { return false; }
     if (index.nodes[node].message == none<Index>) {
       index.nodes[node].message = static_cast<Index>(topics.size());
@@ -294,7 +294,7 @@ class RetainedUnderTest {
     return true;
   }
   void clear(const std::string& topic) {
-    const Index node = index.find(topic);
+    const Index node = index.at_path(topic, false);
     REQUIRE(node != none<Index>);
     REQUIRE(topics[index.nodes[node].message] == topic);
     index.nodes[node].message = none<Index>;

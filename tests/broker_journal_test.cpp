@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "mqtt.hpp"
+#include "ports/journal/state.hpp"
 #include "sim/broker_sim.hpp"
 
 namespace {
@@ -50,12 +51,14 @@ struct MemoryJournal {
   Log log;
   uint64_t before = 0;  // records of an earlier life, or forgotten ones
   uint32_t wall = 1700000000;
+  bool full = false;
 
   uint64_t append(const JournalRecord& record) noexcept {
     log.emplace_back(record);
     return last();
   }
   uint32_t wall_clock_s() noexcept { return wall; }
+  bool holds_back() const noexcept { return full; }
   uint64_t last() const { return before + log.size(); }
   size_t count(Type type) const {
     size_t found = 0;
@@ -211,14 +214,19 @@ class Bench {
   mqtt::Error restore(const Log& records, size_t count) {
     journal().log.assign(records.begin(), records.begin() + static_cast<std::ptrdiff_t>(count));
     const Log copy = journal().log;
+    using Restore = mqtt::BrokerRestore<mqtt::BrokerEngine<Config>>;
+    const auto memory = std::make_unique<uint64_t[]>(
+        static_cast<size_t>(Restore::memory_bytes(b.engine().limits())) / sizeof(uint64_t));
+    Restore restoring(b.engine(), reinterpret_cast<uint8_t*>(memory.get()));
+    mqtt::Error error = mqtt::Error::none;
     for (const Kept& it : copy) {
-      const mqtt::Error error = b.engine().restore(it.view(), b.now);
-      if (error != mqtt::Error::none) { return error; }
+      error = restoring.apply(it.view(), b.now);
+      if (error != mqtt::Error::none) { break; }  // what fitted is there
       CHECK(b.engine().check_invariants());
     }
-    b.engine().restore_done(b.now);
+    restoring.finish(b.now);
     b.engine().durable(last());
-    return mqtt::Error::none;
+    return error;
   }
   mqtt::Error restore(const Log& records) { return restore(records, records.size()); }
 };
@@ -974,7 +982,7 @@ template <typename Config>
 Log snapshot_log(Played<Config>*& played, const Script<Config>& script, size_t begin,
                  size_t count) {
   Log fresh;
-  typename mqtt::BrokerEngine<Config>::Snapshot cursor;
+  mqtt::BrokerSnapshot<mqtt::BrokerEngine<Config>> snapshot;
   size_t step = 0;
   size_t taken = 0;
   const auto sink = [&](const JournalRecord& record) { fresh.emplace_back(record); };
@@ -983,12 +991,12 @@ Log snapshot_log(Played<Config>*& played, const Script<Config>& script, size_t b
     if (step >= begin) {
       if (step == begin) { taken = log.size(); }
       fresh.insert(fresh.end(), log.begin() + static_cast<std::ptrdiff_t>(taken), log.end());
-      bench.b.engine().snapshot(cursor, sink);
+      snapshot.next(bench.b.engine(), sink);
       taken = log.size();
     }
     step += 1;
   });
-  while (played->world.bench->b.engine().snapshot(cursor, sink)) {}
+  while (snapshot.next(played->world.bench->b.engine(), sink)) {}
   return fresh;
 }
 
@@ -1045,7 +1053,6 @@ TEST_CASE("a restore into smaller limits is an error") {
     Bench<Wide> restored(limits);
     restored.journal().wall = played.world.bench->journal().wall;
     CHECK(restored.restore(played.log) == mqtt::Error::buffer_too_small);
-    restored.b.engine().restore_done(restored.b.now);  // what fitted is there
     restored.settle();
   }
 }
@@ -1112,6 +1119,38 @@ TEST_CASE("a will keeps its expiry interval over a crash [MQTT-3.1.3-9]") {
   second->put_subscribe(watcher, "will/c", 1);
   const Packet will = watcher.message();
   CHECK(will.number(PropertyId::message_expiry_interval) >= 58);
+}
+
+TEST_CASE("while the journal takes no more, QoS > 0 is refused or waits, and QoS 0 flows") {
+  for (const Version version : {Version::v3_1, Version::v3_1_1, Version::v5}) {
+    for (const int qos : {1, 2}) {
+      CAPTURE(sim::name(version));
+      CAPTURE(qos);
+      Bench<Wide> bench;
+      const auto client = bench.b.connect(version, "p");
+      const auto listener = bench.b.connect(version, "s");
+      listener.subscribe("t", 0);
+      bench.settle();
+      bench.journal().full = true;
+      client.publish("t", "refused", qos);
+      client.publish("t", "flows", 0);
+      bench.settle();
+      const PacketType ack = qos == 1 ? PacketType::puback : PacketType::pubrec;
+      if (version == Version::v5) {
+        CHECK(client.take(ack).reason == mqtt::ReasonCode::quota_exceeded);
+        CHECK(listener.take(PacketType::publish).payload == "flows");
+      } else {
+        CHECK(client.count(ack) == 0);  // and nothing behind it is read
+        CHECK(listener.count(PacketType::publish) == 0);
+      }
+      bench.journal().full = false;
+      client.publish("t", "kept", qos);
+      bench.settle();
+      bench.b.engine().durable(bench.journal().last());
+      bench.settle();
+      CHECK(client.count(ack) == (version == Version::v5 ? 1U : 2U));
+    }
+  }
 }
 
 TEST_CASE("sessions made after a restore get slots of their own") {
@@ -1334,7 +1373,7 @@ class Storm {
   // Records a turn's end, and what it wrote for the snapshot.
   void note(size_t from) {
     const Log& log = journal().log;
-    if (cursor_.phase != 0) {
+    if (snapshot_.begun()) {
       fresh_.insert(fresh_.end(), log.begin() + static_cast<std::ptrdiff_t>(from), log.end());
     }
     if (ends_.empty() || ends_.back() != journal().last()) { ends_.push_back(journal().last()); }
@@ -1374,14 +1413,14 @@ class Storm {
   // A slice; when there are no more the new log takes the old one's place.
   void snapshot() {
     const auto sink = [this](const JournalRecord& record) { fresh_.emplace_back(record); };
-    if (cursor_.phase == 0 && random_.below(4) != 0) { return; }
-    if (bench_->b.engine().snapshot(cursor_, sink)) { return; }
+    if (!snapshot_.begun() && random_.below(4) != 0) { return; }
+    if (snapshot_.next(bench_->b.engine(), sink)) { return; }
     const uint64_t last = journal().last();
     journal().log = fresh_;
     journal().before = last - fresh_.size();
     set_durable(last);
     ends_.assign(1, last);
-    cursor_ = {};
+    snapshot_ = {};
     fresh_.clear();
   }
   void crash() {
@@ -1398,7 +1437,7 @@ class Storm {
     bench_ = std::move(next);
     durable_ = 0;
     ends_.clear();
-    cursor_ = {};
+    snapshot_ = {};
     fresh_.clear();
     for (Peer<Config>& it : peers_) { it.forget_link(); }
     set_durable(journal().last());
@@ -1429,7 +1468,7 @@ class Storm {
   Peer<Config> peers_[4];
   std::vector<uint64_t> ends_;
   uint64_t durable_ = 0;
-  typename mqtt::BrokerEngine<Config>::Snapshot cursor_;
+  mqtt::BrokerSnapshot<mqtt::BrokerEngine<Config>> snapshot_;
   Log fresh_;
   uint32_t number_ = 0;
   std::vector<int> qos_;

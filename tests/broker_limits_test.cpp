@@ -596,7 +596,7 @@ TEST_CASE("limits that contradict each other are refused at start") {
   CHECK(start([](Limits&) {}) == mqtt::Error::none);
   CHECK(start([](Limits& l) { l.connections = 0; }) == mqtt::Error::invalid_limits);
   CHECK(start([](Limits& l) { l.sessions = 0; }) == mqtt::Error::invalid_limits);
-  CHECK(start([](Limits& l) { l.block_bytes = 60; }) == mqtt::Error::invalid_limits);
+  CHECK(start([](Limits& l) { l.block_bytes = 72; }) == mqtt::Error::invalid_limits);
   CHECK(start([](Limits& l) { l.block_bytes = 63; }) == mqtt::Error::invalid_limits);
   CHECK(start([](Limits& l) { l.text_block_bytes = 8; }) == mqtt::Error::invalid_limits);
   CHECK(start([](Limits& l) { l.receive_maximum = 0; }) == mqtt::Error::invalid_limits);

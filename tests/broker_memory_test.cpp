@@ -60,6 +60,10 @@ class Random {
 struct Memory {
   explicit Memory(size_t size) : bytes(new uint8_t[size]) { memset(bytes.get(), 0xA7, size); }
   uint8_t* get() { return bytes.get(); }
+  template <typename T>
+  T* as() {
+    return reinterpret_cast<T*>(bytes.get());
+  }
   std::unique_ptr<uint8_t[]> bytes;
 };
 
@@ -85,7 +89,7 @@ TEST_CASE_TEMPLATE("a table hands out every slot once and takes it back", Index,
   constexpr uint32_t limit = 50;
   Memory memory(limit * sizeof(Item<Index>));
   Table<Item<Index>, Index> table;
-  table.start(memory.get(), limit);
+  table.start(memory.as<Item<Index>>(), limit);
   std::map<Index, uint32_t> taken;
   Random random(1);
   for (uint32_t step = 0; step < 20000; ++step) {
@@ -114,7 +118,7 @@ TEST_CASE("a table touches no slot before it is needed") {
   constexpr uint32_t limit = 100;
   Memory memory(limit * sizeof(Item<uint32_t>));
   Table<Item<uint32_t>, uint32_t> table;
-  table.start(memory.get(), limit);
+  table.start(memory.as<Item<uint32_t>>(), limit);
   for (uint32_t round = 0; round < 10; ++round) {
     const uint32_t a = table.allocate();
     const uint32_t b = table.allocate();
@@ -134,8 +138,8 @@ TEST_CASE_TEMPLATE("a directory finds what was inserted while it grows by linear
     Memory heads(limit * sizeof(Index));
     Table<Item<Index>, Index> table;
     Directory<Index> directory;
-    table.start(items.get(), limit);
-    directory.start(heads.get(), limit);
+    table.start(items.as<Item<Index>>(), limit);
+    directory.start(heads.as<Index>(), limit);
     std::map<Index, uint32_t> reference;
     Random random(hash_values);
     for (uint32_t step = 0; step < 4000; ++step) {
@@ -173,14 +177,14 @@ TEST_CASE("a directory's chains stay short when the hashes are good") {
   Memory heads(limit * sizeof(uint32_t));
   Table<Item<uint32_t>, uint32_t> table;
   Directory<uint32_t> directory;
-  table.start(items.get(), limit);
-  directory.start(heads.get(), limit);
+  table.start(items.as<Item<uint32_t>>(), limit);
+  directory.start(heads.as<uint32_t>(), limit);
   uint32_t visited = 0;
   for (uint32_t i = 0; i < limit; ++i) {
     const uint32_t index = table.allocate();
     char text[16];
     snprintf(text, sizeof text, "sensor/%u", i);
-    table[index].hash = hash_bytes(Text(text).bytes().data(), Text(text).size(), 12345);
+    table[index].hash = hash_bytes(Text(text).bytes(), 12345).low;
     directory.insert(table, index);
   }
   for (uint32_t i = 0; i < limit; ++i) {
@@ -382,9 +386,7 @@ TEST_CASE("what Blocks::needed() promises is enough for a head and three parts")
       part.assign(random.below(random.one_in(2) ? 3000 : 200), 'x');
       size += static_cast<uint32_t>(part.size());
     }
-    uint32_t little = 0;
-    uint32_t big = 0;
-    test.blocks.needed(head, size, little, big);
+    const Blocks<uint32_t>::Need need = test.blocks.needed(head, size);
     Chain<uint32_t> chain;
     chain.first = chain.last = test.blocks.little.allocate(Claim::promised);
     chain.room = static_cast<uint16_t>(test.blocks.little.room() - head);
@@ -394,8 +396,8 @@ TEST_CASE("what Blocks::needed() promises is enough for a head and three parts")
       REQUIRE(test.blocks.append(chain, view(part), Claim::promised, following));
     }
     INFO(parts[0].size() << " + " << parts[1].size() << " + " << parts[2].size());
-    REQUIRE(test.blocks.little.taken() <= little);
-    REQUIRE(test.blocks.big.taken() <= big);
+    REQUIRE(test.blocks.little.taken() <= need.little);
+    REQUIRE(test.blocks.big.taken() <= need.big);
   }
 }
 
@@ -417,7 +419,7 @@ TEST_CASE_TEMPLATE("texts are stored, compared and viewed whole; what does not f
   constexpr uint32_t bytes = 16;
   Memory memory(limit * bytes);
   Texts<Index> texts;
-  texts.cells.start(memory.get(), limit, bytes);
+  texts.cells().start(memory.get(), limit, bytes);
   std::map<Index, std::string> stored;
   uint8_t scratch[400];
   Random random(4);
@@ -425,10 +427,10 @@ TEST_CASE_TEMPLATE("texts are stored, compared and viewed whole; what does not f
     if (random.one_in(2)) {
       const std::string text = random_bytes(random, random.below(random.one_in(4) ? 300 : 20));
       const uint32_t needed = (2 + static_cast<uint32_t>(text.size()) + 11) / 12;
-      const uint32_t before = texts.cells.taken();
+      const uint32_t before = texts.cells().taken();
       const Index cell = texts.store(text);
       REQUIRE((cell != none<Index>) == (needed <= limit - before));
-      REQUIRE(texts.cells.taken() == (cell != none<Index> ? before + needed : before));
+      REQUIRE(texts.cells().taken() == (cell != none<Index> ? before + needed : before));
       if (cell != none<Index>) { stored[cell] = text; }
     } else if (!stored.empty()) {
       const auto it = std::next(stored.begin(), random.below(static_cast<uint32_t>(stored.size())));
@@ -447,12 +449,12 @@ TEST_CASE_TEMPLATE("texts are stored, compared and viewed whole; what does not f
     }
   }
   for (const auto& [cell, text] : stored) { texts.release(cell); }
-  CHECK(texts.cells.taken() == 0);
+  CHECK(texts.cells().taken() == 0);
 }
 
 namespace {
 
-// A queue with two cursors beside a deque with two positions.
+// A queue with a cursor beside a deque with a position.
 template <typename Index>
 struct QueueUnderTest {
   explicit QueueUnderTest(uint32_t blocks) : memory(blocks * small_bytes) {
@@ -465,12 +467,10 @@ struct QueueUnderTest {
     const bool takes_block = queues.push_takes_block(queue);
     const bool some = !takes_block || pool.available() != 0;
     const uint32_t before = pool.taken();
-    QueuePlace<Index> place;
-    Entry<Index>* pushed = queues.push(queue, entry, Claim::ordinary, place);
+    Entry<Index>* pushed = queues.push(queue, entry, Claim::ordinary);
     REQUIRE((pushed != nullptr) == some);
     if (some) {
       REQUIRE(pool.taken() == before + (takes_block ? 1 : 0));
-      REQUIRE(queues.at(queue, place) == pushed);
       REQUIRE(queues.back(queue) == pushed);
       reference.push_back(value);
     }
@@ -478,30 +478,28 @@ struct QueueUnderTest {
   void pop() {
     if (!reference.empty()) {
       REQUIRE(queues.front(queue)->number == reference.front());
-      queues.pop(queue, cursors[0], cursors[1]);
+      queues.pop(queue, &cursor);
       reference.pop_front();
-      for (size_t& position : positions) { position -= position != 0 ? 1 : 0; }
+      position -= position != 0 ? 1 : 0;
     }
   }
   // Reads an entry and steps behind it, as next_entry() does.
-  void step(uint32_t which) {
-    Entry<Index>* entry = queues.at(queue, cursors[which]);
-    REQUIRE((entry != nullptr) == (positions[which] < reference.size()));
+  void step() {
+    Entry<Index>* entry = queues.at(queue, cursor);
+    REQUIRE((entry != nullptr) == (position < reference.size()));
     if (entry != nullptr) {
-      REQUIRE(entry->number == reference[positions[which]]);
-      cursors[which].at = static_cast<uint16_t>(cursors[which].at + 1);
-      positions[which] += 1;
+      REQUIRE(entry->number == reference[position]);
+      cursor.step();
+      position += 1;
     }
   }
   void check_all() {
-    QueuePlace<Index> place;
-    for (const uint32_t value : reference) {
-      Entry<Index>* entry = queues.at(queue, place);
-      REQUIRE(entry != nullptr);
-      REQUIRE(entry->number == value);
-      place.at = static_cast<uint16_t>(place.at + 1);
-    }
-    REQUIRE(queues.at(queue, place) == nullptr);
+    size_t at = 0;
+    queues.for_each(queue, [&](const Entry<Index>& entry) {
+      REQUIRE(at < reference.size());
+      REQUIRE(entry.number == reference[at++]);
+    });
+    REQUIRE(at == reference.size());
     REQUIRE(queue.empty() == reference.empty());
     REQUIRE((pool.taken() == 0) == reference.empty());
   }
@@ -510,14 +508,14 @@ struct QueueUnderTest {
   BlockPool<Index> pool;
   Queues<Index> queues;
   Queue<Index> queue;
-  QueuePlace<Index> cursors[2];
+  QueuePlace<Index> cursor;
   std::deque<uint32_t> reference;
-  size_t positions[2] = {};
+  size_t position = 0;
 };
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("queues keep their order, and cursors their places while the front is popped",
+TEST_CASE_TEMPLATE("queues keep their order, and a cursor its place while the front is popped",
                    Index, uint16_t, uint32_t) {
   for (uint32_t seed = 1; seed <= 30; ++seed) {
     CAPTURE(seed);
@@ -531,7 +529,7 @@ TEST_CASE_TEMPLATE("queues keep their order, and cursors their places while the 
       } else if (kind < (phase == 0 ? 7U : 8U)) {
         test.pop();
       } else {
-        test.step(kind % 2);
+        test.step();
       }
       if (step % 8 == 0) { test.check_all(); }
     }
@@ -547,7 +545,7 @@ TEST_CASE_TEMPLATE("timers give the soonest first, whatever is set, moved and ca
   Memory places(limit * sizeof(Index));
   Memory ticks(limit * sizeof(Tick));
   Timers<Index> timers;
-  timers.start(heap.get(), places.get(), ticks.get());
+  timers.start(heap.as<Index>(), places.as<Index>(), ticks.as<Tick>());
   std::map<uint32_t, Tick> reference;
   std::set<uint32_t> known;
   Random random(5);

@@ -897,7 +897,7 @@ mqtt::BrokerLimits roomy() {
   limits.retained = 16;
   limits.retained_nodes = 64;
   limits.blocks = 30000;
-  limits.block_bytes = 64;
+  limits.block_bytes = 80;
   limits.large_blocks = 1000;
   limits.large_block_bytes = 1024;
   limits.text_blocks = 500;
@@ -942,7 +942,7 @@ Storm storm_of(uint64_t seed, bool lossless) {
   storm.payload_max = payloads[random.below(4)];
   constexpr uint32_t cuts[] = {15, 60, 400};
   storm.cut_one_in = cuts[random.below(3)];
-  constexpr uint32_t block_bytes[] = {64, 104, 128, 256};
+  constexpr uint32_t block_bytes[] = {80, 104, 128, 256};
   storm.limits.block_bytes = block_bytes[random.below(4)];
   storm.limits.large_blocks = random.one_in(3) ? 0 : storm.limits.large_blocks;
   storm.limits.control_packet_bytes_max = 256 + random.below(600);

@@ -4,14 +4,12 @@
 #define MQTTD_CONFIG_HPP
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <mqtt.hpp>
-#include <ports/posix/memory.hpp>
 
 #include "options.hpp"
+#include "text_file.hpp"
 
 namespace mqttd {
 
@@ -22,10 +20,7 @@ class ConfigReader {
   ConfigReader(Options& options, Log& log) : options_(options), log_(log) {}
 
   /// False: the error is logged, and the program should end with status 3.
-  bool read(const char* path) {
-    if (!text_.reserve(text_bytes_max)) { return fail("Error: Out of memory."); }
-    return read_file(path, false) && check_whole();
-  }
+  bool read(const char* path) { return read_file(path, false) && check_whole(); }
 
  private:
   struct Line {
@@ -36,53 +31,64 @@ class ConfigReader {
   };
 
   enum class Kind : uint8_t {
-    flag,             // true or false
-    number,           // a number of Options
-    listener_number,  // a number of the listener above, or of those below
-    handler,          // a function of its own
-    not_built,        // known; refused, but for the value `text` that asks for nothing
-    no_effect,        // accepted with a warning
-    replaced          // refused with the sentence `text`
+    flag,  // true or false, of Options
+    number,
+    text,
+    listener_flag,  // of the listener above, or of those below
+    listener_number,
+    listener_text,
+    security_text,  // of all listeners, or with per_listener_settings of the listener above
+    handler,        // a function of its own
+    no_effect,      // accepted with a warning
+    replaced        // refused with the sentence `sentence`
   };
   // What a negative number means.
   enum class Negative : uint8_t { error, zero, no_limit };
 
   struct Row {
     const char* name;
-    const char* text = nullptr;
-    bool Options::*flag = nullptr;
-    int64_t Options::*number = nullptr;
-    int64_t ListenerOptions::*listener_number = nullptr;
-    bool (ConfigReader::*handler)(const Line&) = nullptr;
+    union {  // by kind
+      const char* sentence;
+      bool Options::*flag;
+      int64_t Options::*number;
+      const char* Options::*text;
+      bool ListenerOptions::*listener_flag;
+      int64_t ListenerOptions::*listener_number;
+      const char* ListenerOptions::*listener_text;
+      const char* SecurityOptions::*security_text;
+      bool (ConfigReader::*handler)(const Line&);
+    };
     int64_t least = 0;
     int64_t most = 0;
-    Kind kind = Kind::not_built;
+    Kind kind;
     Negative negative = Negative::error;
+
+    constexpr Row(const char* its_name, Kind its_kind, const char* its_sentence = nullptr)
+        : name(its_name), sentence(its_sentence), kind(its_kind) {}
+    constexpr Row(const char* its_name, bool Options::*member)
+        : name(its_name), flag(member), kind(Kind::flag) {}
+    constexpr Row(const char* its_name, const char* Options::*member)
+        : name(its_name), text(member), kind(Kind::text) {}
+    constexpr Row(const char* its_name, int64_t Options::*member)
+        : name(its_name), number(member), kind(Kind::number) {}
+    constexpr Row(const char* its_name, int64_t ListenerOptions::*member)
+        : name(its_name), listener_number(member), kind(Kind::listener_number) {}
+    constexpr Row(const char* its_name, const char* SecurityOptions::*member, Kind its_kind)
+        : name(its_name), security_text(member), kind(its_kind) {}
+    constexpr Row(const char* its_name, bool ListenerOptions::*member)
+        : name(its_name), listener_flag(member), kind(Kind::listener_flag) {}
+    constexpr Row(const char* its_name, const char* ListenerOptions::*member)
+        : name(its_name), listener_text(member), kind(Kind::listener_text) {}
+    constexpr Row(const char* its_name, bool (ConfigReader::*function)(const Line&))
+        : name(its_name), handler(function), kind(Kind::handler) {}
   };
 
-  static constexpr uint64_t text_bytes_max = 16 << 20;
   static constexpr int64_t many = INT64_MAX;
 
-  static constexpr Row with_text(const char* name, Kind kind, const char* text) {
-    Row row{name};
-    row.kind = kind;
-    row.text = text;
-    return row;
-  }
-  static constexpr Row flag(const char* name, bool Options::*member) {
-    Row row = with_text(name, Kind::flag, nullptr);
-    row.flag = member;
-    return row;
-  }
   // `least` of -1: negative numbers mean no limit.
   static constexpr Row number(const char* name, int64_t Options::*member, int64_t least,
                               int64_t most) {
-    Row row = with_text(name, Kind::number, nullptr);
-    row.number = member;
-    row.least = least;
-    row.most = most;
-    row.negative = least < 0 ? Negative::no_limit : Negative::error;
-    return row;
+    return bounded(Row(name, member), least, most);
   }
   static constexpr Row negative_is_zero(const char* name, int64_t Options::*member, int64_t most) {
     Row row = number(name, member, 0, most);
@@ -91,38 +97,24 @@ class ConfigReader {
   }
   static constexpr Row of_listener(const char* name, int64_t ListenerOptions::*member,
                                    int64_t least, int64_t most) {
-    Row row = with_text(name, Kind::listener_number, nullptr);
-    row.listener_number = member;
+    return bounded(Row(name, member), least, most);
+  }
+  static constexpr Row bounded(Row row, int64_t least, int64_t most) {
     row.least = least;
     row.most = most;
     row.negative = least < 0 ? Negative::no_limit : Negative::error;
     return row;
   }
-  static constexpr Row handled(const char* name, bool (ConfigReader::*handler)(const Line&)) {
-    Row row = with_text(name, Kind::handler, nullptr);
-    row.handler = handler;
-    return row;
+  static constexpr Row security(const char* name, const char* SecurityOptions::*member) {
+    return Row(name, member, Kind::security_text);
   }
-  static constexpr Row not_built(const char* name, const char* harmless = nullptr) {
-    return with_text(name, Kind::not_built, harmless);
-  }
-  static constexpr Row no_effect(const char* name) {
-    return with_text(name, Kind::no_effect, nullptr);
-  }
-  static constexpr Row replaced(const char* name, const char* sentence) {
-    return with_text(name, Kind::replaced, sentence);
-  }
-
   struct Known;  // the table, below
   static const Row* find(const char* name);
+  static bool is_of_bridge(const char* name);
   static const char* nearest_name(const char* name);
 
   // --- errors ---
 
-  bool fail(const char* message) {
-    log_.line(log_error, "%s", message);
-    return false;
-  }
   // After the message of an error: where it is.
   bool fail_at(const Line& line) {
     log_.line(log_error, "Error found at %s:%u.", line.file, line.number);
@@ -163,68 +155,31 @@ class ConfigReader {
 
   // --- files ---
 
-  // Reads a whole file behind what was read before, zero-terminated; none on error.
-  char* load(const char* path) {
-    const int file = ::open(path, O_RDONLY | O_CLOEXEC);
-    struct stat status {};
-    if (file < 0 || fstat(file, &status) != 0) {
-      log_.line(log_error, "Error: Unable to open config file '%s'.", path);
-      if (file >= 0) { ::close(file); }
-      return nullptr;
-    }
-    char* begin = reinterpret_cast<char*>(text_.data()) + text_used_;
-    const char* problem = S_ISDIR(status.st_mode) ? "is a directory" : nullptr;
-    ssize_t got = 1;
-    while (problem == nullptr && got > 0) {
-      const uint64_t space = text_bytes_max - text_used_ - 1;
-      got = ::read(file, text_.data() + text_used_, static_cast<size_t>(space));
-      text_used_ += got > 0 ? static_cast<uint64_t>(got) : 0;
-      problem = got < 0 ? "cannot be read" : space == 0 ? "is too large" : nullptr;
-    }
-    ::close(file);
-    if (problem != nullptr) {
-      log_.line(log_error, "Error: Config file '%s' %s.", path, problem);
-      return nullptr;
-    }
-    text_.data()[text_used_] = 0;
-    ++text_used_;
-    return begin;
-  }
-
-  // A copy that lives as long as the text of the files.
-  const char* keep(const char* text) {
-    const size_t size = strlen(text) + 1;
-    if (text_used_ + size > text_bytes_max) { return ""; }
-    char* copy = reinterpret_cast<char*>(text_.data()) + text_used_;
-    memcpy(copy, text, size);
-    text_used_ += size;
-    return copy;
-  }
-
   bool read_file(const char* path, bool included) {
-    const uint64_t before = text_used_;
-    char* at = load(path);
-    if (at == nullptr) { return false; }
-    const uint64_t size = text_used_ - before - 1;
-    Line line{path, 0, "", at};
-    if (!is_utf8(at, static_cast<uint32_t>(size))) {
+    char* rest = text_.load(path, "config file", log_);
+    if (rest == nullptr) { return false; }
+    Line line{path, 0, "", rest};
+    if (!is_utf8(rest)) {
       log_.line(log_error, "Error: Malformed UTF-8 in configuration.");
       return fail_at(line);
     }
-    at += strncmp(at, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
     included_ = included;
-    while (*at != 0) {
-      char* end = at + strcspn(at, "\n");
-      char* next = *end == 0 ? end : end + 1;
-      *end = 0;
-      ++line.number;
-      if (!read_line(line, at)) { return false; }
-      at = next;
+    FileLine each{path, 0, nullptr};
+    while (next_line(rest, each)) {
+      line.number = each.number;
+      line.name = each.text;
+      char* at = each.text + strcspn(each.text, " \t");
+      line.value = skip_blanks(at);
+      *at = 0;
+      const Row* row = find(line.name);
+      if (row == nullptr) { return is_of_bridge(line.name) ? not_built(line) : unknown(line); }
+      if (!apply(*row, line) || !check_built(line)) { return false; }
     }
     return included || include_directory_ == nullptr || read_directory();
   }
 
-  static bool is_utf8(const char* text, uint32_t size) {
+  static bool is_utf8(const char* text) {
+    const auto size = static_cast<uint32_t>(strlen(text));
     const auto* bytes = reinterpret_cast<const uint8_t*>(text);
     uint32_t at = 0;
     uint32_t length = 1;
@@ -233,31 +188,6 @@ class ConfigReader {
       at += length;
     }
     return length != 0;
-  }
-
-  static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
-
-  static char* skip_blanks(char* at) {
-    while (is_blank(*at)) { ++at; }
-    return at;
-  }
-
-  static void trim_end(char* text) {
-    size_t size = strlen(text);
-    while (size != 0 && is_blank(text[size - 1])) { --size; }
-    text[size] = 0;
-  }
-
-  bool read_line(Line& line, char* at) {
-    at = skip_blanks(at);
-    if (*at == 0 || *at == '#') { return true; }
-    trim_end(at);
-    line.name = at;
-    at += strcspn(at, " \t");
-    line.value = skip_blanks(at);
-    *at = 0;
-    const Row* row = find(line.name);
-    return row == nullptr ? unknown(line) : apply(*row, line);
   }
 
   bool read_directory() {
@@ -272,7 +202,7 @@ class ConfigReader {
     for (int i = 0; i != count; ++i) {
       char path[4096];
       const int size = snprintf(path, sizeof path, "%s/%s", include_directory_, entries[i]->d_name);
-      good = good && size < static_cast<int>(sizeof path) && read_file(keep(path), true);
+      good = good && size < static_cast<int>(sizeof path) && read_file(text_.keep(path), true);
       free(entries[i]);
     }
     free(entries);
@@ -291,33 +221,94 @@ class ConfigReader {
 
   bool apply(const Row& row, const Line& line) {
     switch (row.kind) {
-      case Kind::flag: {
-        bool value = false;
-        if (!read_flag(line, value)) { return invalid(line); }
-        options_.*row.flag = value;
-        return true;
-      }
+      case Kind::flag: return read_into(line, options_.*row.flag);
       case Kind::number: return read_number(row, line, options_.*row.number);
+      case Kind::text: return read_text(line, options_.*row.text);
+      case Kind::listener_flag: return read_into(line, listener().*row.listener_flag);
       case Kind::listener_number: return read_number(row, line, listener().*row.listener_number);
+      case Kind::listener_text:
+        return read_text(line, listener().*row.listener_text, options_.defaults.*row.listener_text);
+      case Kind::security_text:
+        return read_text(line, its_security().*row.security_text,
+                         options_.defaults.*row.security_text);
       case Kind::handler: return (this->*row.handler)(line);
-      case Kind::not_built:
-        if (row.text != nullptr && strcmp(line.value, row.text) == 0) { return true; }
-        log_.line(log_error, "Error: The '%s' option is not built yet.", line.name);
-        return fail_at(line);
       case Kind::no_effect:
         log_.line(log_warning, "Warning: The '%s' option has no effect.", line.name);
         return true;
       case Kind::replaced:
-        log_.line(log_error, "Error: The '%s' option is not supported: %s", line.name, row.text);
+        log_.line(log_error, "Error: The '%s' option is not supported: %s", line.name,
+                  row.sentence);
         return fail_at(line);
     }
     return false;
+  }
+
+  // Options that are read in full and refused all the same, until what they ask for is there:
+  // whoever builds it takes its names off this list. With the second value nothing is asked for.
+  bool check_built(const Line& line) {
+    struct Waiting {
+      const char* name;
+      const char* harmless;
+    };
+    constexpr Waiting waiting[] = {
+        // TLS
+        {"certfile", ""},
+        {"keyfile", ""},
+        {"cafile", ""},
+        {"capath", ""},
+        {"crlfile", ""},
+        {"dhparamfile", ""},
+        {"ciphers", ""},
+        {"ciphers_tls1.3", ""},
+        {"tls_version", ""},
+        {"require_certificate", "false"},
+        {"use_identity_as_username", "false"},
+        {"use_subject_as_username", "false"},
+        {"psk_file", ""},
+        {"psk_hint", ""},
+        // WebSocket, HTTP, PROXY protocol
+        {"protocol", "mqtt"},
+        {"http_dir", ""},
+        {"websockets_origin", ""},
+        {"enable_proxy_protocol", "false"},
+        // persistence
+        {"persistence", "false"},
+        {"persistence_file", ""},
+        {"persistence_location", ""},
+        {"retained_persistence", ""},
+        {"autosave_interval", ""},
+        {"autosave_on_changes", ""},
+        // the engine
+        {"max_inflight_bytes", "0"},
+        {"max_queued_bytes", "0"},
+        {"upgrade_outgoing_qos", "false"},
+        {"retain_expiry_interval", "0"},
+        {"use_username_as_clientid", "false"},
+        {"listener_auto_id_prefix", ""},
+    };
+    for (const Waiting& each : waiting) {
+      if (strcmp(each.name, line.name) == 0 && strcmp(each.harmless, line.value) != 0) {
+        return not_built(line);
+      }
+    }
+    return true;
+  }
+  bool not_built(const Line& line) {
+    log_.line(log_error, "Error: The '%s' option is not built yet.", line.name);
+    return fail_at(line);
   }
 
   // The listener above, or what the ones below begin with.
   ListenerOptions& listener() {
     return options_.listener_count == 0 ? options_.defaults
                                         : options_.listeners[options_.listener_count - 1];
+  }
+
+  // What a security option sets: something of all listeners, or of one.
+  SecurityOptions& its_security() {
+    security_seen_ = true;
+    if (options_.per_listener_settings) { return listener(); }
+    return options_.security;
   }
 
   // Ends the value's first word and what follows it, unless that is a comment: false.
@@ -335,6 +326,12 @@ class ConfigReader {
     return value || strcmp(line.value, "false") == 0 || strcmp(line.value, "0") == 0;
   }
 
+  bool read_into(const Line& line, bool& target) {
+    bool value = false;
+    if (!read_flag(line, value)) { return invalid(line); }
+    target = value;
+    return true;
+  }
   bool read_choice(const Line& line, Choice& choice) {
     bool value = false;
     if (!read_flag(line, value)) { return invalid(line); }
@@ -363,9 +360,10 @@ class ConfigReader {
     return true;
   }
 
-  bool read_text(const Line& line, const char*& target) {
+  // A listener may replace what it has inherited.
+  bool read_text(const Line& line, const char*& target, const char* inherited = nullptr) {
     if (line.value[0] == 0) { return invalid(line); }
-    if (target != nullptr) {
+    if (target != nullptr && target != inherited) {
       log_.line(log_error, "Error: Duplicate '%s' value in configuration.", line.name);
       return fail_at(line);
     }
@@ -399,7 +397,6 @@ class ConfigReader {
       trim_end(host);
     }
     ListenerOptions next = options_.defaults;
-    next.allow_anonymous = options_.defaults.allow_anonymous;
     if (!read_port(line, line.value, next.port)) { return false; }
     if (next.port == 0) {
       if (*host == 0) {
@@ -427,21 +424,21 @@ class ConfigReader {
     return true;
   }
 
-  bool on_bind_address(const Line& line) { return read_text(line, options_.bind_address); }
-
   bool on_allow_anonymous(const Line& line) {
-    security_seen_ = true;
-    return read_choice(line, options_.per_listener_settings ? listener().allow_anonymous
-                                                            : options_.allow_anonymous);
+    return read_choice(line, its_security().allow_anonymous);
+  }
+  bool on_allow_zero_length_clientid(const Line& line) {
+    return read_choice(line, its_security().allow_zero_length_clientid);
   }
 
+  bool has_listener(const Line& line) {
+    if (options_.listener_count != 0) { return true; }
+    log_.line(log_error, "Error: The '%s' option requires a listener to be defined first.",
+              line.name);
+    return fail_at(line);
+  }
   bool on_listener_allow_anonymous(const Line& line) {
-    if (options_.listener_count == 0) {
-      log_.line(log_error, "Error: The '%s' option requires a listener to be defined first.",
-                line.name);
-      return fail_at(line);
-    }
-    return read_choice(line, listener().allow_anonymous);
+    return has_listener(line) && read_choice(line, listener().allow_anonymous);
   }
 
   bool on_per_listener_settings(const Line& line) {
@@ -469,7 +466,8 @@ class ConfigReader {
   }
 
   bool on_max_inflight_messages(const Line& line) {
-    const Row row = negative_is_zero(line.name, nullptr, 65535);
+    Row row = bounded(Row(line.name, Kind::number), 0, 65535);
+    row.negative = Negative::zero;
     return read_number(row, line, options_.max_inflight_messages);
   }
 
@@ -485,7 +483,7 @@ class ConfigReader {
       versions = static_cast<uint8_t>(versions | 1U << (*at - '0'));
       at = last ? end : skip_blanks(end + 1);
     }
-    options_.versions = versions;
+    listener().versions = versions;
     return versions != 0 || invalid(line);
   }
 
@@ -509,13 +507,76 @@ class ConfigReader {
     return invalid(line);
   }
 
-  bool on_auto_id_prefix(const Line& line) {
+  bool read_id_prefix(const Line& line, const char*& target) {
     constexpr size_t size_max = 11;
     if (strlen(line.value) > size_max) {
-      log_.line(log_error, "Error: 'auto_id_prefix' length must be <= %zu.", size_max);
+      log_.line(log_error, "Error: '%s' length must be <= %zu.", line.name, size_max);
       return fail_at(line);
     }
-    return read_text(line, options_.auto_id_prefix);
+    return read_text(line, target, options_.defaults.auto_id_prefix);
+  }
+  bool on_auto_id_prefix(const Line& line) {
+    return read_id_prefix(line, its_security().auto_id_prefix);
+  }
+  bool on_listener_auto_id_prefix(const Line& line) {
+    return has_listener(line) && read_id_prefix(line, listener().auto_id_prefix);
+  }
+
+  bool on_mount_point(const Line& line) {
+    if (!mqtt::valid_topic(line.value)) {
+      log_.line(log_error, "Error: Invalid mount_point '%s'. Does it contain a wildcard character?",
+                line.value);
+      return fail_at(line);
+    }
+    return read_text(line, listener().mount_point, options_.defaults.mount_point);
+  }
+
+  bool on_protocol(const Line& line) {
+    const bool websockets = one_word(line.value) && strcmp(line.value, "websockets") == 0;
+    if (!websockets && strcmp(line.value, "mqtt") != 0) { return invalid(line); }
+    listener().protocol = websockets ? Protocol::websockets : Protocol::mqtt;
+    return true;
+  }
+
+  bool on_tls_version(const Line& line) {
+    const bool known = one_word(line.value) &&
+                       (strcmp(line.value, "tlsv1.2") == 0 || strcmp(line.value, "tlsv1.3") == 0);
+    return known ? read_text(line, listener().tls_version, options_.defaults.tls_version)
+                 : invalid(line);
+  }
+
+  bool on_check_retain_source(const Line& line) {
+    bool value = false;
+    if (!read_flag(line, value)) { return invalid(line); }
+    if (value) {
+      log_.line(log_warning,
+                "Warning: The '%s' option has no effect: rules are checked when a message is "
+                "published and when it is delivered.",
+                line.name);
+    }
+    return true;
+  }
+
+  bool on_autosave_on_changes(const Line& line) {
+    return read_into(line, options_.persistence.autosave_on_changes);
+  }
+  bool on_persistence(const Line& line) { return read_into(line, options_.persistence.on); }
+  bool on_persistence_file(const Line& line) {
+    if (strchr(line.value, '/') != nullptr) {
+      log_.line(log_error, "Error: persistence_file must be a filename, not a full path.");
+      return fail_at(line);
+    }
+    return read_text(line, options_.persistence.file);
+  }
+  bool on_persistence_location(const Line& line) {
+    return read_text(line, options_.persistence.location);
+  }
+  bool on_retained_persistence(const Line& line) {
+    return read_choice(line, options_.persistence.retained);
+  }
+  bool on_autosave_interval(const Line& line) {
+    return read_number(bounded(Row(line.name, Kind::number), 0, INT32_MAX), line,
+                       options_.persistence.autosave_interval);
   }
 
   bool on_log_type(const Line& line) {
@@ -553,16 +614,12 @@ class ConfigReader {
       target = log_to_stdout;
     } else if (strncmp(line.value, "file", 4) == 0 && is_blank(line.value[4])) {
       target = log_to_file;
-      char* path = skip_blanks(line.value + 4);
-      options_.log_file = path;
+      options_.log_file = skip_blanks(line.value + 4);
+    } else if (strcmp(line.value, "syslog") == 0) {
+      target = log_to_syslog;
+    } else if (strcmp(line.value, "topic") == 0) {
+      target = log_to_topic;
     } else if (strcmp(line.value, "none") != 0) {
-      constexpr const char* known[] = {"syslog", "topic", "dlt", "android"};
-      for (const char* name : known) {
-        if (strncmp(line.value, name, strlen(name)) == 0) {
-          log_.line(log_error, "Error: The 'log_dest' value '%s' is not built yet.", line.value);
-          return fail_at(line);
-        }
-      }
       return invalid(line);
     }
     const bool clear = !log_dest_seen_ || target == log_nowhere;
@@ -575,9 +632,6 @@ class ConfigReader {
     return read_text(line, options_.log_timestamp_format) &&
            (strlen(line.value) < 200 || invalid(line));
   }
-
-  bool on_pid_file(const Line& line) { return read_text(line, options_.pid_file); }
-  bool on_user(const Line& line) { return read_text(line, options_.user); }
 
   bool on_include_dir(const Line& line) {
     if (included_) {
@@ -598,10 +652,12 @@ class ConfigReader {
     for (uint32_t i = 0; i != options_.listener_count; ++i) {
       const ListenerOptions& each = options_.listeners[i];
       if (each.max_qos != first.max_qos || each.max_topic_alias != first.max_topic_alias ||
-          each.max_topic_alias_broker != first.max_topic_alias_broker) {
-        return fail(
-            "Error: max_qos, max_topic_alias and max_topic_alias_broker that differ "
-            "between listeners are not built yet.");
+          each.max_topic_alias_broker != first.max_topic_alias_broker ||
+          each.auto_id_prefix != first.auto_id_prefix) {
+        log_.line(log_error,
+                  "Error: max_qos, max_topic_alias, max_topic_alias_broker and auto_id_prefix "
+                  "that differ between listeners are not built yet.");
+        return false;
       }
     }
     options_.defaults.max_qos = first.max_qos;
@@ -612,8 +668,7 @@ class ConfigReader {
 
   Options& options_;
   Log& log_;
-  mqtt::posix::Reservation text_;
-  uint64_t text_used_ = 0;
+  TextMemory text_;
   bool included_ = false;
   bool security_seen_ = false;
   bool log_type_seen_ = false;
@@ -625,143 +680,121 @@ class ConfigReader {
 
 // Every option of Mosquitto 2.1: what mqttd has, and what it knows and refuses.
 struct ConfigReader::Known {
+  // Of bridges, which are not built: a text after the other, the last one empty.
+  static constexpr char bridge[] =
+      "connection\0address\0addresses\0topic\0bridge_protocol_version\0cleansession\0"
+      "local_cleansession\0clientid\0remote_clientid\0local_clientid\0username\0"
+      "remote_username\0local_username\0password\0remote_password\0local_password\0"
+      "keepalive_interval\0restart_timeout\0round_robin\0start_type\0notifications\0"
+      "notifications_local_only\0notification_topic\0try_private\0idle_timeout\0threshold\0"
+      "bridge_attempt_unsubscribe\0bridge_bind_address\0bridge_max_packet_size\0"
+      "bridge_max_topic_alias\0bridge_outgoing_retain\0bridge_receive_maximum\0"
+      "bridge_reload_type\0bridge_session_expiry_interval\0bridge_tcp_keepalive\0"
+      "bridge_tcp_user_timeout\0bridge_alpn\0bridge_cafile\0bridge_capath\0bridge_certfile\0"
+      "bridge_keyfile\0bridge_identity\0bridge_insecure\0bridge_psk\0bridge_require_ocsp\0"
+      "bridge_tls_version\0";
+
   static constexpr const char* policy =
       "mqttd loads no code; write a policy class as examples/mqttd/policy.hpp does.";
   static constexpr const char* key_file = "keys are read from files; give the file to keyfile.";
   static constexpr Row rows[] = {
-      handled("listener", &ConfigReader::on_listener),
-      handled("port", &ConfigReader::on_port),
-      handled("bind_address", &ConfigReader::on_bind_address),
-      handled("socket_domain", &ConfigReader::on_socket_domain),
-      handled("allow_anonymous", &ConfigReader::on_allow_anonymous),
-      handled("listener_allow_anonymous", &ConfigReader::on_listener_allow_anonymous),
-      handled("per_listener_settings", &ConfigReader::on_per_listener_settings),
+      {"listener", &ConfigReader::on_listener},
+      {"port", &ConfigReader::on_port},
+      {"bind_address", &Options::bind_address},
+      {"bind_interface", &ListenerOptions::bind_interface},
+      {"socket_domain", &ConfigReader::on_socket_domain},
+      {"protocol", &ConfigReader::on_protocol},
+      {"mount_point", &ConfigReader::on_mount_point},
+      {"http_dir", &ListenerOptions::http_dir},
+      {"websockets_origin", &ListenerOptions::websockets_origin},
+      {"enable_proxy_protocol", &ListenerOptions::enable_proxy_protocol},
+      {"use_username_as_clientid", &ListenerOptions::use_username_as_clientid},
+      {"accept_protocol_versions", &ConfigReader::on_accept_protocol_versions},
       of_listener("max_connections", &ListenerOptions::max_connections, -1, many),
       of_listener("max_qos", &ListenerOptions::max_qos, 0, 2),
       of_listener("maximum_qos", &ListenerOptions::max_qos, 0, 2),
       of_listener("max_topic_alias", &ListenerOptions::max_topic_alias, 0, 65535),
       of_listener("max_topic_alias_broker", &ListenerOptions::max_topic_alias_broker, 0, 65535),
-      handled("max_inflight_messages", &ConfigReader::on_max_inflight_messages),
+
+      {"per_listener_settings", &ConfigReader::on_per_listener_settings},
+      {"allow_anonymous", &ConfigReader::on_allow_anonymous},
+      {"listener_allow_anonymous", &ConfigReader::on_listener_allow_anonymous},
+      security("password_file", &SecurityOptions::password_file),
+      security("acl_file", &SecurityOptions::acl_file),
+      security("psk_file", &SecurityOptions::psk_file),
+      {"allow_zero_length_clientid", &ConfigReader::on_allow_zero_length_clientid},
+      {"auto_id_prefix", &ConfigReader::on_auto_id_prefix},
+      {"listener_auto_id_prefix", &ConfigReader::on_listener_auto_id_prefix},
+      {"clientid_prefixes", &Options::clientid_prefixes},
+
+      {"certfile", &ListenerOptions::certfile},
+      {"keyfile", &ListenerOptions::keyfile},
+      {"cafile", &ListenerOptions::cafile},
+      {"capath", &ListenerOptions::capath},
+      {"crlfile", &ListenerOptions::crlfile},
+      {"dhparamfile", &ListenerOptions::dhparamfile},
+      {"ciphers", &ListenerOptions::ciphers},
+      {"ciphers_tls1.3", &ListenerOptions::ciphers_1_3},
+      {"tls_version", &ConfigReader::on_tls_version},
+      {"require_certificate", &ListenerOptions::require_certificate},
+      {"use_identity_as_username", &ListenerOptions::use_identity_as_username},
+      {"use_subject_as_username", &ListenerOptions::use_subject_as_username},
+      {"psk_hint", &ListenerOptions::psk_hint},
+
+      {"max_inflight_messages", &ConfigReader::on_max_inflight_messages},
+      negative_is_zero("max_inflight_bytes", &Options::max_inflight_bytes, many),
       negative_is_zero("max_queued_messages", &Options::max_queued_messages, many),
+      negative_is_zero("max_queued_bytes", &Options::max_queued_bytes, many),
       number("max_packet_size", &Options::max_packet_size, 20, 268435460),
       number("message_size_limit", &Options::message_size_limit, 0, 268435455),
       number("global_max_connections", &Options::global_max_connections, -1, many),
       number("global_max_clients", &Options::global_max_clients, -1, many),
       number("max_keepalive", &Options::max_keepalive, 0, 65535),
       number("memory_limit", &Options::memory_limit, 0, many),
-      flag("retain_available", &Options::retain_available),
-      flag("queue_qos0_messages", &Options::queue_qos0_messages),
-      flag("allow_zero_length_clientid", &Options::allow_zero_length_clientid),
-      handled("auto_id_prefix", &ConfigReader::on_auto_id_prefix),
-      handled("accept_protocol_versions", &ConfigReader::on_accept_protocol_versions),
-      handled("persistent_client_expiration", &ConfigReader::on_persistent_client_expiration),
-      flag("set_tcp_nodelay", &Options::set_tcp_nodelay),
-      handled("log_type", &ConfigReader::on_log_type),
-      handled("log_dest", &ConfigReader::on_log_dest),
-      flag("log_timestamp", &Options::log_timestamp),
-      handled("log_timestamp_format", &ConfigReader::on_log_timestamp_format),
-      flag("connection_messages", &Options::connection_messages),
-      handled("pid_file", &ConfigReader::on_pid_file),
-      handled("user", &ConfigReader::on_user),
-      handled("include_dir", &ConfigReader::on_include_dir),
+      number("retain_expiry_interval", &Options::retain_expiry_interval, 0, 0xFFFFFFFF),
+      number("sys_interval", &Options::sys_interval, 0, 65535),
+      {"retain_available", &Options::retain_available},
+      {"check_retain_source", &ConfigReader::on_check_retain_source},
+      {"queue_qos0_messages", &Options::queue_qos0_messages},
+      {"upgrade_outgoing_qos", &Options::upgrade_outgoing_qos},
+      {"persistent_client_expiration", &ConfigReader::on_persistent_client_expiration},
+      {"set_tcp_nodelay", &Options::set_tcp_nodelay},
 
-      not_built("max_inflight_bytes", "0"),
-      not_built("max_queued_bytes", "0"),
-      not_built("upgrade_outgoing_qos", "false"),
-      not_built("protocol", "mqtt"),
-      not_built("bind_interface"),
-      not_built("mount_point"),
-      not_built("http_dir"),
-      not_built("enable_proxy_protocol", "false"),
-      not_built("websockets_origin"),
-      not_built("sys_interval", "0"),
-      not_built("check_retain_source"),
-      not_built("retain_expiry_interval"),
-      not_built("listener_auto_id_prefix"),
-      not_built("clientid_prefixes"),
-      not_built("use_username_as_clientid", "false"),
-      not_built("log_facility"),
-      not_built("acl_file"),
-      not_built("password_file"),
-      not_built("psk_file"),
-      not_built("psk_hint"),
-      not_built("certfile"),
-      not_built("keyfile"),
-      not_built("cafile"),
-      not_built("capath"),
-      not_built("crlfile"),
-      not_built("dhparamfile"),
-      not_built("ciphers"),
-      not_built("ciphers_tls1.3"),
-      not_built("tls_version"),
-      not_built("require_certificate", "false"),
-      not_built("use_identity_as_username", "false"),
-      not_built("use_subject_as_username", "false"),
-      not_built("persistence", "false"),
-      not_built("persistence_file"),
-      not_built("persistence_location"),
-      not_built("retained_persistence"),
-      not_built("autosave_interval"),
-      not_built("autosave_on_changes"),
+      {"persistence", &ConfigReader::on_persistence},
+      {"persistence_file", &ConfigReader::on_persistence_file},
+      {"persistence_location", &ConfigReader::on_persistence_location},
+      {"retained_persistence", &ConfigReader::on_retained_persistence},
+      {"autosave_interval", &ConfigReader::on_autosave_interval},
+      {"autosave_on_changes", &ConfigReader::on_autosave_on_changes},
 
-      not_built("connection"),
-      not_built("address"),
-      not_built("addresses"),
-      not_built("topic"),
-      not_built("bridge_protocol_version"),
-      not_built("cleansession"),
-      not_built("local_cleansession"),
-      not_built("clientid"),
-      not_built("remote_clientid"),
-      not_built("local_clientid"),
-      not_built("username"),
-      not_built("remote_username"),
-      not_built("local_username"),
-      not_built("password"),
-      not_built("remote_password"),
-      not_built("local_password"),
-      not_built("keepalive_interval"),
-      not_built("restart_timeout"),
-      not_built("round_robin"),
-      not_built("start_type"),
-      not_built("notifications"),
-      not_built("notifications_local_only"),
-      not_built("notification_topic"),
-      not_built("try_private"),
-      not_built("idle_timeout"),
-      not_built("threshold"),
-      not_built("bridge_attempt_unsubscribe"),
-      not_built("bridge_bind_address"),
-      not_built("bridge_max_packet_size"),
-      not_built("bridge_max_topic_alias"),
-      not_built("bridge_outgoing_retain"),
-      not_built("bridge_receive_maximum"),
-      not_built("bridge_reload_type"),
-      not_built("bridge_session_expiry_interval"),
-      not_built("bridge_tcp_keepalive"),
-      not_built("bridge_tcp_user_timeout"),
-      not_built("bridge_alpn"),
-      not_built("bridge_cafile"),
-      not_built("bridge_capath"),
-      not_built("bridge_certfile"),
-      not_built("bridge_keyfile"),
-      not_built("bridge_identity"),
-      not_built("bridge_insecure"),
-      not_built("bridge_psk"),
-      not_built("bridge_require_ocsp"),
-      not_built("bridge_tls_version"),
+      {"log_type", &ConfigReader::on_log_type},
+      {"log_dest", &ConfigReader::on_log_dest},
+      number("log_facility", &Options::log_facility, 0, 7),
+      {"log_timestamp", &Options::log_timestamp},
+      {"log_timestamp_format", &ConfigReader::on_log_timestamp_format},
+      {"connection_messages", &Options::connection_messages},
+      {"pid_file", &Options::pid_file},
+      {"user", &Options::user},
+      {"include_dir", &ConfigReader::on_include_dir},
 
-      no_effect("allow_duplicate_messages"),
-      no_effect("websockets_log_level"),
-      no_effect("websockets_headers_size"),
-      replaced("plugin", policy),
-      replaced("plugin_load", policy),
-      replaced("global_plugin", policy),
-      replaced("auth_plugin", policy),
-      replaced("tls_engine", key_file),
-      replaced("tls_keyform", key_file),
+      {"allow_duplicate_messages", Kind::no_effect},
+      {"websockets_log_level", Kind::no_effect},
+      {"websockets_headers_size", Kind::no_effect},
+      {"plugin", Kind::replaced, policy},
+      {"plugin_load", Kind::replaced, policy},
+      {"global_plugin", Kind::replaced, policy},
+      {"auth_plugin", Kind::replaced, policy},
+      {"tls_engine", Kind::replaced, key_file},
+      {"tls_keyform", Kind::replaced, key_file},
   };
 };
+
+inline bool ConfigReader::is_of_bridge(const char* name) {
+  for (const char* each = Known::bridge; *each != 0; each += strlen(each) + 1) {
+    if (strcmp(each, name) == 0) { return true; }
+  }
+  return false;
+}
 
 inline const ConfigReader::Row* ConfigReader::find(const char* name) {
   for (const Row& row : Known::rows) {
@@ -773,13 +806,15 @@ inline const ConfigReader::Row* ConfigReader::find(const char* name) {
 inline const char* ConfigReader::nearest_name(const char* name) {
   const char* nearest = "";
   size_t least = ~size_t{0};
-  for (const Row& row : Known::rows) {
-    const size_t distance = edit_distance(name, row.name);
+  const auto consider = [&](const char* known) {
+    const size_t distance = edit_distance(name, known);
     if (distance < least) {
       least = distance;
-      nearest = row.name;
+      nearest = known;
     }
-  }
+  };
+  for (const Row& row : Known::rows) { consider(row.name); }
+  for (const char* each = Known::bridge; *each != 0; each += strlen(each) + 1) { consider(each); }
   return nearest;
 }
 

@@ -98,12 +98,32 @@ bool set_limits(const Options& options, const Machine& machine, mqtt::BrokerLimi
   limits.maximum_qos = static_cast<mqtt::Qos>(options.defaults.max_qos);
   limits.retain_available = options.retain_available;
   limits.queue_qos_0 = options.queue_qos0_messages;
-  limits.allow_empty_client_id = options.allow_zero_length_clientid;
-  limits.accept_v3_1 = (options.versions & 1U << 3) != 0;
-  limits.accept_v3_1_1 = (options.versions & 1U << 4) != 0;
-  limits.accept_v5 = (options.versions & 1U << 5) != 0;
-  if (options.auto_id_prefix != nullptr) { limits.client_id_prefix = options.auto_id_prefix; }
+  // Listeners may differ in these; the policy refuses what one of them does not take.
+  unsigned versions = 0;
+  limits.allow_empty_client_id = false;
+  for (uint32_t i = 0; i != options.listener_count; ++i) {
+    const ListenerOptions& listener = options.listeners[i];
+    versions |= listener.versions;
+    if (listener.allow_zero_length_clientid == Choice::yes) { limits.allow_empty_client_id = true; }
+  }
+  limits.accept_v3_1 = (versions & 1U << 3) != 0;
+  limits.accept_v3_1_1 = (versions & 1U << 4) != 0;
+  limits.accept_v5 = (versions & 1U << 5) != 0;
+  const char* id_prefix = options.listeners[0].auto_id_prefix;
+  if (id_prefix != nullptr) { limits.client_id_prefix = id_prefix; }
   return set_sizes<Config>(options, machine, limits);
+}
+
+/// Whether limits differ that size memory or are told to clients when they connect.
+inline bool differ(const mqtt::BrokerLimits& a, const mqtt::BrokerLimits& b) {
+  return a.connections != b.connections || a.sessions != b.sessions || a.blocks != b.blocks ||
+         a.packet_bytes_max != b.packet_bytes_max || a.message_bytes_max != b.message_bytes_max ||
+         a.receive_maximum != b.receive_maximum || a.queued_max != b.queued_max ||
+         a.topic_alias_max != b.topic_alias_max ||
+         a.topic_alias_broker_max != b.topic_alias_broker_max ||
+         a.keep_alive_max_s != b.keep_alive_max_s ||
+         a.session_expiry_max_s != b.session_expiry_max_s || a.maximum_qos != b.maximum_qos ||
+         a.retain_available != b.retain_available || a.queue_qos_0 != b.queue_qos_0;
 }
 
 }  // namespace mqttd

@@ -15,11 +15,26 @@
 #endif
 #include <mqtt.hpp>
 
-#include "config.hpp"
-#include "limits.hpp"
-#include "log.hpp"
-#include "options.hpp"
+#include <ports/crypto/hashes.hpp>
+#include <ports/posix/broker_loop.hpp>
+
+// Files are read at the start and at a reload: that code is better small than fast. A policy's
+// answers are not.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("Os")
+#include "settings.hpp"
+#pragma GCC pop_options
+#endif
 #include "policy.hpp"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("Os")
+#endif
+#include "listeners.hpp"
+#include "metrics.hpp"
+#include "settings.hpp"
+#include "sys_tree.hpp"
 #include "system.hpp"
 
 namespace mqttd {
@@ -37,6 +52,7 @@ constexpr char usage[] =
     "mqttd is an MQTT 5.0, 3.1.1 and 3.1 broker.\n"
     "\n"
     "Usage: mqttd [-c FILE] [-p PORT] [-d] [-v] [-q] [--test-config] [-h] [--version]\n"
+    "       mqttd -c FILE --test-acl USER CLIENT read|write TOPIC\n"
     "\n"
     " -c, --config-file FILE  read a configuration file in Mosquitto's format\n"
     " -p, --port PORT         listen on 127.0.0.1 and ::1, port PORT; may be given again;\n"
@@ -44,7 +60,9 @@ constexpr char usage[] =
     " -d, --daemon            run in the background\n"
     " -v, --verbose           log everything; overrides the file\n"
     " -q, --quiet             log nothing; overrides the file and -v\n"
-    "     --test-config       check the file given by -c and exit\n"
+    "     --test-config       check the file given by -c and those it names, and exit\n"
+    "     --test-acl ...      say whether USER (\"\": anonymous), connected as CLIENT, may read\n"
+    "                         or write TOPIC, and which rule decides: exit 0 yes, 1 no\n"
     " -h, --help              this text\n"
     "     --version           name and version\n"
     "\n"
@@ -113,6 +131,14 @@ int parse(int argc, char** argv, CommandLine& command_line) {
       command_line.quiet = true;
     } else if (strcmp(argument, "--test-config") == 0) {
       command_line.test_config = true;
+    } else if (strcmp(argument, "--test-acl") == 0) {
+      const bool good =
+          i + 4 < argc && (strcmp(argv[i + 3], "read") == 0 || strcmp(argv[i + 3], "write") == 0);
+      if (!good) {
+        return wrong_arguments("Error: %s wants USER CLIENT read|write TOPIC.\n", argument);
+      }
+      command_line.test_acl = argv + i + 1;
+      i += 4;
     } else if (is_either(argument, "-h", "--help")) {
       fputs(usage, stdout);
       return 0;
@@ -123,11 +149,44 @@ int parse(int argc, char** argv, CommandLine& command_line) {
       return wrong_arguments("Error: Unknown option '%s'.\n", argument);
     }
   }
-  if (command_line.test_config && command_line.config_file == nullptr) {
+  const bool tests = command_line.test_config || command_line.test_acl != nullptr;
+  if (tests && command_line.config_file == nullptr) {
     fputs("Please provide a configuration file to test.\n", stderr);
     return exit_configuration;
   }
   return -1;
+}
+
+// What --test-acl says: the verdict and the line that gives it, by the rules of the first listener
+// that has any.
+int test_acl(const Settings& settings, const char* const* words) {
+  const AclFile* acl = nullptr;
+  for (uint32_t i = 0; i != settings.options.listener_count && acl == nullptr; ++i) {
+    acl = settings.files.acl(i);
+  }
+  if (acl == nullptr) {
+    puts("allowed: there is no acl_file");
+    return 0;
+  }
+  if (!mqtt::valid_topic(words[3])) {
+    fprintf(stderr, "Error: '%s' is not a valid topic.\n", words[3]);
+    return exit_configuration;
+  }
+  Subject subject;
+  subject.has_user = *words[0] != 0;
+  subject.user = words[0];
+  subject.client_id = words[1];
+  const Access access = strcmp(words[2], "read") == 0 ? access_read : access_write;
+  const AclFile::Rule* rule = acl->find(subject, access, words[3]);
+  if (rule == nullptr) {
+    printf("denied: no rule of %s allows it\n", acl->path());
+    return exit_failed;
+  }
+  const bool allowed = rule->access != access_denied;
+  printf("%s: %s:%u: %s %.*s\n", allowed ? "allowed" : "denied", acl->path(), rule->line,
+         rule->pattern ? "pattern" : "topic", static_cast<int>(rule->filter.size()),
+         rule->filter.data());
+  return allowed ? 0 : exit_failed;
 }
 
 // --- the program ---
@@ -153,8 +212,8 @@ void take_signals(Loop& loop) {
 
 class Program {
  public:
-  Program(const CommandLine& command_line, Options& options, Log& log)
-      : command_line_(command_line), options_(options), log_(log) {}
+  Program(const CommandLine& command_line, SettingsPair& settings, Log& log)
+      : command_line_(command_line), settings_(settings), log_(log), policy_(log) {}
 
   int run() {
     if (!set_log()) { return exit_failed; }
@@ -169,12 +228,13 @@ class Program {
       log_.line(log_information, "Using default config.");
     }
     say_who_can_connect();
-    if (!start_engine() || !listen_everywhere() || !settle()) { return exit_failed; }
+    Listeners<Loop> listeners(options(), loop_, log_);
+    if (!start_engine() || !listeners.open() || !settle()) { return exit_failed; }
     log_.line(log_information, "mqttd version %s running", version);
     log_.flush();
     daemon_.serves();
     notify_service_manager("READY=1");
-    const int error = loop_.run();
+    const int error = serve();
     log_.line(log_information, "mqttd version %s terminating", version);
     clean_up();
     if (error != 0) {
@@ -185,35 +245,48 @@ class Program {
   }
 
  private:
+  const Options& options() const { return settings_.current().options; }
+
   int failed(const char* what) {
     log_.line(log_error, "Error: %s: %s", what, strerror(errno));
     return exit_failed;
   }
 
   bool set_log() {
-    log_.types = options_.log_types;
-    log_.targets = options_.log_targets;
-    log_.timestamp = options_.log_timestamp;
-    log_.timestamp_format = options_.log_timestamp_format;
+    const Options& wanted = options();
     tzset();  // reads its file now and not with the first line
-    if (command_line_.verbose) { log_.types = log_all; }
-    if (command_line_.quiet) { log_.types = 0; }
-    if ((log_.targets & log_to_file) == 0) { return true; }
-    const int error = log_.open_file(options_.log_file);
+    int error = 0;
+    if ((wanted.log_targets & log_to_file) != 0) { error = log_.open_file(wanted.log_file); }
     if (error != 0) {
-      log_.targets = log_to_stderr;
-      log_.line(log_error, "Error: Unable to open log file %s for writing: %s", options_.log_file,
+      log_.line(log_error, "Error: Unable to open log file %s for writing: %s", wanted.log_file,
+                strerror(error));
+      return false;
+    }
+    if ((wanted.log_targets & log_to_syslog) != 0) {
+      error = log_.open_syslog(static_cast<int>(wanted.log_facility));
+    }
+    if (error != 0) {
+      log_.line(log_warning, "Warning: Unable to reach the system's log at /dev/log: %s",
                 strerror(error));
     }
-    return error == 0;
+    log_.types = command_line_.quiet     ? uint16_t{0}
+                 : command_line_.verbose ? uint16_t{log_all}
+                                         : wanted.log_types;
+    log_.targets = wanted.log_targets;
+    log_.timestamp = wanted.log_timestamp;
+    log_.timestamp_format = wanted.log_timestamp_format;
+    return true;
   }
 
   void say_who_can_connect() {
     bool local_only = true;
     bool anonymous = false;
-    for (uint32_t i = 0; i != options_.listener_count; ++i) {
-      local_only = local_only && options_.listeners[i].loopback;
-      anonymous = anonymous || options_.listeners[i].allow_anonymous == Choice::yes;
+    bool named = false;
+    for (uint32_t i = 0; i != options().listener_count; ++i) {
+      const ListenerOptions& listener = options().listeners[i];
+      local_only = local_only && listener.loopback;
+      anonymous = anonymous || listener.allow_anonymous == Choice::yes;
+      named = named || listener.password_file != nullptr;
     }
     if (local_only && anonymous) {
       log_.line(log_warning,
@@ -224,21 +297,49 @@ class Program {
       log_.line(log_warning,
                 "To let clients of other machines connect, start mqttd -c FILE with the lines "
                 "'listener %u' and 'allow_anonymous true' in FILE.",
-                options_.listeners[0].port);
+                options().listeners[0].port);
     }
-    if (!anonymous) {
+    if (!anonymous && !named) {
       log_.line(log_warning,
-                "No client can connect: allow_anonymous is false, and password files are not "
-                "built yet. To let every client connect, add the line 'allow_anonymous true'.");
+                "No client can connect: allow_anonymous is false and there is no password_file. "
+                "To let every client connect, add the line 'allow_anonymous true'; to let those "
+                "with a password, 'password_file FILE' with a FILE made by mqtt_passwd.");
+      return;
     }
+    for (uint32_t i = 0; i != options().listener_count && !local_only; ++i) { say_about(i); }
+  }
+
+  void say_about(uint32_t index) {
+    const ListenerOptions& listener = options().listeners[index];
+    const PasswordFile* passwords = settings_.current().files.passwords(index);
+    const bool anonymous = listener.allow_anonymous == Choice::yes;
+    char place[300];
+    if (listener.path != nullptr) {
+      snprintf(place, sizeof place, "Unix socket %s", listener.path);
+    } else {
+      snprintf(place, sizeof place, "Port %u of %s", listener.port,
+               listener.loopback          ? "this machine"
+               : listener.host == nullptr ? "every address"
+                                          : listener.host);
+    }
+    char users[300] = "";
+    if (passwords != nullptr) {
+      snprintf(users, sizeof users, "%s%u users of %s", anonymous ? " and the " : "the ",
+               passwords->count(), listener.password_file);
+    }
+    log_.line(log_information, "%s: %s%s can connect%s%s.", place,
+              anonymous        ? "everybody without a user name"
+              : *users == '\0' ? "nobody"
+                               : "",
+              users, listener.acl_file == nullptr ? "" : ", with the rights of ",
+              listener.acl_file == nullptr ? "" : listener.acl_file);
   }
 
   bool start_engine() {
-    Machine machine;
-    machine.descriptors = raise_descriptor_limit();
-    machine.memory_bytes = mqtt::posix::memory_bytes();
+    machine_.descriptors = raise_descriptor_limit();
+    machine_.memory_bytes = mqtt::posix::memory_bytes();
     mqtt::BrokerLimits limits;
-    if (!set_limits<Config>(options_, machine, limits)) {
+    if (!set_limits<Config>(options(), machine_, limits)) {
       log_.line(log_error,
                 "Error: Not enough memory: %u connections need %llu bytes. Raise memory_limit or "
                 "lower global_max_connections.",
@@ -255,6 +356,7 @@ class Program {
       log_.line(log_error, "Error: Out of memory.");
       return false;
     }
+    policy_.use(options(), settings_.current().files);
     const mqtt::Error error =
         engine_.start(limits, {pool_.data(), bytes}, unpredictable_number(), clock_.now_ms());
     if (error != mqtt::Error::none) {
@@ -266,176 +368,177 @@ class Program {
     return true;
   }
 
-  // --- listeners ---
+  // --- serving ---
 
-  bool listen_everywhere() {
-    for (uint32_t i = 0; i != options_.listener_count; ++i) {
-      const ListenerOptions& listener = options_.listeners[i];
-      const bool good = listener.path != nullptr ? listen_on_path(i)
-                        : listener.loopback || is_localhost(listener.host)
-                            ? listen_on_both(i, "127.0.0.1", "::1")
-                        : listener.host == nullptr ? listen_on_both(i, "0.0.0.0", "::")
-                                                   : listen_on_host(i);
-      if (!good) { return false; }
+  // An errno, 0 when a signal ended it.
+  int serve() {
+    watchdog_ms_ = watchdog_period_ms();
+    sys_due_ms_ = watchdog_due_ms_ = clock_.now_ms();
+    int error = 0;
+    bool published = between_turns();
+    while (!loop_.stopping() && error == 0) {
+      // What was decided or published between turns is due at once.
+      error = loop_.turn(published || policy_.checks_passwords() ? 0 : wait_ms());
+      published = between_turns();
     }
-    return true;
+    loop_.stop();
+    return error;
   }
 
-  static bool is_localhost(const char* host) {
-    return host != nullptr && strcmp(host, "localhost") == 0;
+  // -1: nothing of ours is due.
+  int wait_ms() const {
+    mqtt::Millis due = ~mqtt::Millis{0};
+    if (options().sys_interval != 0) { due = sys_due_ms_; }
+    if (watchdog_ms_ != 0 && watchdog_due_ms_ < due) { due = watchdog_due_ms_; }
+    return mqtt::posix::wait_ms(due, clock_.now_ms());
   }
 
-  bool report(int error) {
-    log_.line(log_error, "Error: %s", strerror(error));
-    return false;
+  // What has no place in a turn, because it calls the engine. True when the engine has output.
+  bool between_turns() {
+    const mqtt::Millis now = clock_.now_ms();
+    output_ = false;
+    if (policy_.checks_passwords()) {
+      policy_.check_passwords([&](mqtt::ConnectionId id, const mqtt::ConnectAnswer& answer) {
+        output_ = true;
+        return engine_.answer_connect(id, answer, now);
+      });
+    }
+    if (policy_.take_reload()) { reload(); }
+    if (policy_.take_save()) { log_.line(log_notice, "There is nothing to save."); }
+    if (options().sys_interval != 0 && now >= sys_due_ms_) { publish_figures(now); }
+    policy_.say_dropped(engine_.statistics().publish_dropped);
+    if (watchdog_ms_ != 0 && now >= watchdog_due_ms_) {
+      notify_service_manager("WATCHDOG=1");
+      watchdog_due_ms_ = now + watchdog_ms_;
+    }
+    if ((log_.targets & log_to_topic) != 0) {
+      log_.give_to_topics([&](const char* topic, const char* text, size_t size) {
+        publish(topic, mqtt::Text(text, static_cast<uint32_t>(size)), false);
+      });
+    }
+    log_.flush();
+    return output_;
   }
 
-  bool give_to_loop(mqtt::posix::Descriptor& socket, uint32_t index) {
-    const int64_t most = options_.listeners[index].max_connections;
-    const uint32_t limit = most < 0 ? 0xFFFFFFFF : at_most<uint32_t>(most, 0xFFFFFFFE);
-    // Mosquitto's 0 is no limit too.
-    const int error = loop_.add_listener(socket, index, limit == 0 ? 0xFFFFFFFF : limit);
-    return error == 0 || report(error);
+  void publish(const char* topic, mqtt::Text text, bool retain) {
+    mqtt::Publish packet;
+    packet.topic = topic;
+    packet.payload = text.bytes();
+    packet.qos = mqtt::Qos::exactly_once;
+    packet.retain = retain;
+    (void)engine_.publish(packet, clock_.now_ms());
+    output_ = true;
   }
 
-  bool listen_on_path(uint32_t index) {
-    const char* path = options_.listeners[index].path;
-    log_.line(log_information, "Opening unix listen socket on path %s.", path);
-    mqtt::posix::Descriptor socket;
-    const int error = mqtt::posix::listen_unix(path, mqtt::posix::ListenOptions{}, socket);
-    return error == 0 ? give_to_loop(socket, index) : report(error);
+  void publish_figures(mqtt::Millis now) {
+    const auto retain = [this](const char* topic, const char* text) { publish(topic, text, true); };
+    collect(engine_.statistics(), engine_.limits(), policy_.counts(), figures_);
+    if (sys_started_) {
+      sys_tree_.update(now, figures_, retain);
+    } else {
+      sys_tree_.start(version, now, figures_, retain);
+      sys_started_ = true;
+    }
+    sys_due_ms_ = now + static_cast<mqtt::Millis>(SysTree::wait_ms(options().sys_interval));
   }
 
-  // An errno, 0 when it listens.
-  int listen_on(uint32_t index, const mqtt::posix::SocketAddress& address,
-                mqtt::posix::Descriptor& socket) {
-    const bool v6 = address.any.sa_family == AF_INET6;
-    log_.line(log_information, "Opening %s listen socket on port %u.", v6 ? "ipv6" : "ipv4",
-              options_.listeners[index].port);
-    mqtt::posix::ListenOptions listen;
-    listen.nodelay = options_.set_tcp_nodelay;
-    return mqtt::posix::listen_tcp(address, listen, socket);
-  }
-
-  // One of the two families may be missing on this machine.
-  bool listen_on_both(uint32_t index, const char* v4, const char* v6) {
-    const ListenerOptions& listener = options_.listeners[index];
-    int missing = 0;
-    uint32_t opened = 0;
-    const char* const hosts[] = {v4, v6};
-    for (const char* host : hosts) {
-      mqtt::posix::SocketAddress address;
-      (void)address.read(host, listener.port);
-      if (listener.domain != 0 && listener.domain != address.any.sa_family) { continue; }
-      mqtt::posix::Descriptor socket;
-      const int error = listen_on(index, address, socket);
-      if (error == EAFNOSUPPORT || error == EADDRNOTAVAIL) {
-        missing = error;
-      } else if (error != 0) {
-        return report(error);
-      } else if (!give_to_loop(socket, index)) {
-        return false;
-      } else {
-        ++opened;
+  // Reads everything anew; only when all of it is good does it count. Nobody is dropped.
+  void reload() {
+    if (command_line_.config_file == nullptr) {
+      log_.line(log_notice, "Reloading config: there is no file; everything is unchanged.");
+      return;
+    }
+    notify_reloading();
+    log_.line(log_information, "Reloading config.");
+    mqtt::BrokerLimits limits;
+    if (!settings_.read_next(command_line_, log_) || !settings_.next_fits(log_)) {
+      log_.line(log_error, "Error: The configuration is not used; the old settings stay.");
+    } else {
+      settings_.take_next();
+      policy_.use(options(), settings_.current().files);
+      sys_due_ms_ = clock_.now_ms();
+      if (!set_log()) { log_.line(log_error, "Error: The old log stays."); }
+      if (!set_limits<Config>(options(), machine_, limits) || differ(limits, engine_.limits())) {
+        log_.line(log_warning,
+                  "Warning: Limits of connections, sessions, messages or memory have changed; they "
+                  "count from the next start.");
       }
+      log_.line(log_information, "Config reloaded from %s.", command_line_.config_file);
     }
-    return opened != 0 || report(missing);
-  }
-
-  bool listen_on_host(uint32_t index) {
-    const ListenerOptions& listener = options_.listeners[index];
-    mqtt::posix::SocketAddress address;
-    mqtt::posix::Descriptor socket;
-    if (address.read(listener.host, listener.port)) {
-      const int error = listen_on(index, address, socket);
-      return error == 0 ? give_to_loop(socket, index) : report(error);
-    }
-    addrinfo hints{};
-    hints.ai_family = listener.domain;
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* found = nullptr;
-    char port[8];
-    snprintf(port, sizeof port, "%u", listener.port);
-    const int problem = getaddrinfo(listener.host, port, &hints, &found);
-    if (problem != 0) {
-      log_.line(log_error, "Error: Unable to resolve '%s': %s", listener.host,
-                gai_strerror(problem));
-      return false;
-    }
-    bool good = true;
-    for (const addrinfo* each = found; each != nullptr && good; each = each->ai_next) {
-      memcpy(&address.any, each->ai_addr, each->ai_addrlen);
-      address.size = each->ai_addrlen;
-      const int error = listen_on(index, address, socket);
-      good = error == 0 ? give_to_loop(socket, index) : report(error);
-    }
-    freeaddrinfo(found);
-    return good;
+    notify_service_manager("READY=1");
   }
 
   // --- the rest of starting and ending ---
 
   bool settle() {
     take_signals(loop_);
-    if (options_.pid_file != nullptr && !write_pid_file(options_.pid_file)) {
-      log_.line(log_error, "Error: Unable to write pid file %s: %s", options_.pid_file,
+    if (options().pid_file != nullptr && !write_pid_file(options().pid_file)) {
+      log_.line(log_error, "Error: Unable to write pid file %s: %s", options().pid_file,
                 strerror(errno));
       return false;
     }
-    if (options_.user != nullptr) {
-      if (!become_user(options_.user)) {
-        log_.line(log_error, "Error: Unable to run as user '%s': %s", options_.user,
+    if (options().user != nullptr) {
+      if (!become_user(options().user)) {
+        log_.line(log_error, "Error: Unable to run as user '%s': %s", options().user,
                   strerror(errno));
         clean_up();
         return false;
       }
-      log_.line(log_information, "Info: running mqttd as user: %s.", options_.user);
+      log_.line(log_information, "Info: running mqttd as user: %s.", options().user);
+      settings_.current().warn_if_unreadable(command_line_.config_file, log_);
     }
     if (geteuid() == 0) {
-      log_.line(log_warning, "Warning: mqttd should not be run as root/administrator.");
+      log_.line(
+          log_warning,
+          "Warning: mqttd should not be run as root/administrator; add the line 'user NAME'.");
     }
     return true;
   }
 
   void clean_up() {
     notify_service_manager("STOPPING=1");
-    if (options_.pid_file != nullptr) { unlink(options_.pid_file); }
-    for (uint32_t i = 0; i != options_.listener_count; ++i) {
-      if (options_.listeners[i].path != nullptr) { unlink(options_.listeners[i].path); }
+    if (options().pid_file != nullptr) { unlink(options().pid_file); }
+    for (uint32_t i = 0; i != options().listener_count; ++i) {
+      if (options().listeners[i].path != nullptr) { unlink(options().listeners[i].path); }
     }
   }
 
   const CommandLine& command_line_;
-  Options& options_;
+  SettingsPair& settings_;
   Log& log_;
+  Machine machine_;
   Daemon daemon_;
   mqtt::posix::MonotonicClock clock_;
   mqtt::posix::Reservation pool_;
-  Policy policy_{options_, log_};
+  Policy policy_;
   Config::Journal journal_;
   Engine engine_{policy_, journal_};
   Loop loop_{engine_, policy_};
+  SysTree sys_tree_;
+  Figures figures_;
+  mqtt::Millis sys_due_ms_ = 0;
+  mqtt::Millis watchdog_ms_ = 0;
+  mqtt::Millis watchdog_due_ms_ = 0;
+  bool sys_started_ = false;
+  bool output_ = false;  // the engine has something to send
 };
 
 int run(int argc, char** argv) {
   Log log;
-  Options options;
   CommandLine command_line;
   const int status = parse(argc, argv, command_line);
   if (status >= 0) { return status; }
-  ConfigReader config(options, log);
-  if (command_line.config_file != nullptr && !config.read(command_line.config_file)) {
-    return exit_configuration;
-  }
-  if (!complete_listeners(options, command_line)) {
-    log.line(log_error, "Error: More than %u listeners.", listeners_max);
-    return exit_configuration;
+  SettingsPair settings;
+  if (!settings.read_next(command_line, log)) { return exit_configuration; }
+  settings.take_next();
+  if (command_line.test_acl != nullptr) {
+    return test_acl(settings.current(), command_line.test_acl);
   }
   if (command_line.test_config) {
     puts("Configuration file is OK.");
     return 0;
   }
-  Program program(command_line, options, log);
+  Program program(command_line, settings, log);
   return program.run();
 }
 

@@ -7,6 +7,9 @@
 #include <mqtt.hpp>
 #include <ports/posix/broker_loop.hpp>
 
+#include "access_files.hpp"
+#include "authenticator.hpp"
+#include "figures.hpp"
 #include "options.hpp"
 
 namespace mqttd {
@@ -14,46 +17,90 @@ namespace mqttd {
 /// The engine's policy and the loop's observer in one: both speak about the same connections.
 class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
  public:
-  Policy(const Options& options, Log& log) : options_(options), log_(log) {}
+  explicit Policy(Log& log) : log_(log) {}
 
-  /// Reserves the tables of peers: of each connection that is used 8 bytes, over IPv6 24.
+  /// Reserves the tables of peers: of each connection that is used 8 bytes, over IPv6 24; with a
+  /// user name 256 more.
   bool start(uint32_t connections) {
-    if (!memory_.reserve(uint64_t{connections} * (sizeof(Peer) + sizeof(in6_addr)))) {
+    if (!memory_.reserve(uint64_t{connections} *
+                         (sizeof(Peer) + sizeof(in6_addr) + sizeof(UserName))) ||
+        !scratch_.reserve(scratch_bytes) || !authenticator_.start() || !attempts_.start()) {
       return false;
     }
-    peers_ = reinterpret_cast<Peer*>(memory_.data());
-    v6_addresses_ = reinterpret_cast<in6_addr*>(peers_ + connections);
+    v6_addresses_ = reinterpret_cast<in6_addr*>(memory_.data());
+    peers_ = reinterpret_cast<Peer*>(v6_addresses_ + connections);
+    users_ = reinterpret_cast<UserName*>(peers_ + connections);
     return true;
+  }
+
+  /// The rules from now on; both must outlive the policy or the next call.
+  void use(const Options& options, const AccessFiles& files) {
+    options_ = &options;
+    files_ = &files;
+    any_acl_ = files.any_acl();
+  }
+
+  const ProgramCounts& counts() const { return counts_; }
+
+  // --- passwords being checked ---
+
+  bool checks_passwords() const { return authenticator_.busy(); }
+
+  /// A slice of the passwords being checked. `answer(connection, answer)` hands a verdict to the
+  /// engine and says whether it took it.
+  template <typename Answer>
+  void check_passwords(Answer&& answer) {
+    authenticator_.work([&](mqtt::ConnectionId id, bool right) {
+      mqtt::ConnectAnswer verdict;
+      settle(id, right, verdict);
+      return answer(id, verdict);
+    });
+  }
+
+  /// What was dropped is said once a minute, never message by message.
+  void say_dropped(uint64_t dropped) noexcept {
+    if (dropped == dropped_ || now_ms() < flood_of_drops_.next_ms) { return; }
+    (void)starts_line(flood_of_drops_);
+    log_.line(log_notice,
+              "%llu messages were dropped, %llu since the start: a queue or the memory was full, "
+              "they were too large, or not allowed.",
+              static_cast<unsigned long long>(dropped - dropped_),
+              static_cast<unsigned long long>(dropped));
+    dropped_ = dropped;
   }
 
   // --- the engine asks and tells ---
 
-  /// Without a password file no name is right: a client may connect where anonymous ones may.
   void on_connect(mqtt::ConnectionId id, const mqtt::Connect& connect,
                   mqtt::ConnectAnswer& answer) noexcept {
     Peer& peer = peers_[id.slot];
+    const ListenerOptions& listener = options_->listeners[peer.group];
+    ++counts_.connects_received;
     AllowAll::on_connect(id, connect, answer);
-    if (options_.listeners[peer.group].allow_anonymous != Choice::yes) {
-      answer.reason = mqtt::ReasonCode::not_authorized;
-      peer.state = PeerState::refused;
+    answer.topic_prefix = prefix_of(listener);
+    if (answer.reason == mqtt::ReasonCode::success) {
+      answer.reason = check_identity(listener, connect);
     }
+    keep_user(id.slot, connect);
+    if (answer.reason == mqtt::ReasonCode::success) { check_credentials(id, connect, answer); }
+    if (answer.reason == mqtt::ReasonCode::not_authorized) { peer.state = PeerState::refused; }
   }
 
   void on_connected(const mqtt::ClientView& client, const mqtt::Connect& connect) noexcept {
     peers_[client.connection.slot].state = PeerState::connected;
-    if (!wants_connection_lines()) { return; }
-    const PeerText text = text_of(client.connection.slot);
-    const mqtt::Text id = client.client_id;
-    const mqtt::Text user = connect.user_name;
-    log_.line(log_notice, "New client connected from %s as %.*s (p%d, c%d, k%u%s%.*s%s).",
-              text.address, shown(id), id.data(), version_number(client.version),
-              connect.clean_start ? 1 : 0, connect.keep_alive_s,
-              connect.has_user_name ? ", u'" : "", shown(user), user.data(),
-              connect.has_user_name ? "'" : "");
+    ++counts_.clients_connected;
+    if (wants_connection_lines()) { say_connected(client, connect); }
+    if (log_.wants(log_debug)) { say_will(connect); }
   }
 
   void on_disconnected(const mqtt::ClientView& client, const mqtt::Disconnection& why) noexcept {
     peers_[client.connection.slot].state = PeerState::told;
+    remember(client);
+    --counts_.clients_connected;
+    if (why.by_client && log_.wants(log_debug)) {
+      log_.line(log_debug, "Received DISCONNECT from %.*s", shown(client.client_id),
+                client.client_id.data());
+    }
     if (wants_connection_lines()) {
       const bool in_order = why.by_client && why.reason == mqtt::ReasonCode::success;
       log_end(client.connection.slot, client.client_id,
@@ -63,26 +110,38 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     }
   }
 
-  bool filters_publish() const noexcept { return log_.wants(log_debug); }
+  bool filters_publish() const noexcept { return any_acl_ || log_.wants(log_debug); }
   void on_publish(const mqtt::ClientView& client, const mqtt::Publish& publish,
-                  mqtt::PublishAnswer&) noexcept {
+                  mqtt::PublishAnswer& answer) noexcept {
+    const bool allowed = may(client, access_write, publish.topic);
+    if (!allowed) { answer.reason = mqtt::ReasonCode::not_authorized; }
     if (log_.wants(log_debug)) {
-      log_.line(
-          log_debug, "Received PUBLISH from %.*s (d%d, q%u, r%d, m%u, '%.*s', ... (%u bytes))",
-          shown(client.client_id), client.client_id.data(), publish.dup ? 1 : 0,
-          unsigned{mqtt::level(publish.qos)}, publish.retain ? 1 : 0, unsigned{publish.packet_id},
-          shown(publish.topic), publish.topic.data(), publish.payload.size());
+      log_.line(log_debug, "%s PUBLISH from %.*s (d%d, q%u, r%d, m%u, '%.*s', ... (%u bytes))",
+                allowed ? "Received" : "Denied", shown(client.client_id), client.client_id.data(),
+                publish.dup ? 1 : 0, unsigned{mqtt::level(publish.qos)}, publish.retain ? 1 : 0,
+                unsigned{publish.packet_id}, shown(publish.topic), publish.topic.data(),
+                publish.payload.size());
     }
   }
 
+  /// A filter that one denying rule covers whole is refused; of others the client gets what it may
+  /// read.
   mqtt::ReasonCode on_subscribe(const mqtt::ClientView& client,
                                 const mqtt::Subscription& subscription) noexcept {
+    if (any_acl_ && denies_filter(client, subscription.filter)) {
+      return mqtt::ReasonCode::not_authorized;
+    }
     if (log_.wants(log_subscribe)) {
       log_.line(log_subscribe, "%.*s %u %.*s", shown(client.client_id), client.client_id.data(),
                 unsigned{mqtt::level(subscription.qos)}, shown(subscription.filter),
                 subscription.filter.data());
     }
     return mqtt::ReasonCode::success;
+  }
+
+  bool filters_delivery() const noexcept { return any_acl_; }
+  bool on_deliver(const mqtt::ClientView& client, mqtt::Text topic) noexcept {
+    return may(client, access_read, topic);
   }
 
   // --- the loop tells ---
@@ -103,19 +162,15 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     if (wants_connection_lines()) {
       const PeerText text = text_of(id.slot);
       log_.line(log_notice, "New connection from %s on port %u.", text.address,
-                options_.listeners[group].port);
+                options_->listeners[group].port);
     }
   }
 
   /// A flood is one line a minute and kind.
   void on_refused(uint32_t, const mqtt::posix::SocketAddress& address,
                   mqtt::posix::Refusal why) noexcept {
-    constexpr mqtt::Millis minute = 60000;
     Flood& flood = floods_[static_cast<uint8_t>(why)];
-    ++flood.count;
-    const mqtt::Millis now = mqtt::posix::MonotonicClock{}.now_ms();
-    if (flood.count > 1 && now < flood.next_ms) { return; }
-    flood.next_ms = now + minute;
+    if (!starts_line(flood)) { return; }
     char host[INET6_ADDRSTRLEN];
     address.write_host(host);
     switch (why) {
@@ -145,6 +200,8 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   }
 
   void on_closed(mqtt::ConnectionId id) noexcept {
+    if (authenticator_.busy()) { authenticator_.cancel(id); }
+    if (last_slot_ == id.slot) { last_slot_ = no_slot; }
     const Peer& peer = peers_[id.slot];
     if (peer.state != PeerState::told && wants_connection_lines()) {
       log_end(id.slot, mqtt::Text(),
@@ -156,10 +213,12 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   }
 
   void on_notice(uint8_t notice) noexcept {
-    if (notice == SIGHUP) {
-      log_.line(log_notice, "Nothing to reload yet: the configuration is unchanged.");
-    }
+    if (notice == SIGHUP) { reload_asked_ = true; }
+    if (notice == SIGUSR1) { save_asked_ = true; }
   }
+  /// Whether a signal has asked for it since the last call.
+  bool take_reload() noexcept { return take(reload_asked_); }
+  bool take_save() noexcept { return take(save_asked_); }
 
   void on_turn() noexcept { log_.flush(); }
 
@@ -193,13 +252,209 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     return PeerText(peers_[slot], v6_addresses_[slot]);
   }
 
+  // The name a connection came in with.
+  struct UserName {
+    uint8_t size;
+    bool known;
+    char text[254];
+  };
+
+  // --- who may come in ---
+
+  static mqtt::Text prefix_of(const ListenerOptions& listener) noexcept {
+    return listener.mount_point == nullptr ? mqtt::Text() : mqtt::Text(listener.mount_point);
+  }
+
+  void keep_user(uint32_t slot, const mqtt::Connect& connect) noexcept {
+    const bool fits = connect.user_name.size() <= sizeof users_[slot].text;
+    if (!connect.has_user_name && !users_[slot].known) { return; }  // leaves the memory untouched
+    users_[slot].known = connect.has_user_name;
+    users_[slot].size = fits ? static_cast<uint8_t>(connect.user_name.size()) : uint8_t{0};
+    memcpy(users_[slot].text, connect.user_name.data(), users_[slot].size);
+  }
+
+  // What the listener asks of version and client id, whoever it is.
+  mqtt::ReasonCode check_identity(const ListenerOptions& listener,
+                                  const mqtt::Connect& connect) const noexcept {
+    const mqtt::Text id = connect.client_id;
+    if ((listener.versions & version_bit(connect.version)) == 0) {
+      return mqtt::ReasonCode::unsupported_protocol_version;
+    }
+    if (id.empty() && listener.allow_zero_length_clientid == Choice::no) {
+      return mqtt::ReasonCode::client_identifier_not_valid;
+    }
+    if (options_->clientid_prefixes != nullptr) {
+      const mqtt::Text prefix = options_->clientid_prefixes;
+      if (id.size() < prefix.size() || memcmp(id.data(), prefix.data(), prefix.size()) != 0) {
+        return mqtt::ReasonCode::not_authorized;
+      }
+    }
+    return mqtt::ReasonCode::success;
+  }
+  static unsigned version_bit(mqtt::Version version) noexcept {
+    switch (version) {
+      case mqtt::Version::v3_1: return 1U << 3;
+      case mqtt::Version::v3_1_1: return 1U << 4;
+      case mqtt::Version::v5: return 1U << 5;
+    }
+    return 0;
+  }
+
+  // Without a password file no name is right: then a client may connect where anonymous ones may.
+  void check_credentials(mqtt::ConnectionId id, const mqtt::Connect& connect,
+                         mqtt::ConnectAnswer& answer) noexcept {
+    const uint8_t group = peers_[id.slot].group;
+    const PasswordFile* passwords = files_->passwords(group);
+    if (!connect.has_user_name || passwords == nullptr) {
+      const bool anonymous = options_->listeners[group].allow_anonymous == Choice::yes;
+      answer.reason = anonymous ? mqtt::ReasonCode::success : mqtt::ReasonCode::not_authorized;
+      return;
+    }
+    if (!attempts_.may_try(attempt_key(id.slot), now_ms())) {
+      say_limited(id.slot);
+      answer.reason = mqtt::ReasonCode::not_authorized;
+      return;
+    }
+    Authenticator::Attempt attempt;
+    attempt.connection = id;
+    attempt.user = connect.user_name;
+    attempt.has_password = connect.has_password;
+    attempt.password = connect.password;
+    switch (authenticator_.begin(*passwords, attempt)) {
+      case Authenticator::Verdict::right: settle(id, true, answer); break;
+      case Authenticator::Verdict::wrong: settle(id, false, answer); break;
+      case Authenticator::Verdict::later: answer.later = true; break;
+      case Authenticator::Verdict::busy: answer.reason = mqtt::ReasonCode::server_busy; break;
+    }
+  }
+
+  // The verdict about a password; what the listener gives its clients goes with it.
+  void settle(mqtt::ConnectionId id, bool right, mqtt::ConnectAnswer& answer) noexcept {
+    Peer& peer = peers_[id.slot];
+    const uint64_t key = attempt_key(id.slot);
+    answer.topic_prefix = prefix_of(options_->listeners[peer.group]);
+    if (right) {
+      attempts_.succeeded(key);
+      return;
+    }
+    attempts_.failed(key, now_ms());
+    answer.reason = mqtt::ReasonCode::not_authorized;
+    peer.state = PeerState::refused;
+  }
+
+  uint64_t attempt_key(uint32_t slot) const noexcept {
+    mqtt::posix::SocketAddress address;
+    const Peer& peer = peers_[slot];
+    if (peer.v6) {
+      address.any.sa_family = AF_INET6;
+      address.v6.sin6_addr = v6_addresses_[slot];
+    } else if (peer.port != 0) {
+      address.any.sa_family = AF_INET;
+      address.v4.sin_addr = peer.v4_address;
+    }
+    return AttemptLimit::key(address);
+  }
+
+  void say_limited(uint32_t slot) noexcept {
+    if (!starts_line(flood_of_attempts_)) { return; }
+    log_.line(log_warning,
+              "Warning: Too many wrong passwords from %s: its attempts are refused for a while "
+              "(%u so far).",
+              text_of(slot).address, flood_of_attempts_.count);
+  }
+
+  static mqtt::Millis now_ms() noexcept { return mqtt::posix::MonotonicClock{}.now_ms(); }
+
+  // --- who may do what ---
+
+  // The engine shows a session without a connection as its client id alone. Whose it is, is known
+  // of the one that ended last: its will comes right behind.
+  void remember(const mqtt::ClientView& client) noexcept {
+    const uint32_t size = client.client_id.size();
+    last_slot_ = size <= sizeof last_id_ ? client.connection.slot : no_slot;
+    last_id_size_ = size <= sizeof last_id_ ? static_cast<uint8_t>(size) : uint8_t{0};
+    memcpy(last_id_, client.client_id.data(), last_id_size_);
+  }
+  uint32_t slot_of(const mqtt::ClientView& client) const noexcept {
+    if (client.connection.generation != 0) { return client.connection.slot; }
+    return client.client_id == mqtt::Text(last_id_, last_id_size_) ? last_slot_ : no_slot;
+  }
+
+  Subject subject_of(uint32_t slot, mqtt::Text client_id) const noexcept {
+    const UserName& user = users_[slot];
+    Subject subject;
+    subject.has_user = user.known;
+    subject.user = mqtt::Text(user.text, user.size);
+    subject.client_id = client_id;
+    return subject;
+  }
+
+  bool may(const mqtt::ClientView& client, Access access, mqtt::Text topic) const noexcept {
+    const uint32_t slot = slot_of(client);
+    const AclFile* acl = slot == no_slot ? nullptr : files_->acl(peers_[slot].group);
+    return acl == nullptr || acl->allows(subject_of(slot, client.client_id), access, topic);
+  }
+
+  // With the mount point in front, as messages have it.
+  bool denies_filter(const mqtt::ClientView& client, mqtt::Text filter) noexcept {
+    const uint32_t slot = client.connection.slot;
+    const AclFile* acl = files_->acl(peers_[slot].group);
+    if (acl == nullptr) { return false; }
+    const mqtt::Text prefix = prefix_of(options_->listeners[peers_[slot].group]);
+    filter = mqtt::split_shared(filter).filter;
+    if (prefix.size() + filter.size() > scratch_bytes) { return true; }
+    char* whole = reinterpret_cast<char*>(scratch_.data());
+    memcpy(whole, prefix.data(), prefix.size());
+    memcpy(whole + prefix.size(), filter.data(), filter.size());
+    return acl->denies_filter(subject_of(slot, client.client_id),
+                              mqtt::Text(whole, prefix.size() + filter.size()));
+  }
+
+  static bool take(bool& asked) noexcept {
+    const bool was = asked;
+    asked = false;
+    return was;
+  }
+
   struct Flood {
     uint32_t count = 0;
     mqtt::Millis next_ms = 0;
   };
 
+  // Counts it; true when a minute has passed since the last line about it.
+  static bool starts_line(Flood& flood) noexcept {
+    constexpr mqtt::Millis minute = 60000;
+    const mqtt::Millis now = now_ms();
+    ++flood.count;
+    if (now < flood.next_ms) { return false; }
+    flood.next_ms = now + minute;
+    return true;
+  }
+
   bool wants_connection_lines() const noexcept {
-    return options_.connection_messages && log_.wants(log_notice);
+    return options_->connection_messages && log_.wants(log_notice);
+  }
+
+  void say_connected(const mqtt::ClientView& client, const mqtt::Connect& connect) noexcept {
+    const PeerText text = text_of(client.connection.slot);
+    const mqtt::Text id = client.client_id;
+    const mqtt::Text user = connect.user_name;
+    log_.line(log_notice, "New client connected from %s as %.*s (p%d, c%d, k%u%s%.*s%s).",
+              text.address, shown(id), id.data(), version_number(client.version),
+              connect.clean_start ? 1 : 0, connect.keep_alive_s,
+              connect.has_user_name ? ", u'" : "", shown(user), user.data(),
+              connect.has_user_name ? "'" : "");
+  }
+
+  void say_will(const mqtt::Connect& connect) noexcept {
+    if (!connect.has_will) {
+      log_.line(log_debug, "No will message specified.");
+      return;
+    }
+    log_.line(log_debug, "Will message specified (%u bytes) (r%d, q%u).",
+              connect.will.payload.size(), connect.will.retain ? 1 : 0,
+              unsigned{mqtt::level(connect.will.qos)});
+    log_.line(log_debug, "\t%.*s", shown(connect.will.topic), connect.will.topic.data());
   }
 
   // The last line about a connection; without a reason the client said goodbye.
@@ -273,15 +528,33 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     return "protocol error";
   }
 
-  const Options& options_;
+  static constexpr uint32_t scratch_bytes = 2 * 65536;
+  static constexpr uint32_t no_slot = 0xFFFFFFFF;
+
+  const Options* options_ = nullptr;
+  const AccessFiles* files_ = nullptr;
   Log& log_;
   mqtt::posix::Reservation memory_;
+  mqtt::posix::Reservation scratch_;
+  Authenticator authenticator_;
+  AttemptLimit attempts_;
+  ProgramCounts counts_;
+  uint32_t last_slot_ = no_slot;
+  uint8_t last_id_size_ = 0;
+  char last_id_[255];
+  bool any_acl_ = false;  // of files_
+  bool reload_asked_ = false;
+  bool save_asked_ = false;
   Peer* peers_ = nullptr;
+  UserName* users_ = nullptr;
   in6_addr* v6_addresses_ = nullptr;
   bool broken_ = false;  // by its transport, which ended with
   int transport_error_ = 0;
   char broken_text_[80] = {};
   Flood floods_[3];
+  Flood flood_of_attempts_;
+  Flood flood_of_drops_;
+  uint64_t dropped_ = 0;
 };
 
 }  // namespace mqttd

@@ -1,5 +1,5 @@
-// examples/mqttd/system.hpp — what a daemon does with its process: limits, user, pid, service
-// manager SPDX-License-Identifier: MIT
+// examples/mqttd/system.hpp — a daemon and its process: limits, user, pid, service manager
+// SPDX-License-Identifier: MIT
 #ifndef MQTTD_SYSTEM_HPP
 #define MQTTD_SYSTEM_HPP
 
@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ports/posix/socket.hpp>
 
 namespace mqttd {
@@ -46,6 +47,25 @@ inline void notify_service_manager(const char* state) {
     (void)sendto(socket.get(), state, strlen(state), mqtt::posix::send_flags, &address.any,
                  address_size);
   }
+}
+
+/// Says that a reload begins, as Type=notify-reload wants it; READY=1 says that it is over.
+inline void notify_reloading() {
+  char state[64];
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld",
+           static_cast<long long>(now.tv_sec) * 1000000 + now.tv_nsec / 1000);
+  notify_service_manager(state);
+}
+
+/// How often the service manager wants to hear from us, halved for safety; 0: never.
+inline uint64_t watchdog_period_ms() {
+  const char* period = getenv("WATCHDOG_USEC");
+  const char* process = getenv("WATCHDOG_PID");
+  const bool ours = process == nullptr || strtol(process, nullptr, 10) == long{getpid()};
+  const long long microseconds = period == nullptr || !ours ? 0 : strtoll(period, nullptr, 10);
+  return microseconds < 2000 ? 0 : static_cast<uint64_t>(microseconds) / 2000;
 }
 
 /// A number nobody can guess; 0 when the system has none.

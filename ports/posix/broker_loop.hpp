@@ -5,6 +5,7 @@
 
 #include <sys/resource.h>
 #include <ports/posix/clock.hpp>
+#include <ports/posix/layers.hpp>
 #include <ports/posix/listener.hpp>
 #include <ports/posix/memory.hpp>
 #include <ports/posix/poller.hpp>
@@ -25,12 +26,23 @@ enum class Refusal : uint8_t { listener_full, broker_full, descriptors };
 
 /// What a loop tells its program; derive from it and hide what is wanted.
 struct NoObserver {
+  /// The address is the client's: behind a proxy this comes when its PROXY header is read, or
+  /// refused, and then with the address of the proxy.
   void on_accepted(ConnectionId, uint32_t /*group*/, const SocketAddress&) noexcept {}
   /// The address has size 0 when it is not known.
   void on_refused(uint32_t /*group*/, const SocketAddress&, Refusal) noexcept {}
   /// The transport ended by itself: `error` is its errno, 0 when the peer closed it in order.
   /// Comes before the engine's on_disconnected.
   void on_broken(ConnectionId, int /*error*/) noexcept {}
+  /// The TLS handshake is done; the link knows its version, and the peer's certificate or key.
+  template <typename Link>
+  void on_secured(ConnectionId, const Link&) noexcept {}
+  /// A layer below MQTT refuses what the peer sends; the connection ends. The reason is a sentence
+  /// without a full stop, valid until this returns.
+  void on_layer_failed(ConnectionId, Layer, const char* /*reason*/) noexcept {}
+  /// GET or HEAD of a path (without its leading '/') on a listener for WebSocket. True: it is
+  /// answered; false: a file may be.
+  bool on_http(uint32_t /*group*/, Text /*path*/, HttpAnswer&) noexcept { return false; }
   void on_closed(ConnectionId) noexcept {}  ///< last word about this connection
   void on_notice(uint8_t) noexcept {}       ///< what notify() was given
   void on_turn() noexcept {}                ///< the turn is over; before waiting again
@@ -42,15 +54,21 @@ constexpr uint32_t sockets_max = 128;   ///< listening sockets
 /// Connects sockets to a BrokerEngine. One thread; level-triggered; no system call per message
 /// and no memory after start(). Every connection costs 8 bytes here.
 ///
-/// Set-up: start(), add_listener(). Then turn() for ever, or run() until notify(stop_notice).
-/// A turn waits, reads once from every ready connection into one arena, accepts, lets the engine
-/// tick, and writes what is due.
-template <typename Engine, typename Observer = NoObserver, typename Poller = DefaultPoller>
+/// `Layers` is NoLayers, or the class of that name when some listeners take TLS, WebSocket or
+/// PROXY headers: layers().set() says which. A connection of the others takes the same path as
+/// without.
+///
+/// Set-up: layers().set(), start(), add_listener(). Then turn() for ever, or run() until
+/// notify(stop_notice). A turn waits, reads once from every ready connection into one arena,
+/// accepts, lets the engine tick, and writes what is due.
+template <typename Engine, typename Observer = NoObserver, typename Poller = DefaultPoller,
+          typename Layers = NoLayers>
 class BrokerLoop {
  public:
   static constexpr uint8_t stop_notice = 0;
 
-  BrokerLoop(Engine& engine, Observer& observer) noexcept : engine_(engine), observer_(observer) {}
+  BrokerLoop(Engine& engine, Observer& observer) noexcept
+      : engine_(engine), observer_(observer), layers_(observer) {}
   BrokerLoop(const BrokerLoop&) = delete;
   BrokerLoop& operator=(const BrokerLoop&) = delete;
   ~BrokerLoop() { close_all(); }
@@ -70,6 +88,7 @@ class BrokerLoop {
     if (!memory_.reserve(table + poller + options_.scratch_bytes + options_.arena_bytes)) {
       return ENOMEM;
     }
+    if (!layers_.start(options_.connections)) { return ENOMEM; }
     entries_ = reinterpret_cast<Entry*>(memory_.data());
     scratch_ = memory_.data() + table + poller;
     arena_ = scratch_ + options_.scratch_bytes;
@@ -104,12 +123,15 @@ class BrokerLoop {
   int turn(int timeout_ms) noexcept {
     const Millis start = clock_.now_ms();
     const Millis due = engine_.deadline();
-    const int wait = wait_ms(due < resume_ms_ ? due : resume_ms_, start);
+    const int wait = layers_.has_listed() ? 0 : wait_ms(due < resume_ms_ ? due : resume_ms_, start);
     const bool shorter = timeout_ms >= 0 && (wait < 0 || timeout_ms < wait);
     const int count = poller_.wait(shorter ? timeout_ms : wait);
     now_ = clock_.now_ms();
     if (count < 0 && errno != EINTR) { return errno; }
+    layers_.begin_turn();
+    const uint32_t listed = layers_.take_list();  // before others are listed in this turn
     for (int i = 0; i < count; ++i) { on_ready(poller_.ready(static_cast<uint32_t>(i))); }
+    read_listed(listed);
     // After the connections, so that no event of this wait meets a slot that was given anew.
     resume_accepting();
     for (uint32_t i = 0; i != socket_count_; ++i) {
@@ -143,6 +165,8 @@ class BrokerLoop {
     observer_.on_turn();
   }
 
+  /// The layers of the listeners; only if there are any.
+  Layers& layers() noexcept { return layers_; }
   bool stopping() const noexcept { return stopping_; }
   uint32_t connection_count() const noexcept { return connection_count_; }
   /// The group of the listener that accepted a connection which is open.
@@ -157,22 +181,28 @@ class BrokerLoop {
   static constexpr uint32_t notice_tag = 0xFFFFFFFF;
   static constexpr uint32_t accepts_max = 256;  // of one listening socket in a turn
   static constexpr Millis accept_pause_ms = 100;
-  static constexpr uint32_t descriptor_max = (1U << 23) - 2;
+  static constexpr uint32_t descriptor_max = (1U << 22) - 2;
   static constexpr uint32_t rx_pieces_max = 64;
   static constexpr uint32_t tx_pieces_max = 256;
 
   // What the loop knows of a connection. All zero: free.
   struct Entry {
     uint32_t generation;
-    uint32_t bits;  // descriptor + 1: 23 bits, group: 6, blocked, wait_write, wait_read
+    uint32_t bits;  // descriptor + 1: 22 bits, group: 6, layered, blocked, wait_write, wait_read
 
     static constexpr uint32_t blocked_bit = 4;
-    int descriptor() const noexcept { return static_cast<int>(bits >> 9) - 1; }
-    uint32_t group() const noexcept { return bits >> 3 & 63; }
+    static constexpr uint32_t layered_bit = 8;
+    void open(int descriptor, uint32_t group) noexcept {
+      bits = (static_cast<uint32_t>(descriptor) + 1) << 10 | group << 4 | wait_read;
+    }
+    int descriptor() const noexcept { return static_cast<int>(bits >> 10) - 1; }
+    uint32_t group() const noexcept { return bits >> 4 & 63; }
     uint8_t interest() const noexcept { return static_cast<uint8_t>(bits & 3); }
     bool blocked() const noexcept { return (bits & blocked_bit) != 0; }
+    bool layered() const noexcept { return (bits & layered_bit) != 0; }
     void set_interest(uint8_t interest) noexcept { bits = (bits & ~3U) | interest; }
     void set_blocked(bool on) noexcept { bits = (bits & ~blocked_bit) | (on ? blocked_bit : 0); }
+    void set_layered(bool on) noexcept { bits = (bits & ~layered_bit) | (on ? layered_bit : 0); }
   };
   static_assert(sizeof(Entry) == 8, "8 bytes a connection");
 
@@ -226,10 +256,10 @@ class BrokerLoop {
   void on_connection(ConnectionId id, const Ready& ready) noexcept {
     if (is_open(id) && ready.writable && entries_[id.slot].blocked()) {
       entries_[id.slot].set_blocked(false);
-      engine_.writable(id);
+      if (!is_layered(id) || flush_layers(id)) { engine_.writable(id); }
     }
     if (!ready.readable && !ready.broken) { return; }
-    if (options_.arena_bytes - arena_used_ < options_.read_bytes) { finish_turn(); }
+    make_room();
     if (!is_open(id)) { return; }
     if ((entries_[id.slot].interest() & wait_read) != 0) {
       read_once(id);
@@ -238,8 +268,14 @@ class BrokerLoop {
     }
   }
 
+  // A read needs its share of the arena; when that is used up, the turn ends in the middle.
+  void make_room() noexcept {
+    if (options_.arena_bytes - arena_used_ < options_.read_bytes) { finish_turn(); }
+  }
+
   // One system call: first what the engine wants in its own place, then the arena.
   void read_once(ConnectionId id) noexcept {
+    if (is_layered(id)) { return read_layered(id); }
     Buffer places[rx_pieces_max];
     const uint32_t count = engine_.rx_space(id, Span<Buffer>(places));
     iovec vectors[rx_pieces_max + 1];
@@ -260,10 +296,14 @@ class BrokerLoop {
     const auto size = static_cast<uint32_t>(got);
     const uint32_t committed = size < placed ? size : placed;
     if (committed != 0) { engine_.rx_commit(id, committed, now_); }
-    if (size > committed) {
-      arena_used_ += size - committed;
-      engine_.receive(id, Buffer(target, size - committed), now_);
-    }
+    if (size > committed) { hand_on(id, size - committed); }
+  }
+
+  // Gives the engine what was read into the arena.
+  void hand_on(ConnectionId id, uint32_t size) noexcept {
+    const Buffer bytes(arena_ + arena_used_, size);
+    arena_used_ += size;
+    engine_.receive(id, bytes, now_);
   }
 
   static int socket_error(int descriptor) noexcept {
@@ -291,7 +331,7 @@ class BrokerLoop {
           engine_.fill(id, Buffer(scratch_, options_.scratch_bytes), Span<Bytes>(pieces_));
       int64_t taken = 0;
       if (output.size != 0) {
-        taken = transmit(entry.descriptor(), output.count);
+        taken = transmit(id, output.count);
         if (taken < 0) {
           lose(id, errno);
           return;
@@ -302,14 +342,18 @@ class BrokerLoop {
         hang_up(id);
         return;
       }
-      if (taken < output.size) { entry.set_blocked(true); }
+      if (taken < output.size || is_held(id)) { entry.set_blocked(true); }
       more = output.size != 0 && taken == output.size && engine_.has_output(id);
     }
     update_interest(id);
   }
 
   // Bytes taken; -1 with errno when the link is broken.
-  int64_t transmit(int descriptor, uint32_t count) noexcept {
+  int64_t transmit(ConnectionId id, uint32_t count) noexcept {
+    if (is_layered(id)) {
+      return layers_.transmit(id.slot, Span<const Bytes>(pieces_).first(count));
+    }
+    const int descriptor = entries_[id.slot].descriptor();
     iovec vectors[tx_pieces_max];
     for (uint32_t i = 0; i != count; ++i) {
       vectors[i] = {const_cast<uint8_t*>(pieces_[i].data()), pieces_[i].size()};
@@ -327,7 +371,7 @@ class BrokerLoop {
   // The only place that changes what is waited for: after a short write, and for a pause.
   void update_interest(ConnectionId id) noexcept {
     Entry& entry = entries_[id.slot];
-    const auto interest = static_cast<uint8_t>((engine_.wants_read(id) ? wait_read : wait_none) |
+    const auto interest = static_cast<uint8_t>((wants_read(id) ? wait_read : wait_none) |
                                                (entry.blocked() ? wait_write : wait_none));
     if (interest == entry.interest()) { return; }
     if (poller_.change(entry.descriptor(), tag(id), interest)) {
@@ -343,6 +387,11 @@ class BrokerLoop {
   }
 
   void hang_up(ConnectionId id) noexcept {
+    if (is_layered(id) && !end_layers(id)) { return; }
+    finish(id);
+  }
+
+  void finish(ConnectionId id) noexcept {
     const int descriptor = entries_[id.slot].descriptor();
     ::shutdown(descriptor, SHUT_WR);
     // Closing with unread input resets the link, and the peer may lose our last packet.
@@ -354,6 +403,7 @@ class BrokerLoop {
 
   void close_connection(ConnectionId id) noexcept {
     Entry& entry = entries_[id.slot];
+    close_layers(id);
     poller_.remove(entry.descriptor());
     ::close(entry.descriptor());
     --groups_[entry.group()].connections;
@@ -396,12 +446,102 @@ class BrokerLoop {
       observer_.on_refused(group, peer, Refusal::descriptors);
       return;
     }
-    const auto descriptor = static_cast<uint32_t>(accepted.release());
     entries_[id.slot].generation = id.generation;
-    entries_[id.slot].bits = (descriptor + 1) << 9 | group << 3 | wait_read;
+    entries_[id.slot].open(accepted.release(), group);
     ++groups_[group].connections;
     ++connection_count_;
+    if (layers_.has_any(group)) {
+      entries_[id.slot].set_layered(true);
+      layers_.open(id, entries_[id.slot].descriptor(), group);
+      if (!layers_.has_address(id.slot)) { return; }
+      (void)layers_.introduce(id.slot);
+    }
     observer_.on_accepted(id, group, peer);
+  }
+
+  // ---- connections with layers --------------------------------------------------------------
+
+  // Of a connection that is open.
+  bool is_layered(ConnectionId id) const noexcept {
+    return Layers::exist && entries_[id.slot].layered();
+  }
+  // Whether the layers have taken bytes that the socket has not.
+  bool is_held(ConnectionId id) const noexcept {
+    return is_layered(id) && layers_.is_blocked(id.slot);
+  }
+  bool wants_read(ConnectionId id) noexcept {
+    const bool wanted = engine_.wants_read(id);
+    if (!is_layered(id)) { return wanted; }
+    const bool wants = layers_.wants_read(id.slot, wanted);
+    if (wants) { layers_.list_if_more(id.slot); }
+    return wants;
+  }
+
+  void read_layered(ConnectionId id) noexcept {
+    const Buffer target(arena_ + arena_used_, options_.read_bytes);
+    const LayerResult result = layers_.receive(id.slot, target);
+    if (result.size != 0) { hand_on(id, result.size); }
+    (void)settle(id, result);
+  }
+
+  // Those whose bytes TLS has already: no wait tells of them.
+  void read_listed(uint32_t list) noexcept {
+    ConnectionId id{};
+    while (layers_.next_listed(list, id)) {
+      make_room();
+      if (is_open(id) && (entries_[id.slot].interest() & wait_read) != 0) { read_once(id); }
+    }
+  }
+
+  // Tells what the layers found; false: they have ended the connection and it is closed.
+  bool settle(ConnectionId id, const LayerResult& result) noexcept {
+    if (result.has_address || result.is_over()) { introduce(id); }
+    if (result.secured) { observer_.on_secured(id, layers_.tls(id.slot)); }
+    if (result.failure != nullptr) { observer_.on_layer_failed(id, result.layer, result.failure); }
+    if (result.gone) {
+      lose(id, result.error);
+      return false;
+    }
+    if (result.finished) {
+      if (result.failure == nullptr) { observer_.on_broken(id, 0); }
+      finish(id);
+      return false;
+    }
+    if (is_held(id)) { entries_[id.slot].set_blocked(true); }
+    entries_[id.slot].set_layered(!layers_.is_bare(id.slot));
+    update_interest(id);
+    return is_open(id);
+  }
+
+  // The socket takes bytes again. True: the layers have none, it is the engine's turn.
+  bool flush_layers(ConnectionId id) noexcept {
+    return settle(id, layers_.flush(id.slot)) && !entries_[id.slot].blocked();
+  }
+
+  // True: the layers have nothing left to say.
+  bool end_layers(ConnectionId id) noexcept {
+    const LayerResult result = layers_.hang_up(id.slot);
+    introduce(id);
+    if (result.failure != nullptr) { observer_.on_layer_failed(id, result.layer, result.failure); }
+    if (result.finished) { return true; }
+    if (is_held(id)) { entries_[id.slot].set_blocked(true); }
+    update_interest(id);
+    return false;
+  }
+
+  void close_layers(ConnectionId id) noexcept {
+    if (!layers_.has_any(entries_[id.slot].group())) { return; }
+    introduce(id);
+    layers_.close(id.slot);
+  }
+
+  // Tells the observer of a connection whose address was not known when it was accepted.
+  void introduce(ConnectionId id) noexcept {
+    if (!layers_.introduce(id.slot)) { return; }
+    SocketAddress peer;
+    if (layers_.has_address(id.slot)) { peer = layers_.address(); }
+    if (peer.size == 0) { peer = remote_address(entries_[id.slot].descriptor()); }
+    observer_.on_accepted(id, entries_[id.slot].group(), peer);
   }
 
   // No descriptor is free: without one to spare the connection would stay in the queue and wake
@@ -464,6 +604,7 @@ class BrokerLoop {
 
   Engine& engine_;
   Observer& observer_;
+  Layers layers_;
   Poller poller_;
   MonotonicClock clock_;
   LoopOptions options_;

@@ -10,9 +10,11 @@ namespace mqtt {
 namespace posix {
 
 struct ListenOptions {
-  int backlog = 4096;   ///< the system cuts it to its own limit
-  bool nodelay = true;  ///< TCP_NODELAY, which accepted sockets inherit
-  int send_buffer = 0;  ///< SO_SNDBUF in bytes, inherited too; 0 leaves it to the system
+  int backlog = 4096;           ///< the system cuts it to its own limit
+  bool nodelay = true;          ///< TCP_NODELAY, which accepted sockets inherit
+  int send_buffer = 0;          ///< SO_SNDBUF in bytes, inherited too; 0 leaves it to the system
+  bool absent_address = false;  ///< listen on an address the machine may get later
+  const char* bind_interface = nullptr;  ///< take what comes in by this interface alone
 };
 
 namespace detail {
@@ -20,8 +22,36 @@ inline bool set_option(int descriptor, int level, int name, int value) noexcept 
   return setsockopt(descriptor, level, name, &value, sizeof value) == 0;
 }
 
+inline bool bind_to_interface(int descriptor, const char* name) noexcept {
+#ifdef SO_BINDTODEVICE
+  return setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, name,
+                    static_cast<socklen_t>(strlen(name) + 1)) == 0;
+#else
+  static_cast<void>(descriptor);
+  static_cast<void>(name);
+  errno = ENOSYS;
+  return false;
+#endif
+}
+
+inline bool allow_absent_address(int descriptor, int family) noexcept {
+#if defined(IP_FREEBIND) && defined(IPV6_FREEBIND)
+  return family == AF_INET6 ? set_option(descriptor, IPPROTO_IPV6, IPV6_FREEBIND, 1)
+                            : set_option(descriptor, IPPROTO_IP, IP_FREEBIND, 1);
+#else
+  static_cast<void>(descriptor);
+  static_cast<void>(family);
+  errno = EADDRNOTAVAIL;
+  return false;
+#endif
+}
+
 inline bool prepare_tcp(int descriptor, int family, const ListenOptions& options) noexcept {
   if (!set_option(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)) { return false; }
+  if (options.absent_address && !allow_absent_address(descriptor, family)) { return false; }
+  if (options.bind_interface != nullptr && !bind_to_interface(descriptor, options.bind_interface)) {
+    return false;
+  }
   // So that the IPv4 socket of the same port can stand beside it.
   if (family == AF_INET6 && !set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1)) { return false; }
   if (options.nodelay && !set_option(descriptor, IPPROTO_TCP, TCP_NODELAY, 1)) { return false; }
@@ -76,6 +106,14 @@ inline SocketAddress local_address(int descriptor) noexcept {
   SocketAddress address;
   address.size = sizeof address.path;
   if (getsockname(descriptor, &address.any, &address.size) != 0) { address.size = 0; }
+  return address;
+}
+
+/// The address of the other end; size 0 when there is none.
+inline SocketAddress remote_address(int descriptor) noexcept {
+  SocketAddress address;
+  address.size = sizeof address.path;
+  if (getpeername(descriptor, &address.any, &address.size) != 0) { address.size = 0; }
   return address;
 }
 

@@ -1,11 +1,11 @@
-// Checks of mqttjs_test.py: node mqttjs.js PACKAGE PORT [TEXT…]
+// Checks of mqttjs_test.py and layers_test.py: node mqttjs.js PACKAGE PORT|URL [TEXT…]
 // runs the tests whose name has one of the texts.
 
 'use strict';
 
 const assert = require('assert');
 const mqtt = require(process.argv[2]);
-const url = 'mqtt://127.0.0.1:' + process.argv[3];
+const url = process.argv[3].includes(':') ? process.argv[3] : 'mqtt://127.0.0.1:' + process.argv[3];
 const chosen = process.argv.slice(4);
 const WAIT_MS = 15000;
 

@@ -797,6 +797,9 @@ void each_pair(Test test) {
 struct TestPolicy {
   static constexpr bool filters_publish() noexcept { return true; }
   static constexpr bool filters_delivery() noexcept { return true; }
+  static constexpr bool authenticates() noexcept { return true; }
+  static constexpr bool answers_later() noexcept { return true; }
+  static constexpr bool keeps_user_names() noexcept { return true; }
 
   std::function<void(const mqtt::Connect&, mqtt::ConnectAnswer&)> connect;
   std::function<void(const mqtt::Auth&, mqtt::ConnectAnswer&)> authenticate;
@@ -823,6 +826,7 @@ struct TestPolicy {
                           const mqtt::Subscription& entry) noexcept {
     return subscribe ? subscribe(client, entry) : ReasonCode::success;
   }
+  void on_unsubscribe(const mqtt::ClientView&, Text) noexcept {}
   bool on_deliver(const mqtt::ClientView& client, Text topic) noexcept {
     return deliver ? deliver(client, topic) : true;
   }
@@ -834,7 +838,9 @@ struct TestPolicy {
         text(client.client_id) + " " + std::to_string(static_cast<int>(why.reason)) + " " +
         std::to_string(static_cast<int>(why.error)) + (why.by_client ? " client" : ""));
   }
-  void on_session_ended(Text client_id) noexcept { ended.push_back(text(client_id)); }
+  void on_session_ended(const mqtt::ClientView& client) noexcept {
+    ended.push_back(text(client.client_id));
+  }
 };
 
 struct PolicyConfig : mqtt::BrokerConfig {
