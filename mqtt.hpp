@@ -9408,8 +9408,13 @@ class BrokerEngine {
   // The entry under way with this id; null when there is none. `ahead`: it was sent on an earlier
   // connection and not yet again on this one.
   Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
-    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
     ahead = false;
+    Entry* const oldest = queues_.front(session.queue);  // acks come in order as a rule
+    if (oldest != nullptr && oldest->packet_id == packet_id &&
+        oldest->state() != SendState::none && !queues_.at_front(session.queue, session.send)) {
+      return oldest;
+    }
+    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
     for (Place place; Entry* entry = queues_.at(session.queue, place); place.step()) {
       ahead = ahead || (place.chunk == session.send.chunk && place.at == session.send.at);
       if (entry->packet_id == packet_id && entry->state() != SendState::none) { return entry; }
