@@ -3529,14 +3529,15 @@ class ClientEngine {
   }
 
   // QoS 2 ids received lie behind limit_, in no order.
+  uint8_t* received(uint32_t index) const noexcept { return limit_ + size_t{2} * index; }
   uint8_t* find_received(uint16_t id) const noexcept {
     for (uint32_t i = 0; i < ids_count_; ++i) {
-      if (detail::u16_at(limit_ + 2 * i) == id) { return limit_ + 2 * i; }
+      if (detail::u16_at(received(i)) == id) { return received(i); }
     }
     return nullptr;
   }
   void add_received(uint16_t id) noexcept {
-    uint8_t* const at = limit_ + 2 * ids_count_;
+    uint8_t* const at = received(ids_count_);
     at[0] = static_cast<uint8_t>(id >> 8);
     at[1] = static_cast<uint8_t>(id);
     ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
@@ -3544,9 +3545,7 @@ class ClientEngine {
   void drop_received(uint8_t* at) noexcept {
     store_.drop(inbound | detail::u16_at(at));
     ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
-    const uint8_t* const last = limit_ + 2 * ids_count_;
-    at[0] = last[0];
-    at[1] = last[1];
+    memcpy(at, received(ids_count_), 2);
   }
   void forget_received() noexcept {
     while (Features::qos_2 && ids_count_ != 0) { drop_received(limit_); }

@@ -162,7 +162,9 @@ TEST_CASE("a stream at QoS 1 and 2 starts again after a lost link, one at QoS 0 
   }
 }
 
-TEST_CASE("64 MB come in by pieces with 4 KB of memory, are acknowledged once, or skipped") {
+TEST_CASE(
+    "64 MB come in by pieces with 4 KB of memory, are acknowledged once, or skipped "
+    "[MQTT-4.5.0-2] [3.1.1 MQTT-4.5.0-2]") {
   for (const bool skip : {false, true}) {
     sim::Engine<> client(Version::v3_1_1, {2048, 2048});
     connected(client);
