@@ -2635,6 +2635,10 @@ class PacketBuilder {
               Error::invalid_packet);
     }
   }
+  void number(PropertyId id, uint16_t value) noexcept {
+    u8(static_cast<uint8_t>(id));
+    u16(value);
+  }
   void require(bool holds, Error error) noexcept {
     if (!holds) { error_ = error; }
   }
@@ -2669,7 +2673,7 @@ class AliasTable {
   AliasTable(Buffer memory, uint16_t count) noexcept : memory_(memory), count_(count) { clear(); }
   uint16_t count() const noexcept { return memory_.empty() ? uint16_t{0} : count_; }
   void clear() noexcept {
-    for (uint16_t alias = 1; alias <= count(); ++alias) { static_cast<void>(put(alias, Text())); }
+    for (uint16_t alias = 1; alias <= count(); ++alias) { put(alias, Text()); }
   }
   // `alias` must not exceed count(); empty when it has none.
   Text topic_of(uint32_t alias) const noexcept { return Reader(slot(alias)).text(); }
@@ -2759,22 +2763,25 @@ class ClientEngine {
   }
 
   /// The transport is gone. What was sent and not acknowledged will be sent again, in its order,
-  /// once a link is up.
+  /// once a link is up; of QoS 0 nothing is kept.
   void lost() noexcept {
     if (link_.phase == Phase::offline) { return; }
     if (link_.phase != Phase::reported) {
       notify_ = true;
       notice_ = link_.phase == Phase::ending ? Error::none : Error::link_closed;
     }
-    if constexpr (acknowledges) {
-      uint8_t* const sent_end = link_.part != 0 ? next_ + stored_size(next_) : next_;
-      for (uint8_t* at = begin_; at != sent_end; at += stored_size(at)) {
-        if (is_publish(*at) && qos_of(*at) != 0) {
+    for (uint8_t* at = begin_; at != end_;) {
+      const bool sent = at < next_ || (at == next_ && link_.part != 0);
+      if (is_publish(*at) && qos_of(*at) == 0) {
+        link_.part = at == next_ ? 0 : link_.part;
+        at = remove(at);
+      } else {
+        if (sent && is_publish(*at)) {
           *at |= dup_flag;  // [MQTT-3.3.1-1]
         }
+        at += stored_size(at);
       }
     }
-    if (streams && streaming() && qos_of(*stream_) == 0) { remove(stream_); }
     if constexpr (aliases) {
       received_aliases_.clear();
       sent_aliases_.clear();
@@ -2799,19 +2806,14 @@ class ClientEngine {
   Bytes tx_pending() noexcept {
     if (link_.phase == Phase::greeting) { return Bytes(rx_).first(rx_end_).skip(rx_begin_); }
     const bool going = link_.phase == Phase::online && review_ == nullptr;
-    if constexpr (aliases) {
-      if (going && link_.part == 0 && link_.control == 0) { put_alias(); }
-    }
-    if (control_first()) {
-      return Bytes(control(), aliases && link_.head != 0 ? link_.head : link_.control);
-    }
+    if (control_first()) { return Bytes(control(), link_.control); }
     if (!going && link_.part == 0) { return Bytes(); }
     if constexpr (streams) {
       if (next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
     }
     uint8_t* at = next_;
     for (uint16_t inflight = link_.inflight; at != end_ && takes_quota(*at, inflight);) {
-      const bool alone = !going || (aliases && link_.alias_max != 0) || (streams && at == stream_);
+      const bool alone = !going || (streams && at == stream_);
       at += stored_size(at);
       if (alone) { break; }
     }
@@ -2832,11 +2834,10 @@ class ClientEngine {
     if (control_first()) {
       link_.control = static_cast<uint16_t>(link_.control - size);
       detail::move_down(control(), control() + size, link_.control);
-      if (aliases && link_.head != 0) { link_.head = static_cast<uint16_t>(link_.head - size); }
-      size = 0;
+      return;
     }
     link_.part += size;
-    while (link_.part != 0 && (!aliases || link_.head == 0) && link_.part >= wire_size(next_)) {
+    while (link_.part != 0 && link_.part >= wire_size(next_)) {
       link_.part -= wire_size(next_);
       if (is_publish(*next_) && qos_of(*next_) == 0) {
         remove(next_);
@@ -2863,15 +2864,27 @@ class ClientEngine {
 
   /// Queues a message; `packet_id` and `dup` are set here, Topic Alias must not be. All is copied.
   Submission publish(const Publish& packet) noexcept {
-    detail::PacketBuilder out = begin_publish(packet);
+    uint16_t alias = 0;
+    if constexpr (aliases) {
+      // Above QoS 0 packets are whole in tx, to be sent again: aliases end with the link.
+      if (packet.qos == Qos::at_most_once && link_.alias_max != 0 && !packet.topic.empty()) {
+        alias = sent_aliases_.alias_of(packet.topic);
+        alias = alias <= link_.alias_max ? alias : uint16_t{0};
+      }
+    }
+    detail::PacketBuilder out = begin_publish(packet, alias);
     out.bytes(packet.payload);
-    return submit(out, 0);
+    const Submission submission = submit(out, 0);
+    if constexpr (aliases) {
+      if (submission && alias != 0) { sent_aliases_.put(alias, packet.topic); }
+    }
+    return submission;
   }
   /// Queues a message of `payload_bytes`, which come from `source` as they are sent; one at a time.
   /// `source` must live while streaming(). It is not kept in Config::Store.
   Submission publish(const Publish& packet, uint32_t payload_bytes, Source& source) noexcept {
     if (!streams || streaming()) { return {streams ? Answer::full : Answer::invalid}; }
-    detail::PacketBuilder out = begin_publish(packet);
+    detail::PacketBuilder out = begin_publish(packet, 0);
     uint8_t* const at = end_;
     out.require(packet.payload.empty() && payload_bytes != 0, Error::invalid_packet);
     source_ = &source;
@@ -2972,7 +2985,6 @@ class ClientEngine {
     ok = ok && at == end_ && met_next && met_review && rx_begin_ <= rx_end_;
     ok = ok && rx_end_ <= rx_.size() && link_.borrowed + link_.piece <= rx_end_ - rx_begin_;
     ok = ok && ids_count_ <= Config::receive_maximum && link_.control <= Config::control_bytes;
-    ok = ok && link_.head <= link_.control;
     return ok && (link_.part == 0 || (next_ != end_ && link_.part <= wire_size(next_)));
   }
 
@@ -2996,7 +3008,6 @@ class ClientEngine {
     uint16_t alias_max;         // what it takes
     uint16_t keep_alive_s;      //
     uint16_t control;           // bytes of acks, PINGREQ, … to be sent
-    uint16_t head;              // the first of them are the head of the packet at next_
     uint16_t window, inflight;  // QoS > 0 that may be and that are under way
     uint32_t packet_bytes_max;  // what the server takes; 0 any
     uint32_t part;              // bytes sent of the packet at next_
@@ -3087,21 +3098,22 @@ class ClientEngine {
     return (uint32_t{cycle_} - (id > last_id_ ? 1 : 0)) << 16 | id;
   }
 
-  // Closes the gap of `size` bytes at `at`.
-  void cut(uint8_t* at, uint32_t size) noexcept {
+  // Closes the gap of `size` bytes at `at`; returns where that which lay behind it is now.
+  uint8_t* cut(uint8_t* at, uint32_t size) noexcept {
     if (at == begin_) {  // as a rule, and then nothing moves
       begin_ += size;
       if (next_ == at) { next_ = begin_; }
       if (review_ == at) { review_ = begin_; }
-      return;
+      return begin_;
     }
     detail::move_down(at, at + size, static_cast<uint32_t>(end_ - at) - size);
     move_pointers(at + 1, size);
+    return at;
   }
-  void remove(uint8_t* at) noexcept {
+  uint8_t* remove(uint8_t* at) noexcept {
     const uint32_t size = stored_size(at);
     if (streams && at == stream_) { stream_ = nullptr; }
-    cut(at, size);
+    return cut(at, size);
   }
   // What points to `from` or behind it moves down.
   void move_pointers(const uint8_t* from, uint32_t size) noexcept {
@@ -3132,12 +3144,8 @@ class ClientEngine {
     if (v5()) {
       const bool accepts = aliases && received_aliases_.count() != 0;
       out.properties(connect.properties, detail::in_connect, accepts ? 6 : 3);
-      out.u8(static_cast<uint8_t>(PropertyId::receive_maximum));
-      out.u16(Config::receive_maximum);
-      if (accepts) {
-        out.u8(static_cast<uint8_t>(PropertyId::topic_alias_maximum));
-        out.u16(Config::topic_alias_maximum);
-      }
+      out.number(PropertyId::receive_maximum, Config::receive_maximum);
+      if (accepts) { out.number(PropertyId::topic_alias_maximum, Config::topic_alias_maximum); }
     }
     out.text(connect.client_id);
     if (will) {
@@ -3158,19 +3166,24 @@ class ClientEngine {
     make_room(most);
     return detail::PacketBuilder(Buffer(end_, room()), first, most);
   }
-  detail::PacketBuilder begin_publish(const Publish& packet) noexcept {
+  // `alias`, if not 0, is the topic's: where the server knows it, the topic is left out.
+  detail::PacketBuilder begin_publish(const Publish& packet, uint16_t alias) noexcept {
     const uint8_t qos = level(packet.qos);
     detail::PacketBuilder out =
         begin(static_cast<uint8_t>(0x30 | qos << 1 | (packet.retain ? 1 : 0)),
-              packet.topic.size() + packet.payload.size() + packet.properties.size() + 16);
-    out.topic(packet.topic);
+              packet.topic.size() + packet.payload.size() + packet.properties.size() + 19);
+    if (aliases && alias != 0 && !sent_aliases_.topic_of(alias).empty()) {
+      out.u16(0);
+    } else {
+      out.topic(packet.topic);
+    }
     if (acknowledges && qos != 0) { out.u16(next_packet_id(last_id_)); }
     out.require(qos <= highest_qos, Error::invalid_packet);
     if (v5()) {
-      Property property;
-      out.require(!packet.properties.find(PropertyId::topic_alias, property),
-                  Error::invalid_packet);
-      out.properties(packet.properties, detail::packet_bit(PacketType::publish));
+      out.require(packet.properties.number(PropertyId::topic_alias, 0) == 0, Error::invalid_packet);
+      out.properties(packet.properties, detail::packet_bit(PacketType::publish),
+                     alias != 0 ? 3 : 0);
+      if (alias != 0) { out.number(PropertyId::topic_alias, alias); }
     }
     return out;
   }
@@ -3257,9 +3270,7 @@ class ClientEngine {
   }
 
   // Control packets overtake what waits in the outbox, but not in the middle of a packet.
-  bool control_first() const noexcept {
-    return link_.control != 0 && (link_.part == 0 || (aliases && link_.head != 0));
-  }
+  bool control_first() const noexcept { return link_.control != 0 && link_.part == 0; }
   Buffer control_room() const noexcept {
     return Buffer(control(), Config::control_bytes).skip(link_.control);
   }
@@ -3298,38 +3309,6 @@ class ClientEngine {
     if (inflight >= link_.window) { return false; }
     inflight = static_cast<uint16_t>(inflight + 1);
     return true;
-  }
-
-  // A message that is next to be sent gets another head when that can name its topic by an alias
-  // or give it one. In tx it keeps its topic: aliases end with the link.
-  void put_alias() noexcept {
-    uint16_t inflight = link_.inflight;
-    if (link_.alias_max == 0 || next_ == end_ || !is_publish(*next_) ||
-        !takes_quota(*next_, inflight)) {
-      return;
-    }
-    const Stored packet = stored(next_);
-    const uint8_t* const end = next_ + stored_size(next_);
-    Reader reader(Bytes(packet.body, static_cast<uint32_t>(end - packet.body)));
-    const Text topic = reader.text();
-    const uint16_t alias = sent_aliases_.alias_of(topic);
-    if (alias > link_.alias_max) { return; }
-    const bool known = !sent_aliases_.topic_of(alias).empty();
-    detail::PacketBuilder out(control_room(), *next_, packet.size);
-    out.binary(known ? Bytes() : topic.bytes());
-    if (qos_of(*next_) != 0) { out.u16(reader.u16()); }
-    const Bytes list = reader.bytes(reader.variable());
-    out.variable(list.size() + 3);
-    out.bytes(list);
-    out.u8(static_cast<uint8_t>(PropertyId::topic_alias));
-    out.u16(alias);
-    const uint32_t part = static_cast<uint32_t>(reader.cursor() - next_);
-    const uint32_t size = out.finish(packet.size - part);
-    // The answers to what comes in meanwhile need room behind it.
-    if (size > Config::control_bytes - control_spare) { return; }
-    if (!sent_aliases_.put(alias, topic)) { return; }
-    link_.head = link_.control = static_cast<uint16_t>(size);
-    link_.part = part;
   }
 
   Bytes stream_piece() noexcept {
@@ -3550,14 +3529,15 @@ class ClientEngine {
   }
 
   // QoS 2 ids received lie behind limit_, in no order.
+  uint8_t* received(uint32_t index) const noexcept { return limit_ + size_t{2} * index; }
   uint8_t* find_received(uint16_t id) const noexcept {
     for (uint32_t i = 0; i < ids_count_; ++i) {
-      if (detail::u16_at(limit_ + 2 * i) == id) { return limit_ + 2 * i; }
+      if (detail::u16_at(received(i)) == id) { return received(i); }
     }
     return nullptr;
   }
   void add_received(uint16_t id) noexcept {
-    uint8_t* const at = limit_ + 2 * ids_count_;
+    uint8_t* const at = received(ids_count_);
     at[0] = static_cast<uint8_t>(id >> 8);
     at[1] = static_cast<uint8_t>(id);
     ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
@@ -3565,9 +3545,7 @@ class ClientEngine {
   void drop_received(uint8_t* at) noexcept {
     store_.drop(inbound | detail::u16_at(at));
     ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
-    const uint8_t* const last = limit_ + 2 * ids_count_;
-    at[0] = last[0];
-    at[1] = last[1];
+    memcpy(at, received(ids_count_), 2);
   }
   void forget_received() noexcept {
     while (Features::qos_2 && ids_count_ != 0) { drop_received(limit_); }
@@ -9408,8 +9386,8 @@ class BrokerEngine {
   Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
     ahead = false;
     Entry* const oldest = queues_.front(session.queue);  // acks come in order as a rule
-    if (oldest != nullptr && oldest->packet_id == packet_id &&
-        oldest->state() != SendState::none && !queues_.at_front(session.queue, session.send)) {
+    if (oldest != nullptr && oldest->packet_id == packet_id && oldest->state() != SendState::none &&
+        !queues_.at_front(session.queue, session.send)) {
       return oldest;
     }
     static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
