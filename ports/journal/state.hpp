@@ -1,10 +1,10 @@
 // ports/journal/state.hpp — a broker's state as journal records, and back
 // SPDX-License-Identifier: MIT
 //
-// An engine whose Config has a Journal needs this file: by BrokerRecords it writes down its changes
-// and holds back what depends on them. BrokerRestore applies records of an earlier life to an engine
-// that has just been started; BrokerSnapshot gives those that make up the present state, so that
-// the older ones can be dropped. Nothing here does I/O, allocates or blocks.
+// An engine whose Config has a Journal needs this file: by BrokerRecords it writes down its
+// changes and holds back what depends on them. BrokerRestore applies records of an earlier life to
+// an engine that has just been started; BrokerSnapshot gives those that make up the present state,
+// so that the older ones can be dropped. Nothing here does I/O, allocates or blocks.
 #ifndef MQTT_PORTS_JOURNAL_STATE_HPP
 #define MQTT_PORTS_JOURNAL_STATE_HPP
 
