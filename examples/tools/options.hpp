@@ -33,57 +33,64 @@ struct TlsOptions {
   bool off = false;
 };
 
-/// Texts point into the command line or the options file, both of which last.
-struct Options {
-  Tool tool = pub;
-
+/// Where to connect to, and as whom.
+struct ConnectionOptions {
   const char* host = "localhost";
   const char* unix_path = nullptr;
-  int port = -1;  ///< -1: not given
   const char* bind_address = nullptr;
-  bool websocket = false;
-  TlsOptions tls;
-
-  mqtt::Version version = mqtt::Version::v3_1_1;
   const char* client_id = nullptr;
   const char* id_prefix = nullptr;
   const char* user_name = nullptr;
   const char* password = nullptr;
   const char* password_file = nullptr;
-  bool clean_session = true;
-  int64_t session_expiry_s = -1;  ///< -1: not given
-  int keep_alive_s = 60;
   const char* will_topic = nullptr;
   const char* will_payload = nullptr;
+  int64_t session_expiry_s = -1;  ///< -1: not given
+  int port = -1;                  ///< -1: not given
+  int keep_alive_s = 60;
   int will_qos = 0;
+  mqtt::Version version = mqtt::Version::v3_1_1;
   bool will_retain = false;
-  PropertyLists properties;
+  bool clean_session = true;
+  bool websocket = false;
+};
 
-  int qos = 0;
-  const char* topic = nullptr;  ///< to publish to
-  MessageMode mode = MessageMode::none;
+/// What to publish.
+struct MessageOptions {
+  const char* topic = nullptr;
+  const char* response_topic = nullptr;
   const char* message = nullptr;
   const char* file = nullptr;
-  bool retain = false;
+  int qos = 0;  ///< of subscriptions too
   int inflight_max = 20;
   int repeat_count = 1;
   uint32_t repeat_delay_ms = 0;
-
-  const char* response_topic = nullptr;
+  MessageMode mode = MessageMode::none;
+  bool retain = false;
   bool measure_latency = false;
+};
+
+/// What to subscribe to, and when to end.
+struct SubscriptionOptions {
   std::vector<const char*> topics;
   std::vector<const char*> filters_out;
   std::vector<const char*> unsubscribes;
-  bool retain_as_published = false;
+  int message_count = 0;  ///< 0: no end
+  int timeout_s = 0;      ///< 0: none
   mqtt::RetainHandling retain_handling = mqtt::RetainHandling::send;
+  bool retain_as_published = false;
   bool no_retain = false;
   bool retained_only = false;
   bool remove_retained = false;
   bool exit_after_subscribe = false;
-  int message_count = 0;  ///< 0: no end
-  int timeout_s = 0;      ///< 0: none
+};
 
+/// Texts point into the command line or the options file, both of which last.
+struct Options : ConnectionOptions, MessageOptions, SubscriptionOptions {
+  TlsOptions tls;
   OutputOptions output;
+  PropertyLists properties;
+  Tool tool = pub;
   bool debug = false;
   bool quiet = false;
 

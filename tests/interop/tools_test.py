@@ -700,20 +700,21 @@ def many_lines():
         with open(path, "w") as file:
             file.writelines("%d\n" % i for i in range(200000))
         for qos in ("0", "1", "2"):
-            hearing = subprocess.Popen(
-                [os.path.join(TOOLS, "mqtt_sub"), "-p", port, "-t", "many/" + qos, "-q", qos, "-C",
-                 "200000", "-W", "60"], stdout=subprocess.PIPE)
+            heard = os.path.join(folder, "heard")
+            with open(heard, "wb") as target:
+                hearing = subprocess.Popen(
+                    [os.path.join(TOOLS, "mqtt_sub"), "-p", port, "-t", "many/" + qos, "-q", qos,
+                     "-C", "200000", "-W", "60"], stdout=target)
             time.sleep(0.5)
             with open(path) as lines:
                 code, peak = with_peak([os.path.join(TOOLS, "mqtt_pub"), "-p", port, "-t",
                                         "many/" + qos, "-q", qos, "-l"], lines)
             if qos != "0":  # which may be dropped when a subscriber is slow
-                heard = hearing.communicate(timeout=60)[0]
-                with open(path, "rb") as file:
-                    if heard != file.read():
-                        raise Failure("QoS %s: not the same lines" % qos)
+                hearing.wait(60)
+                if subprocess.run(["cmp", path, heard], check=False).returncode != 0:
+                    raise Failure("QoS %s: not the same lines" % qos)
             hearing.kill()
-            hearing.communicate()
+            hearing.wait()
             if code != 0 or peak > 20000:
                 raise Failure("QoS %s: exit %d, %d KiB" % (qos, code, peak))
 
