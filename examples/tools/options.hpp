@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <unistd.h>
+#include <utility>
 
 #include "format.hpp"
 #include "properties.hpp"
@@ -85,15 +86,20 @@ struct SubscriptionOptions {
   bool exit_after_subscribe = false;
 };
 
-/// Texts point into the command line or the options file, both of which last.
+/// Texts point into the command line, which lasts, or into texts that are kept here.
 struct Options : ConnectionOptions, MessageOptions, SubscriptionOptions {
   TlsOptions tls;
   OutputOptions output;
   PropertyLists properties;
+  std::vector<std::vector<char>> texts;
   Tool tool = pub;
   bool debug = false;
   bool quiet = false;
 
+  char* keep(std::vector<char> text) {
+    texts.push_back(std::move(text));
+    return texts.back().data();
+  }
   mqtt::Qos level() const { return static_cast<mqtt::Qos>(qos); }
   bool is_v5() const { return version == mqtt::Version::v5; }
   const char* name() const {
@@ -184,8 +190,7 @@ inline bool set_message(Options& options, const char* text) {
 
 inline bool set_url(Options& options, const char* text) {
   Url url;
-  char* const copy = strdup(text);  // lasts as long as the options
-  if (copy == nullptr) { return refuse("Error: Out of memory.\n"); }
+  char* const copy = options.keep(std::vector<char>(text, text + strlen(text) + 1));
   if (const char* const error = parse_url(copy, url)) { return refuse("%s", error); }
   if (!add_topic(options, url.topic, "-L topic")) { return false; }
   options.host = url.host;
@@ -573,21 +578,19 @@ inline Parsed parse_words(Options& options, char** words, int count) {
   return Parsed::good;
 }
 
-// A whole file as a text that lasts; nullptr when it cannot be read.
-inline char* load_text(const char* path) {
+// A whole file as a text, kept with the options; nullptr when it cannot be read.
+inline char* load_text(Options& options, const char* path) {
   FILE* const file = fopen(path, "rb");
   if (file == nullptr) { return nullptr; }
-  size_t size = 0;
-  char* text = nullptr;
-  for (size_t got = 1; got != 0; size += got) {
-    char* const larger = static_cast<char*>(realloc(text, size + 4097));
-    if (larger == nullptr) { break; }
-    text = larger;
-    got = fread(text + size, 1, 4096, file);
-    text[size + got] = 0;
+  std::vector<char> text;
+  char piece[4096];
+  for (size_t got = 1; got != 0;) {
+    got = fread(piece, 1, sizeof piece, file);
+    text.insert(text.end(), piece, piece + got);
   }
   fclose(file);
-  return text;
+  text.push_back(0);
+  return options.keep(std::move(text));
 }
 
 // The words of a line: the flag and all behind it, but for -D, whose values are words too.
@@ -649,7 +652,7 @@ inline Parsed parse_options_file(Options& options, char** words, int count) {
     if (size < 0 || static_cast<size_t>(size) >= sizeof own) { return Parsed::good; }
     path = own;
   }
-  char* const text = load_text(path);
+  char* const text = load_text(options, path);
   if (text != nullptr) { return parse_file(options, text); }
   if (!is_named) { return Parsed::good; }
   refuse("Error: Unable to open options file \"%s\".\n", path);
@@ -723,7 +726,7 @@ inline bool check_properties(const Options& options) {
 // -P, else the first line of --password-file, else, with a user name, $MQTT_PASSWORD.
 inline bool find_password(Options& options) {
   if (options.password == nullptr && options.password_file != nullptr) {
-    char* const text = load_text(options.password_file);
+    char* const text = load_text(options, options.password_file);
     if (text == nullptr) {
       return refuse("Error: Unable to open password file \"%s\".\n", options.password_file);
     }
