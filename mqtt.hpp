@@ -20,7 +20,7 @@
 //   >> 6. packets — one struct per packet, for all versions
 //   >> 7. codec — next_frame, decode, encode, encoded_size
 //   >> 8. topics — validation, matching, shared subscriptions
-//   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+//   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids
 //   >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
 //   >> 11. client — Client<Transport, Clock, Config>
 //   >> 12. broker memory — limits, tables, blocks, texts, queues, timers
@@ -86,10 +86,10 @@
 //     };
 //     struct Time { uint64_t now_ms(); };             // never back
 //
-//     constexpr mqtt::BrokerLimits small() {
+//     constexpr mqtt::BrokerLimits small() {  // all of one: bench/footprint/broker_main.cpp
 //       mqtt::BrokerLimits limits;
 //       limits.connections = limits.sessions = 4;
-//       limits.blocks = 48, limits.block_bytes = 64, limits.large_blocks = 0;
+//       limits.blocks = 32, limits.block_bytes = 104, limits.large_blocks = 0;
 //       …
 //       return limits;
 //     }
@@ -100,20 +100,22 @@
 //     if (broker.start(random_number()) != mqtt::Error::none) { … }
 //     while (true) { broker.run_once(); }
 //
-// On a server use BrokerEngine itself, with the memory and the loop of ports/posix.
+// On a server use BrokerEngine itself, with the memory and the loop of ports/posix; with a journal
+// of ports/journal what it acknowledged outlives a power cut.
 //
 // HOOKS are types, found by name, with empty defaults: BrokerConfig::Policy (AllowAll: who may
 // connect, publish, subscribe, receive; may answer a CONNECT or a QoS > 0 PUBLISH later),
 // BrokerConfig::Journal (NoJournal: durable changes in order; answers wait until they are safe),
-// BrokerConfig::Features (AllFeatures: what is compiled). Transport and Clock: section 15.
+// BrokerConfig::Features (AllFeatures: what is compiled). Transport and Clock: sections 11 and 15.
 //
 // TIME is uint64_t milliseconds passed in; deadline() says when tick() is due. THREADS: none; one
 // thread owns an engine, policy and journal hooks run in it and must not call back into it.
 //
 // SIZING: BrokerLimits names every limit; broker_bytes(limits) is the memory, to the byte, and only
-// what is used of it is touched. With 32-bit indices and the defaults: 104 bytes a connection, 84 a
-// session, 32 to 64 a client id, 28 a subscription, 52 and its text a filter, 28 and topic,
-// properties and payload a stored message, in blocks of block_bytes; 16 a queued reference to it.
+// what is used of it is touched. With 32-bit indices (16-bit ones): 112 (88) bytes a link, 112
+// (82) a session, a text block a client id, 28 (16) a subscription, 56 (34) and its text a filter,
+// 28 and topic, properties and payload a stored message, in blocks of block_bytes; 16 (12) a queued
+// reference to it. A client is 160 bytes and the rx and tx you give it.
 //
 // WHEN FULL every limit answers; nothing stalls and nothing acknowledged is lost.
 //
@@ -131,11 +133,13 @@
 //   receive_maximum (max_inflight_messages)     20        DISCONNECT 0x93; 3.x are not limited
 //   inflight_max (max_inflight_messages)        20        later ones wait
 //   queued_max (max_queued_messages)            1000      a publisher waits up to pause_ms for an
-//                                                         online subscriber; then dropped, counted
+//   queued_bytes_max (max_queued_bytes)         none      online subscriber; then dropped, counted
+//   inflight_bytes_max (max_inflight_bytes)     none      later ones wait
 //   topic_alias_max (max_topic_alias)           10        DISCONNECT 0x94
 //   topic_alias_broker_max                      10        later topics go without
 //   keep_alive_max_s (max_keepalive)            none      Server Keep Alive
 //   session_expiry_max_s (persistent_client_expiration)   shortened, and said in CONNACK
+//   retained_expiry_s (retain_expiry_interval)  none      dropped
 //   connect_timeout_s, packet_timeout_s         30, 60    close, DISCONNECT 0x8D for a packet
 //   pause_ms                                    5000      the wait is over: see queued_max
 //   policy_timeout_s                            30        0x83, 3.x: close
@@ -2345,7 +2349,7 @@ inline SharedFilter split_shared(Text filter) noexcept {
           Text(filter.data() + at, filter.size() - at)};
 }
 
-// >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+// >> 9. delivery — the QoS 1 and 2 handshakes, packet ids
 
 /// What the sender of a message waits for.
 enum class SendState : uint8_t {
@@ -2433,16 +2437,6 @@ constexpr SendState sent_state(Qos qos) noexcept {
 constexpr uint16_t next_packet_id(uint16_t id) noexcept {
   return id == 65535 ? uint16_t{1} : static_cast<uint16_t>(id + 1);
 }
-
-/// Messages under way against a Receive Maximum (v5 §4.9).
-struct Quota {
-  uint16_t limit = 65535;
-  uint16_t used = 0;
-
-  constexpr bool available() const noexcept { return used < limit; }
-  constexpr void take() noexcept { used = static_cast<uint16_t>(used + 1); }
-  constexpr void give() noexcept { used = static_cast<uint16_t>(used - (used != 0 ? 1 : 0)); }
-};
 
 // >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
 
@@ -2587,7 +2581,7 @@ __attribute__((noinline)) inline void move_down(uint8_t* target, const uint8_t* 
 }
 
 // Writes a packet in one pass, for which there is room or not: counts on when there is none. The
-// length goes in last. encode() takes two passes, which costs more code than all of this.
+// length goes in last. By encode(), which takes two passes, a client is 1,500 bytes larger.
 class PacketBuilder {
  public:
   // `most` bounds the bytes behind the fixed header; far too much costs a move.
@@ -3361,10 +3355,13 @@ class ClientEngine {
   void fail(Error error, ClientEvent& event) noexcept {
     event.type = ClientEventType::closed;
     event.error = error;
-    event.reason_code =
-        error == Error::link_closed ? ReasonCode::keep_alive_timeout : reason_code(error);
-    if (v5() && online() && error != Error::link_closed) {
-      static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
+    if (error == Error::link_closed) {
+      event.reason_code = ReasonCode::keep_alive_timeout;
+    } else if (v5()) {
+      event.reason_code = reason_code(error);
+      if (online()) {
+        static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
+      }
     }
     end_link(Phase::reported);
   }
@@ -3390,9 +3387,10 @@ class ClientEngine {
   void complete(uint8_t* at, ClientEvent& event) noexcept {
     const uint16_t id = id_at(at);
     event.handle = handle_of(id);
-    event.type = is_subscribe(*at)                   ? ClientEventType::subscribed
-                 : is_publish(*at) || is_pubrel(*at) ? ClientEventType::published
-                                                     : ClientEventType::unsubscribed;
+    event.type = *at < detail::first_byte(PacketType::subscribe) ? ClientEventType::published
+                 : *at < detail::first_byte(PacketType::unsubscribe)
+                     ? ClientEventType::subscribed
+                     : ClientEventType::unsubscribed;
     if (event.type == ClientEventType::published) { store_.drop(id); }
     remove(at);
   }
@@ -3776,8 +3774,6 @@ inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) 
   return answer;
 }
 
-using ClientMemoryConfig = ClientConfig;
-
 /// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
 ///
 ///     Transport  int32_t dial(uint32_t attempt)             > 0 the link is up, 0 on its way: call
@@ -4101,7 +4097,7 @@ class Carver {
  public:
   constexpr explicit Carver(uint8_t* memory) noexcept : memory_(memory) {}
   template <typename T>
-  constexpr T* take(uint64_t count) noexcept {
+  __attribute__((always_inline)) constexpr T* take(uint64_t count) noexcept {
     const uint64_t at = size_;
     size_ += (count * sizeof(T) + 15) & ~uint64_t{15};
     return memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + at);
@@ -4561,14 +4557,15 @@ class Texts {
 // Something to send, or sent and not yet acknowledged; also what else waits in a queue.
 enum class EntryKind : uint8_t {
   skip,     // nothing (any more): delivered, dropped or moved
-  turn,     // a PUBLISH that lies in the arena: `message` is a turn record
+  turn,     // a PUBLISH that lies in the arena: `message` is a turn record; at QoS 0 `packet_id`
+            // more that lie behind it are part of the entry
   stored,   // a PUBLISH in blocks: `message` is its first one
   encoded,  // a packet ready for the wire: `message` is a chain of `number` bytes
-  puback,   // `number` is the reason code
-  pubrec,
+  puback,   // as PacketType, and so on; `number` is the reason code and, times 256, how many
+  pubrec,   // more of them follow with the next ids
   pubrel,
   pubcomp,
-  pingresp
+  pingresp = 13
 };
 
 template <typename Index>
@@ -4596,6 +4593,10 @@ struct Entry {
   }
   constexpr bool settled() const noexcept {
     return kind == EntryKind::skip && state() == SendState::none;
+  }
+  // Whether a PUBLISH goes out at QoS 0 without RETAIN and identifiers.
+  constexpr bool is_plain() const noexcept {
+    return number == 0 && (qos | retain | many_ids | shared) == 0;
   }
 };
 
@@ -4658,10 +4659,33 @@ class Queues {
     const bool end = place.chunk == queue.last && place.at == queue.last_at;
     return end ? nullptr : slot(place.chunk, place.at);
   }
+  // Reads on from a place; nothing may be pushed or popped meanwhile.
+  struct Reader {
+    E* next = nullptr;
+    E* end = nullptr;  // of the chunk
+    Index chunk = none<Index>;
+  };
+  Reader from(const Queue<Index>& queue, Place place = Place()) noexcept {
+    Reader reader;
+    if (E* entry = at(queue, place)) {
+      reader = {entry, chunk_end(queue, place.chunk), place.chunk};
+    }
+    return reader;
+  }
+  // Null at the end.
+  E* next(const Queue<Index>& queue, Reader& reader) noexcept {
+    if (reader.next == reader.end) {
+      if (reader.chunk == none<Index> || reader.chunk == queue.last) { return nullptr; }
+      reader.chunk = pool_->next(reader.chunk);
+      reader.next = slot(reader.chunk, 0);
+      reader.end = chunk_end(queue, reader.chunk);
+    }
+    return reader.next++;
+  }
   // Calls f(entry) from the front to the back; f may not push or pop.
   template <typename F>
   void for_each(const Queue<Index>& queue, F f) noexcept {
-    for (Place place; E* entry = at(queue, place); place.step()) { f(*entry); }
+    for (Reader reader = from(queue); E* entry = next(queue, reader);) { f(*entry); }
   }
   E* back(const Queue<Index>& queue) noexcept {
     return slot(queue.last, static_cast<uint16_t>(queue.last_at - 1));
@@ -4697,6 +4721,9 @@ class Queues {
  private:
   E* slot(Index chunk, uint16_t at) noexcept {
     return reinterpret_cast<E*>(pool_->data(chunk)) + at;
+  }
+  E* chunk_end(const Queue<Index>& queue, Index chunk) noexcept {
+    return slot(chunk, chunk == queue.last ? queue.last_at : per_chunk_);
   }
 
   BlockPool<Index>* pool_ = nullptr;
@@ -4915,11 +4942,12 @@ struct WalkStep {
 };
 
 // Finds the filters that match a topic: exact ones by the hash of the whole topic, wildcards by a
-// walk over levels. Memory follows use; the walk is bounded by the number of levels.
-template <typename Index>
-class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Index> {
+// walk over levels. Memory follows use; the walk is bounded by the number of levels. Without
+// `tree`, for a few filters, all of them are looked at and there are no nodes.
+template <typename Index, bool tree = true>
+class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>, Index> {
  public:
-  using Base = LevelTree<FilterIndex<Index>, FilterNode<Index>, Index>;
+  using Base = LevelTree<FilterIndex<Index, tree>, FilterNode<Index>, Index>;
   using Base::nodes;
   Table<Filter<Index>, Index> filters;
   Texts<Index>* texts = nullptr;
@@ -4932,13 +4960,20 @@ class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Inde
 
   // The filter with this text, none when there is none. `text` includes $share/ShareName/.
   Index find(Text text) noexcept {
-    const Index node = node_of(split_shared(text).filter, false);
-    if (node == none<Index>) { return node; }
-    Index filter = nodes[node].filters;
-    while (filter != none<Index> && !texts->equal(filters[filter].text, text)) {
-      filter = filters[filter].next;
+    if constexpr (tree) {
+      const Index node = node_of(split_shared(text).filter, false);
+      if (node == none<Index>) { return node; }
+      Index filter = nodes[node].filters;
+      while (filter != none<Index> && !texts->equal(filters[filter].text, text)) {
+        filter = filters[filter].next;
+      }
+      return filter;
+    } else {
+      for (Index i = 0; i < filters.used(); ++i) {
+        if (filters[i].text != none<Index> && texts->equal(filters[i].text, text)) { return i; }
+      }
+      return none<Index>;
     }
-    return filter;
   }
 
   // none when a table is full; nothing has changed then.
@@ -4946,34 +4981,36 @@ class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Inde
     const SharedFilter parts = split_shared(text);
     const Index filter = filters.allocate();
     if (filter == none<Index>) { return filter; }
-    const Index stored = texts->store(text);
-    const Index node = stored == none<Index> ? stored : node_of(parts.filter, true);
-    if (node == none<Index>) {
-      texts->release(stored);
+    Filter<Index>& fresh = filters[filter];
+    fresh.text = texts->store(text);
+    if (tree && fresh.text != none<Index>) { fresh.node = node_of(parts.filter, true); }
+    if (fresh.text == none<Index> || (tree && fresh.node == none<Index>)) {
+      texts->release(fresh.text);
       filters.release(filter);
       return none<Index>;
     }
-    Filter<Index>& fresh = filters[filter];
-    fresh.text = stored;
-    fresh.node = node;
     fresh.prefix_size = static_cast<uint16_t>(text.size() - parts.filter.size());
-    fresh.wild = has_wildcards(parts.filter);
-    fresh.next = nodes[node].filters;
-    nodes[node].filters = filter;
-    wildcard_filters += fresh.wild ? 1U : 0U;
+    if constexpr (tree) {
+      fresh.wild = has_wildcards(parts.filter);
+      fresh.next = nodes[fresh.node].filters;
+      nodes[fresh.node].filters = filter;
+      wildcard_filters += fresh.wild ? 1U : 0U;
+    }
     version += 1;
     return filter;
   }
 
   void remove(Index filter) noexcept {
     const Filter<Index> gone = filters[filter];
-    Index* link = &nodes[gone.node].filters;
-    while (*link != filter) { link = &filters[*link].next; }
-    *link = gone.next;
-    wildcard_filters -= gone.wild ? 1U : 0U;
     texts->release(gone.text);
+    if constexpr (tree) {
+      Index* link = &nodes[gone.node].filters;
+      while (*link != filter) { link = &filters[*link].next; }
+      *link = gone.next;
+      wildcard_filters -= gone.wild ? 1U : 0U;
+      this->prune(gone.node);
+    }
     filters.release(filter);
-    this->prune(gone.node);
     version += 1;
   }
 
@@ -4982,8 +5019,14 @@ class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Inde
   // Writes the filters that match to `found`, which holds as many as there are filters.
   uint32_t match(Text topic, Index* found) noexcept {
     uint32_t count = 0;
-    collect(this->child(none<Index>, exact_hash(topic)), topic, found, count);
-    if (wildcard_filters != 0) { walk(topic, found, count); }
+    if constexpr (tree) {
+      collect(this->child(none<Index>, exact_hash(topic)), topic, found, count);
+      if (wildcard_filters != 0) { walk(topic, found, count); }
+    } else {
+      for (Index i = 0; i < filters.used(); ++i) {
+        if (filters[i].text != none<Index> && really_matches(i, topic)) { found[count++] = i; }
+      }
+    }
     return count;
   }
 
@@ -5016,12 +5059,13 @@ class FilterIndex : public LevelTree<FilterIndex<Index>, FilterNode<Index>, Inde
   void collect(Index node, Text topic, Index* found, uint32_t& count) const noexcept {
     if (node == none<Index>) { return; }
     for (Index i = nodes[node].filters; i != none<Index>; i = filters[i].next) {
-      const Text whole = text(i);
-      const uint32_t prefix = filters[i].prefix_size;
-      if (matches(Text(whole.data() + prefix, whole.size() - prefix), topic)) {
-        found[count++] = i;
-      }
+      if (really_matches(i, topic)) { found[count++] = i; }
     }
+  }
+  bool really_matches(Index filter, Text topic) const noexcept {
+    const Text whole = text(filter);
+    const uint32_t prefix = filters[filter].prefix_size;
+    return matches(Text(whole.data() + prefix, whole.size() - prefix), topic);
   }
 
   void walk(Text topic, Index* found, uint32_t& count) noexcept {
@@ -5077,11 +5121,11 @@ struct RetainedCursor {
 };
 
 // Retained messages by topic; what is found is verified against the message's own topic by the
-// caller.
-template <typename Index>
-class RetainedIndex : public LevelTree<RetainedIndex<Index>, RetainedNode<Index>, Index> {
+// caller. Without `tree`, for a few messages, the nodes are just a list of them.
+template <typename Index, bool tree = true>
+class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<Index>, Index> {
  public:
-  using Base = LevelTree<RetainedIndex<Index>, RetainedNode<Index>, Index>;
+  using Base = LevelTree<RetainedIndex<Index, tree>, RetainedNode<Index>, Index>;
   using Base::nodes;
   using Cursor = RetainedCursor<Index>;
   Index root_child = none<Index>;
@@ -5089,16 +5133,37 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index>, RetainedNode<Index>
   // Moves to the next node whose path may match the filter and that ends a match, in depth-first
   // order; false at the end. The cursor keeps a pin on its node.
   bool advance(Text filter, Cursor& cursor) noexcept {
-    uint32_t depth = cursor.depth;
-    Index node = cursor.node == none<Index> ? first_at(none<Index>, filter, 0)
-                                            : step(filter, cursor.node, depth);
-    while (node != none<Index> && !ends_match(filter, node, depth)) {
-      node = step(filter, node, depth);
+    if constexpr (tree) {
+      uint32_t depth = cursor.depth;
+      Index node = cursor.node == none<Index> ? first_at(none<Index>, filter, 0)
+                                              : step(filter, cursor.node, depth);
+      while (node != none<Index> && !ends_match(filter, node, depth)) {
+        node = step(filter, node, depth);
+      }
+      move(cursor, node, depth);
+    } else {
+      do {
+        cursor.node = static_cast<Index>(cursor.node + 1);  // none + 1 is the first
+      } while (cursor.node < nodes.used() && nodes[cursor.node].message == none<Index>);
+      if (cursor.node == nodes.used()) { cursor.node = none<Index>; }
     }
-    move(cursor, node, depth);
-    return node != none<Index>;
+    return cursor.node != none<Index>;
   }
-  void stop(Cursor& cursor) noexcept { move(cursor, none<Index>, 0); }
+  void stop(Cursor& cursor) noexcept {
+    if constexpr (tree) {
+      move(cursor, none<Index>, 0);
+    } else {
+      cursor.node = none<Index>;
+    }
+  }
+  // The message of a node has gone.
+  void clear(Index node) noexcept {
+    if constexpr (tree) {
+      this->prune(node);
+    } else {
+      nodes.release(node);
+    }
+  }
 
   void added(Index node) noexcept {
     Index& head = first_child(nodes[node].parent);
@@ -5209,6 +5274,7 @@ struct ClientView {
   Text client_id;
   bool has_user_name = false;  ///< with Policy::keeps_user_names()
   Text user_name;
+  uint8_t tag = 0;  ///< of ConnectAnswer
   Version version = Version::v5;
 };
 
@@ -5220,6 +5286,7 @@ struct ConnectAnswer {
   Text client_id_prefix;       ///< of an assigned id, at most 11 characters; empty: as limits
   bool has_user_name = false;  ///< kept with the session if Policy::keeps_user_names()
   Text user_name;
+  uint8_t tag = 0;                      ///< kept with the session: a number of the policy's own
   Text topic_prefix;                    ///< put before topics of this client, hidden from it
   Text response_information;            ///< v5, when the client asked for it
   Text reason_string;                   ///< v5
@@ -5279,7 +5346,7 @@ struct AllowAll {
 struct JournalRecord {
   enum class Type : uint8_t {
     session,       ///< session, text = client id, number = expiry interval, packet_id = last one
-                   ///< used, bytes = user name, flags 1: there is one
+                   ///< used, bytes = user name, flags 1: there is one, message = tag
     detached,      ///< session, expires_at (wall clock, seconds)
     session_end,   ///< session
     subscribe,     ///< session, text = filter, number = identifier, flags = options
@@ -5317,16 +5384,21 @@ struct JournalRecord {
 /// append() in the order of changes; the owner calls BrokerEngine::durable() when a sequence number
 /// is safe. Retained messages under $SYS/ are not written. While holds_back() says that no more can
 /// be taken, a PUBLISH at QoS > 0 is refused with 0x97, or waits where 3.x cannot be told.
-/// ports/journal restores an engine from records and writes its state anew.
+/// Without is_on() nothing is written, unless it was before. ports/journal restores an engine from
+/// records and writes its state anew.
 struct NoJournal {
   static constexpr bool enabled = false;
+  static constexpr bool is_on() noexcept { return false; }
   static constexpr bool holds_back() noexcept { return false; }
   uint64_t append(const JournalRecord&) noexcept { return 0; }
   uint32_t wall_clock_s() noexcept { return 0; }
 };
 
+// In ports/journal/state.hpp, which a broker with a Journal includes.
 template <typename Engine>
-class BrokerRestore;  // ports/journal/state.hpp
+class BrokerRecords;
+template <typename Engine>
+class BrokerRestore;
 template <typename Engine>
 class BrokerSnapshot;
 
@@ -5503,7 +5575,7 @@ class BrokerEngine {
     set_limits(limits);
     random_ = seed | 1;
     last_ms_ = now;
-    carve(limits, memory.data, this);
+    carve(fixed != nullptr ? *fixed : limits, memory.data, this);
     index_.seed = retained_.seed = seed;
     // kept for answers: messages may not take the last blocks
     blocks_.little.keep(answer_blocks());
@@ -5652,7 +5724,7 @@ class BrokerEngine {
     if constexpr (Journal::enabled) {
       const uint64_t previous = durable_;
       durable_ = detail::larger(previous, sequence);
-      if (durable_ != previous) { release_gated(previous); }
+      if (durable_ != previous) { Records(*this).release_gated(previous); }
       wake_ = wake_ || paused_ != none;
     }
     static_cast<void>(sequence);
@@ -5729,7 +5801,7 @@ class BrokerEngine {
     output.hang_up = link->state == LinkState::closing && !full;
     if (output.size == 0) {
       commit(*link, 0);  // drops what needs no sending
-      run_retained(*link, false);
+      go_on_retained(*link);
     }
     return output;
   }
@@ -5743,7 +5815,7 @@ class BrokerEngine {
     if (size < plan_.size) { link->blocked = true; }
     commit(*link, size);
     wake_ = wake_ || paused_ != none;  // there may be room now
-    run_retained(*link, false);
+    go_on_retained(*link);
   }
 
   /// Whether fill() would give bytes.
@@ -5806,12 +5878,17 @@ class BrokerEngine {
     return link == nullptr || link->session == none ? ClientView() : view(session_of(*link));
   }
 
+  /// What packets that came in parts are put together in: large enough for the scratch of fill(),
+  /// and free for it where limits.turn_records is 0.
+  Buffer assembly() noexcept { return Buffer(assembly_, assembly_bytes(limits())); }
+
   /// Bytes of memory start() needs for these limits.
   static constexpr uint64_t memory_bytes(const BrokerLimits& limits) noexcept {
     return carve(limits, nullptr, nullptr);
   }
 
  private:
+  friend class BrokerRecords<BrokerEngine>;
   friend class BrokerRestore<BrokerEngine>;
   friend class BrokerSnapshot<BrokerEngine>;
 
@@ -5819,6 +5896,7 @@ class BrokerEngine {
   using Entry = detail::Entry<Index>;
   using EntryKind = detail::EntryKind;
   using Queue = detail::Queue<Index>;
+  using Reader = typename detail::Queues<Index>::Reader;
   using Chain = detail::Chain<Index>;
   using Cursor = detail::ChainCursor<Index>;
   using Filter = detail::Filter<Index>;
@@ -5834,7 +5912,6 @@ class BrokerEngine {
   static constexpr Millis tick_ms = 1000 / detail::ticks_per_second;
   static constexpr uint32_t inline_payload_max = 4096;  // larger ones go by reference
   static constexpr uint32_t large_publish_min = 2048;   // smaller ones are kept raw till whole
-  static constexpr uint32_t memo_bytes = sizeof(Index) == 2 ? 32 : 256;
   static constexpr uint32_t retained_slice = 64;
   static constexpr Index undecided = 0x100;  // of a held PUBLISH, else its reason code
 
@@ -5843,6 +5920,8 @@ class BrokerEngine {
   static constexpr bool has_large_blocks = fixed == nullptr || fixed->large_blocks != 0;
   static constexpr bool has_large_packets =
       fixed == nullptr || fixed->packet_bytes_max > fixed->control_packet_bytes_max;
+  static constexpr bool has_trees = fixed == nullptr || fixed->filters > 64 || fixed->retained > 64;
+  static constexpr uint32_t memo_bytes = !has_trees ? 1 : sizeof(Index) == 2 ? 32 : 256;
   using Blocks = detail::Blocks<Index, has_large_blocks>;
 
   enum class LinkState : uint8_t {
@@ -5955,6 +6034,7 @@ class BrokerEngine {
     Tick expires = detail::never;
     uint16_t inflight = 0;
     uint16_t packet_id = 0;  // the last one used
+    uint8_t tag = 0;
 
     Session() noexcept : SessionFlags() {}
   };
@@ -5967,6 +6047,7 @@ class BrokerEngine {
     Index stored = none;             // once it is in blocks
     bool with_properties = false;    // the packet has v5's form
     bool verbatim = false;           // the packet may go out as it came
+    bool follows = false;            // and so may the one before it, behind which it lies
   };
 
   // In front of a message in blocks: topic, properties and payload follow.
@@ -6006,6 +6087,7 @@ class BrokerEngine {
     bool stored = false;    // it must be in blocks at once
     bool reserved = false;  // it may have to be
     bool full = false;      // an online subscriber that makes progress has no room
+    bool follows = false;   // it is plain QoS 0 and lies behind another in the arena
   };
 
   enum class Route : uint8_t { delivered, unmatched, full };
@@ -6025,13 +6107,12 @@ class BrokerEngine {
   struct Walk {
     Link* link = nullptr;
     Session* session = nullptr;
-    Place answers;
-    Place messages;
+    Reader answers;
+    Reader messages;
     Entry* answer = nullptr;  // the next of each, once it has been looked at
     Entry* message = nullptr;
     uint32_t inflight = 0;
     uint32_t inflight_bytes = 0;
-    bool more_answers = false;
     bool more_messages = false;
     bool first = true;
     bool from_session = false;
@@ -6058,7 +6139,7 @@ class BrokerEngine {
   // What is compiled decides where it can, so that the rest is not there.
   static constexpr bool v5(Version version) noexcept {
     constexpr bool others = Features::v3_1 || Features::v3_1_1;
-    return Features::v5 && (!others || rules(version).properties);
+    return Features::v5 && (!others || detail::has_properties(version));
   }
   static constexpr Version known(Version version) noexcept {
     if constexpr (!Features::v5) {
@@ -6107,7 +6188,7 @@ class BrokerEngine {
   }
   // Holds the largest packet but PUBLISH, its fixed header included.
   static constexpr uint32_t assembly_bytes(const BrokerLimits& limits) noexcept {
-    return limits.control_packet_bytes_max + 5;
+    return limits.control_packet_bytes_max + 16;
   }
 
   // Gives every consumer its part of the memory and returns the size of all; without an engine it
@@ -6116,21 +6197,24 @@ class BrokerEngine {
                                   BrokerEngine* engine) noexcept {
     detail::Carver carver(memory);
     const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
-    const uint64_t retained = Features::retained ? limits.retained_nodes : 0;
-    const uint64_t levels = limits.topic_levels_max;
+    const uint32_t filter_nodes = has_trees ? limits.filter_nodes : 0;
+    const uint32_t retained_nodes = !Features::retained ? 0
+                                    : has_trees         ? limits.retained_nodes
+                                                        : limits.retained;
+    const uint64_t levels = has_trees ? limits.topic_levels_max : 0;
     const uint64_t string_bytes = scratch_bytes(limits);
     Link* links = carver.take<Link>(limits.connections);
     Session* sessions = carver.take<Session>(limits.sessions);
     Index* clients = carver.take<Index>(limits.sessions);
     SubscriptionSlot* subscriptions = carver.take<SubscriptionSlot>(limits.subscriptions);
     Filter* filters = carver.take<Filter>(limits.filters);
-    auto* nodes = carver.take<detail::FilterNode<Index>>(limits.filter_nodes);
-    Index* heads = carver.take<Index>(limits.filter_nodes);
+    auto* nodes = carver.take<detail::FilterNode<Index>>(filter_nodes);
+    Index* heads = carver.take<Index>(uint64_t{filter_nodes} + 1);
     Index* matches = carver.take<Index>(limits.filters);
     auto* hashes = carver.take<detail::Hash>(levels);
     auto* steps = carver.take<detail::WalkStep<Index>>(levels + 2);
-    auto* topics = carver.take<detail::RetainedNode<Index>>(retained);
-    Index* topic_heads = carver.take<Index>(retained + 1);
+    auto* topics = carver.take<detail::RetainedNode<Index>>(retained_nodes);
+    Index* topic_heads = carver.take<Index>(uint64_t{retained_nodes} + 1);
     uint8_t* blocks = carver.take<uint8_t>(uint64_t{limits.blocks} * limits.block_bytes);
     uint8_t* large = carver.take<uint8_t>(uint64_t{limits.large_blocks} * limits.large_block_bytes);
     uint8_t* cells = carver.take<uint8_t>(uint64_t{limits.text_blocks} * limits.text_block_bytes);
@@ -6148,15 +6232,15 @@ class BrokerEngine {
     it.clients_.start(clients, limits.sessions);
     it.subscriptions_.start(subscriptions, limits.subscriptions);
     it.index_.filters.start(filters, limits.filters);
-    it.index_.nodes.start(nodes, limits.filter_nodes);
-    it.index_.directory.start(heads, limits.filter_nodes);
+    it.index_.nodes.start(nodes, filter_nodes);
+    it.index_.directory.start(heads, filter_nodes);
     it.index_.texts = &it.texts_;
     it.index_.scratch = texts;
     it.index_.hashes = hashes;
     it.index_.stack = steps;
     it.index_.levels_max = limits.topic_levels_max;
-    it.retained_.nodes.start(topics, limits.retained_nodes);
-    it.retained_.directory.start(topic_heads, limits.retained_nodes);
+    it.retained_.nodes.start(topics, retained_nodes);
+    it.retained_.directory.start(topic_heads, retained_nodes);
     it.blocks_.little.start(blocks, limits.blocks, limits.block_bytes);
     it.blocks_.big.start(large, limits.large_blocks, limits.large_block_bytes);
     it.texts_.cells().start(cells, limits.text_blocks, limits.text_block_bytes);
@@ -6275,7 +6359,7 @@ class BrokerEngine {
   }
 
   void release_rx(Link& link) noexcept {
-    if (link.large) { forget_stored(head(link.rx.first)); }
+    if (has_large_packets && link.large) { forget_stored(head(link.rx.first)); }
     blocks_.clear(link.rx);
     link.large = link.discarding = false;
     link.rx_missing = 0;
@@ -6290,9 +6374,9 @@ class BrokerEngine {
     cancel_retained(link, none);
     clear_queue(more->publishes);
     clear_queue(more->answers);
-    if (more->waiting != none) { unreference(more->waiting); }
+    if (has_large_packets && more->waiting != none) { unreference(more->waiting); }
     blocks_.release_chain(more->connect);
-    forget_gated(link);
+    if constexpr (Journal::enabled) { Records(*this).forget_gated(link); }
     blocks_.little.release(link.extra);
     link.extra = none;
   }
@@ -6308,6 +6392,7 @@ class BrokerEngine {
   ClientView view(const Session& session) noexcept {
     ClientView client;
     client.client_id = texts_.view(session.id, texts_scratch_);
+    client.tag = session.tag;
     if constexpr (Policy::keeps_user_names()) {
       client.has_user_name = session.user != none;
       if (client.has_user_name) {
@@ -6425,7 +6510,7 @@ class BrokerEngine {
     MQTT_ASSERT(it.references != 0);
     it.references = static_cast<Index>(it.references - 1);
     if (it.references == 0) {
-      journal_message_end(it);
+      journal([&it](auto records) { records.message_end(it); });
       forget_stored(it);
       blocks_.release_chain(message);
     }
@@ -6505,17 +6590,53 @@ class BrokerEngine {
   // lost for want of the acknowledgement.
   void push_answer(Link& link, Entry entry) noexcept {
     if constexpr (Journal::enabled) {
-      if (hold_answer(link, entry)) { return; }
+      if (Records(*this).hold_answer(link, entry)) { return; }
     }
     queue_answer(link, entry);
   }
   void queue_answer(Link& link, Entry& entry) noexcept {
+    if (joins_run(link, entry)) { return; }
     entry.order = next_order(link);
     if (queues_.push(link.queue, entry, Claim::answer) == nullptr) {
       release_entry(entry);
       give_up(link);
     }
     mark_due(link);
+  }
+  // Whether the acknowledgement has become part of the last entry, being for the next id.
+  bool joins_run(Link& link, const Entry& entry) noexcept {
+    if (link.queue.empty() || entry.kind < EntryKind::puback || entry.number != 0) { return false; }
+    Entry& last = *queues_.back(link.queue);
+    const uint32_t run = run_of(last);
+    if (last.kind != entry.kind || entry.kind == EntryKind::pingresp || (last.number & 0xFF) != 0 ||
+        run == ack_run_max || entry.packet_id != last.packet_id + run ||
+        static_cast<Index>(last.order + 1) != link.order) {
+      return false;
+    }
+    last.number += 0x100;
+    last.order = next_order(link);
+    return true;
+  }
+  // Whether the packet of the arena has become part of the link's last entry, being the next one.
+  bool joins_run(Link& link, const Incoming& message) noexcept {
+    if (link.blocked || link.queue.empty() || !link.plain) { return false; }
+    Entry& last = *queues_.back(link.queue);
+    const TurnRecord& record = record_of(message.handle);
+    if (last.kind != EntryKind::turn || !last.is_plain() || last.packet_id == 65535 ||
+        message.handle != static_cast<Index>(last.message + last.packet_id + 1) ||
+        static_cast<Index>(last.order + 1) != link.order ||
+        record.with_properties != v5(link.version) ||
+        record.packet.size() > link.packet_bytes_max ||
+        record_of(last.message).packet.size() > link.packet_bytes_max) {
+      return false;
+    }
+    last.packet_id = static_cast<uint16_t>(last.packet_id + 1);
+    last.order = next_order(link);
+    return true;
+  }
+  // How many packets an acknowledgement, or a PUBLISH of the arena at QoS 0, stands for.
+  static uint32_t run_of(const Entry& entry) noexcept {
+    return 1 + (in_arena_kind(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
   }
   void push_ack(Link& link, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
     Entry entry;
@@ -6623,6 +6744,7 @@ class BrokerEngine {
   // Puts into blocks what the link's queues still refer to in the arena. QoS 0 that does not fit,
   // or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks promised.
   void promote(Link& link) noexcept {
+    if (has_turns && !link.queue.empty()) { split_runs(link); }
     const bool cut = link.head_offset != 0 && !link.head_session;
     queues_.for_each(link.queue, [&](Entry& entry) {
       if (entry.kind != EntryKind::turn) { return; }
@@ -6654,6 +6776,35 @@ class BrokerEngine {
     }
   }
 
+  // Gives every packet of the arena an entry of its own; those that have gone out go.
+  void split_runs(Link& link) noexcept {
+    Queue apart;
+    bool whole = true;
+    const bool cut = link.head_offset != 0 && !link.head_session;
+    for (bool first = cut; Entry* front = queues_.front(link.queue); first = false) {
+      Entry entry = *front;
+      queues_.pop(link.queue);
+      uint32_t more = in_arena_kind(entry) ? run_of(entry) - 1 : 0;
+      if (more != 0) { entry.packet_id = 0; }
+      for (; first && more != 0; --more) {
+        const uint32_t size = record_of(entry.message).packet.size();
+        if (link.head_offset < size) { break; }
+        link.head_offset -= size;
+        count_sent(entry);
+        entry.message = static_cast<Index>(entry.message + 1);
+      }
+      for (uint32_t i = 0; i <= more; ++i) {
+        if (queues_.push(apart, entry, Claim::answer) == nullptr) {
+          release_entry(entry);
+          whole = false;
+        }
+        entry.message = static_cast<Index>(entry.message + (more != 0 ? 1 : 0));
+      }
+    }
+    link.queue = apart;
+    if (!whole) { give_up(link); }
+  }
+
   // Ends a link that cannot go on, without a word: the port hangs up.
   void give_up(Link& link) noexcept {
     link.force = true;
@@ -6665,14 +6816,15 @@ class BrokerEngine {
   Walk begin_walk(Link& link) noexcept {
     Walk walk;
     walk.link = &link;
-    walk.more_answers = !link.queue.empty() && !link.connack_held;
+    if (link.connack_held) { return walk; }
+    walk.answers = queues_.from(link.queue);
     if (link.session != none && link.state == LinkState::open) {
       Session& session = session_of(link);
       walk.session = &session;
-      walk.messages = session.send;
       walk.inflight = session.inflight;
       walk.inflight_bytes = session.inflight_bytes;
-      walk.more_messages = !session.queue.empty() && !link.connack_held;
+      walk.more_messages = !session.queue.empty();
+      if (walk.more_messages) { walk.messages = queues_.from(session.queue, session.send); }
     }
     return walk;
   }
@@ -6683,15 +6835,10 @@ class BrokerEngine {
   // its own queue only [MQTT-3.3.4-10] [MQTT-4.9.0-3].
   Entry* next_entry(Walk& walk) noexcept {
     Link& link = *walk.link;
-    if (walk.answer == nullptr && walk.more_answers) {
-      walk.answer = queues_.at(link.queue, walk.answers);
-      walk.more_answers = walk.answer != nullptr;
-      walk.answers.step();
-    }
+    if (walk.answer == nullptr) { walk.answer = queues_.next(link.queue, walk.answers); }
     if (walk.message == nullptr && walk.more_messages) {
-      walk.message = queues_.at(walk.session->queue, walk.messages);
+      walk.message = queues_.next(walk.session->queue, walk.messages);
       walk.more_messages = walk.message != nullptr && may_send(walk, *walk.message);
-      walk.messages.step();
       if (!walk.more_messages) { walk.message = nullptr; }
     }
     walk.from_session = walk.message != nullptr &&
@@ -6719,7 +6866,7 @@ class BrokerEngine {
         (most != 0 && walk.inflight != 0 && walk.inflight_bytes + payload_size(entry) > most)) {
       return false;  // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
     }
-    if constexpr (Journal::enabled) { return send_is_safe(walk, entry); }
+    if constexpr (Journal::enabled) { return Records(*this).send_is_safe(walk, entry); }
     return true;
   }
 
@@ -6734,31 +6881,45 @@ class BrokerEngine {
       case EntryKind::turn:
       case EntryKind::stored: return emit_publish(walk, entry, gather, skip);
       case EntryKind::encoded: return emit_encoded(entry, gather, skip);
-      case EntryKind::puback: return emit_ack(PacketType::puback, entry, gather, skip);
-      case EntryKind::pubrec: return emit_ack(PacketType::pubrec, entry, gather, skip);
-      case EntryKind::pubrel: return emit_ack(PacketType::pubrel, entry, gather, skip);
-      case EntryKind::pubcomp: return emit_ack(PacketType::pubcomp, entry, gather, skip);
+      case EntryKind::puback:
+      case EntryKind::pubrec:
+      case EntryKind::pubrel:
+      case EntryKind::pubcomp:
       case EntryKind::pingresp: break;
     }
-    const uint8_t packet[2] = {detail::first_byte(PacketType::pingresp), 0};
-    return emit_small(Bytes(packet), gather, skip);
+    return emit_ack(static_cast<PacketType>(entry.kind), entry, gather, skip);
   }
 
-  static bool emit_small(Bytes packet, Gather& gather, uint32_t skip) noexcept {
-    gather.flush();
-    if (!gather.has_room(packet.size())) { return false; }
-    memcpy(gather.target(), packet.data() + skip, packet.size() - skip);
-    gather.add_scratch(packet.size() - skip);
-    return true;
+  static constexpr uint32_t ack_run_max = 32;
+  static uint32_t ack_size(const Entry& entry) noexcept {
+    return (entry.number & 0xFF) != 0 ? 5 : 4 * run_of(entry);
   }
+  // An acknowledgement, several of them, or PINGRESP.
   static bool emit_ack(PacketType type, const Entry& entry, Gather& gather,
                        uint32_t skip) noexcept {
-    const uint8_t reason = static_cast<uint8_t>(entry.number);
-    const uint8_t packet[5] = {detail::first_byte(type, type == PacketType::pubrel ? 2 : 0),
-                               static_cast<uint8_t>(reason == 0 ? 2 : 3),
-                               static_cast<uint8_t>(entry.packet_id >> 8),
-                               static_cast<uint8_t>(entry.packet_id), reason};
-    return emit_small(Bytes(packet, reason == 0 ? 4 : 5), gather, skip);
+    gather.flush();
+    if (!gather.has_room(4 * ack_run_max)) { return false; }
+    uint8_t* target = gather.target();
+    uint32_t size = 2;
+    target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+    target[1] = 0;
+    if (type != PacketType::pingresp) {
+      size = ack_size(entry);
+      for (uint32_t i = 0; i < run_of(entry); ++i, target += 4) {
+        const uint32_t id = entry.packet_id + i;
+        target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+        target[1] = 2;
+        target[2] = static_cast<uint8_t>(id >> 8);
+        target[3] = static_cast<uint8_t>(id);
+      }
+      if (size == 5) {
+        gather.target()[1] = 3;
+        gather.target()[4] = static_cast<uint8_t>(entry.number);
+      }
+    }
+    gather.used += skip;
+    gather.add_scratch(size - skip);
+    return true;
   }
 
   bool emit_encoded(const Entry& entry, Gather& gather, uint32_t skip) noexcept {
@@ -6828,10 +6989,10 @@ class BrokerEngine {
 
   bool emit_publish(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     Link& link = *walk.link;
-    if (in_arena_kind(entry) && skip == 0) {
+    if (in_arena_kind(entry)) {
       const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record)) {
-        return emit_verbatim(walk, entry, record, gather);
+      if (goes_as_it_came(link, entry, record) && (skip == 0 || entry.is_plain())) {
+        return emit_verbatim(walk, entry, gather, skip);
       }
     }
     Source from = source(entry);
@@ -6898,16 +7059,17 @@ class BrokerEngine {
                         : entry.many_ids || entry.number != 0;
   }
 
-  bool emit_verbatim(Walk& walk, Entry& entry, const TurnRecord& record, Gather& gather) noexcept {
-    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
-    const Bytes packet = record.packet;
-    if (entry.qos == 0 && first == packet[0]) {
+  bool emit_verbatim(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
+    if (entry.is_plain()) {
       if (!gather.has_room(Gather::by_reference)) { return false; }
-      gather.add_packet(packet);
+      gather.add_packet(run_bytes(entry).skip(skip));
       return true;
     }
-    gather.flush();
+    const TurnRecord& record = record_of(entry.message);
+    const Bytes packet = record.packet;
     const Message& message = record.message;
+    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
+    gather.flush();
     const uint32_t head_size = packet.size() - message.payload.size();
     const bool by_reference = !goes_inline(head_size, message.payload.size(), gather);
     const uint32_t copied = by_reference ? head_size : packet.size();
@@ -6926,6 +7088,14 @@ class BrokerEngine {
     return true;
   }
 
+  // The packets of an entry that go as they came.
+  Bytes run_bytes(const Entry& entry) const noexcept {
+    const Bytes first = record_of(entry.message).packet;
+    if (entry.qos != 0 || entry.packet_id == 0) { return first; }
+    const Bytes last = record_of(static_cast<Index>(entry.message + entry.packet_id)).packet;
+    return Bytes(first.data(), static_cast<uint32_t>(last.end() - first.data()));
+  }
+
   // Ids count up; one is taken when the message is first offered to the transport
   // [MQTT-2.2.1-4] [MQTT-2.3.1-4].
   void assign_id(const Walk& walk, Entry& entry) noexcept {
@@ -6935,7 +7105,8 @@ class BrokerEngine {
       session.packet_id = next_packet_id(session.packet_id);
     } while (id_in_use(session, session.packet_id));
     entry.packet_id = session.packet_id;
-    journal_entry(JournalRecord::Type::send, session, entry);
+    journal(session,
+            [&](auto records) { records.entry(JournalRecord::Type::send, session, entry); });
   }
 
   // Ids under way count up from the oldest one's, so only its id can be met first; from then on
@@ -6965,7 +7136,7 @@ class BrokerEngine {
   void drop_entry(Session& session, Entry& entry) noexcept {
     unqueue(session, entry);
     entry.set_state(SendState::none);
-    journal_entry(JournalRecord::Type::done, session, entry);
+    journal_done(session, entry);
     release_entry(entry);
   }
 
@@ -7093,7 +7264,7 @@ class BrokerEngine {
       case EntryKind::puback:
       case EntryKind::pubrec:
       case EntryKind::pubrel:
-      case EntryKind::pubcomp: return entry.number == 0 ? 4 : 5;
+      case EntryKind::pubcomp: return ack_size(entry);
       case EntryKind::pingresp: return 2;
       case EntryKind::encoded: return entry.number;
       case EntryKind::turn:
@@ -7101,9 +7272,9 @@ class BrokerEngine {
     }
     Link& link = *walk.link;
     const bool frozen = walk.first && link.head_offset != 0;
-    if (in_arena_kind(entry) && !frozen) {
-      const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record)) { return record.packet.size(); }
+    if (in_arena_kind(entry) && goes_as_it_came(link, entry, record_of(entry.message)) &&
+        (!frozen || entry.is_plain())) {
+      return run_bytes(entry).size();
     }
     const Shape shape = shape_of(link, entry, source(entry), frozen);
     alias = shape.alias;
@@ -7163,15 +7334,24 @@ class BrokerEngine {
   // The first entry of the link's queue has gone out.
   void commit_answer(Link& link) noexcept {
     Entry& entry = *queues_.front(link.queue);
-    if (entry.kind != EntryKind::skip) { statistics_.packets_sent += 1; }
-    if (entry.is_message()) { count_sent(entry); }
-    count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
+    if (entry.is_message()) {
+      count_sent(entry);
+      count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
+    } else if (entry.kind != EntryKind::skip) {
+      statistics_.packets_sent += entry.kind >= EntryKind::puback ? run_of(entry) : 1;
+    }
     release_entry(entry);
     queues_.pop(link.queue);
   }
   void count_sent(const Entry& entry) noexcept {
-    statistics_.publish_sent += 1;
+    const uint32_t run = in_arena_kind(entry) ? run_of(entry) : 1;
+    statistics_.packets_sent += run;
+    statistics_.publish_sent += run;
     statistics_.publish_bytes_sent += payload_size(entry);
+    for (uint32_t i = 1; i < run; ++i) {
+      const TurnRecord& record = record_of(static_cast<Index>(entry.message + i));
+      statistics_.publish_bytes_sent += record.message.payload.size();
+    }
   }
 
   // So has the entry of the session's queue that is the next to send.
@@ -7184,13 +7364,13 @@ class BrokerEngine {
       count_sent(entry);
     }
     const SendState state = entry.state();
-    if (publish || state == SendState::pubcomp) { statistics_.packets_sent += 1; }
+    if (!publish && state == SendState::pubcomp) { statistics_.packets_sent += 1; }
     if (entry.qos != 0 && state != SendState::none) {
       session.inflight = static_cast<uint16_t>(session.inflight + 1);
       if (limits().inflight_bytes_max != 0) { session.inflight_bytes += payload_size(entry); }
     }
     if (publish) {
-      if (entry.qos == 0) { journal_entry(JournalRecord::Type::done, session, entry); }
+      if (entry.qos == 0) { journal_done(session, entry); }
       const bool again = session.resumable || entry.shared || limits().inflight_bytes_max != 0;
       if (!again || state == SendState::none || state == SendState::pubcomp) {
         release_entry(entry);  // not to be sent again, or acknowledged while it was
@@ -7213,12 +7393,15 @@ class BrokerEngine {
   // Takes a settled entry before `send` out of the queue: those in front of it move up, so that
   // only what is under way lies there.
   void drop_settled(Session& session, Entry& entry) noexcept {
-    Entry moving = entry;
-    for (Place place; Entry* at = queues_.at(session.queue, place); place.step()) {
-      const Entry next = *at;
-      *at = moving;
-      moving = next;
-      if (at == &entry) { break; }
+    if (&entry != queues_.front(session.queue)) {
+      Entry moving = entry;
+      Reader reader = queues_.from(session.queue);
+      for (Entry* at = nullptr; at != &entry;) {
+        at = queues_.next(session.queue, reader);
+        const Entry next = *at;
+        *at = moving;
+        moving = next;
+      }
     }
     drop_done(session);
   }
@@ -7337,13 +7520,13 @@ class BrokerEngine {
 
   // The filters that match, in matches_; the last topic is remembered: messages come in batches.
   uint32_t find_matches(Text topic) noexcept {
-    if (memo_version_ == index_.version && memo_size_ == topic.size() &&
+    if (has_trees && memo_version_ == index_.version && memo_size_ == topic.size() &&
         memcmp(memo_, topic.data(), topic.size()) == 0) {
       return memo_count_;
     }
     memo_count_ = index_.match(topic, matches_);
     memo_size_ = 0;
-    if (topic.size() <= memo_bytes) {
+    if (has_trees && topic.size() <= memo_bytes) {
       memcpy(memo_, topic.data(), topic.size());
       memo_size_ = topic.size();
       memo_version_ = index_.version;
@@ -7524,11 +7707,14 @@ class BrokerEngine {
   bool deliver(const Incoming& message, const SubscriptionSlot& slot) noexcept {
     Session& session = sessions_[slot.session];
     if (!wants(slot, message.publisher) || !may_have(session, message.topic)) { return false; }
-    const Entry entry = entry_for(message, slot);
     if (session.route == route_) {
-      merge(session, entry);
+      merge(session, entry_for(message, slot));
+    } else if (message.follows && slot.identifier() == 0 && online(session) &&
+               session.queued == 0 && joins_run(links_[session.link], message)) {
+      session.route = route_;
+      session.routed_link = true;
     } else {
-      push_routed(session, entry);
+      push_routed(session, entry_for(message, slot));
     }
     return true;
   }
@@ -7554,7 +7740,7 @@ class BrokerEngine {
     }
     session.route = route_;
     session.routed_link = false;
-    journal_queue(session, *queues_.back(session.queue));
+    journal_queue(session);
   }
   // Makes room in a full queue whose next messages have expired.
   void drop_expired(Session& session) noexcept {
@@ -7579,6 +7765,10 @@ class BrokerEngine {
   // Adds another subscription's share to the entry this route has just queued.
   void merge(Session& session, const Entry& entry) noexcept {
     Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
+    if (session.routed_link && in_arena_kind(*last) && last->packet_id != 0) {
+      last = leave_run(links_[session.link], *last);
+      if (last == nullptr) { return; }
+    }
     if (session.routed_link && entry.qos != 0) {
       Entry better = *last;  // moves to the queue of acknowledged messages
       better.qos = entry.qos;
@@ -7592,7 +7782,7 @@ class BrokerEngine {
       release_entry(*last);
       session.routed_link = false;
       last = queues_.back(session.queue);
-      journal_queue(session, *last);
+      journal_queue(session);
     }
     if (entry.qos > last->qos) { last->qos = entry.qos; }
     last->retain = last->retain || entry.retain;
@@ -7601,8 +7791,20 @@ class BrokerEngine {
       Entry share = entry;  // of the entry just written
       share.message = last->message;
       share.kind = last->kind;
-      journal_queue(session, share, true);
+      journal(session, [&](auto records) { records.queue(session, share, true); });
     }
+  }
+
+  // The last packet of the last entry gets one of its own; null when there is no room.
+  Entry* leave_run(Link& link, Entry& last) noexcept {
+    Entry alone = last;
+    last.packet_id = static_cast<uint16_t>(last.packet_id - 1);
+    last.order = static_cast<Index>(last.order - 1);
+    alone.message = static_cast<Index>(last.message + run_of(last));
+    alone.packet_id = 0;
+    Entry* entry = queues_.push(link.queue, alone, Claim::answer);
+    statistics_.publish_dropped += entry == nullptr ? 1U : 0U;
+    return entry;
   }
 
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
@@ -7662,6 +7864,18 @@ class BrokerEngine {
 
   // ---- retained messages --------------------------------------------------------------------
 
+  // The node of a topic; with `make` a new one if need be.
+  Index retained_node(Text topic, bool make) noexcept {
+    if constexpr (has_trees) {
+      return retained_.at_path(topic, make);
+    } else {
+      for (Index i = 0; i < retained_.nodes.used(); ++i) {
+        const Index message = retained_.nodes[i].message;
+        if (message != none && stored_topic(message) == topic) { return i; }
+      }
+      return make ? retained_.nodes.allocate() : none;
+    }
+  }
   // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
   // false when there is no room.
   bool retain(const Incoming& message) noexcept {
@@ -7673,13 +7887,13 @@ class BrokerEngine {
         return true;
       }
       if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
-      const Index node = retained_.at_path(message.topic, true);
+      const Index node = retained_node(message.topic, true);
       if (node == none) { return false; }
       Index& kept = retained_.nodes[node].message;
       const bool over = kept == none && statistics_.retained >= limits().retained;
       const Index stored = over ? none : stored_handle(message.handle);
       if (stored == none) {
-        retained_.prune(node);
+        if (kept == none) { retained_.clear(node); }
         return false;
       }
       reference(stored);
@@ -7689,12 +7903,12 @@ class BrokerEngine {
         statistics_.retained += 1;
       }
       kept = stored;
-      journal_retain(stored);
+      journal([stored](auto records) { records.retain(stored); });
     }
     return true;
   }
   void clear_retained(Text topic) noexcept {
-    const Index node = retained_.at_path(topic, false);
+    const Index node = retained_node(topic, false);
     if (node != none && retained_.nodes[node].message != none &&
         stored_topic(retained_.nodes[node].message) == topic) {
       drop_retained(node);
@@ -7702,11 +7916,11 @@ class BrokerEngine {
   }
   void drop_retained(Index node) noexcept {
     const Index message = retained_.nodes[node].message;
-    journal_retain_clear(message);
+    journal([message](auto records) { records.retain_clear(message); });
     unreference(message);
     retained_.nodes[node].message = none;
     statistics_.retained -= 1;
-    retained_.prune(node);
+    retained_.clear(node);
   }
   bool retained_expired(Index message) const noexcept {
     const MessageHead& stored = head(message);
@@ -7741,6 +7955,9 @@ class BrokerEngine {
     }
   }
 
+  void go_on_retained(Link& link) noexcept {
+    if (link.extra != none) { run_retained(link, false); }
+  }
   // Goes on with the retained deliveries of a link; `all`: as far as its session's queue takes
   // them, because the link ends.
   void run_retained(Link& link, bool all) noexcept {
@@ -7788,7 +8005,7 @@ class BrokerEngine {
     entry.retain = true;  // [MQTT-3.3.1-8]
     if (entry.qos == 0) { return link.state == LinkState::open && push_to_link(link, entry); }
     if (!push_to_session(session, entry, Claim::ordinary)) { return false; }
-    journal_queue(session, *queues_.back(session.queue));
+    journal_queue(session);
     return true;
   }
   // `subscription` none: all of them.
@@ -7857,7 +8074,7 @@ class BrokerEngine {
     clear_queue(session.received);
     timers_.cancel(session_timer(session));
     policy_->on_session_ended(view(session));
-    journal_session_end(session);
+    journal(session, [&](auto records) { records.session_end(session); });
     const Index slot = sessions_.index_of(session);
     clients_.remove(sessions_, slot);
     texts_.release(session.id);
@@ -8049,7 +8266,7 @@ class BrokerEngine {
     release_rx(link);
     if constexpr (Journal::enabled) {
       gate_ = 0;  // what says why does not wait
-      forget_gated(link);
+      Records(*this).forget_gated(link);
       link.answers_held = link.sends_held = false;
       if (Extra* more = extra(link)) { clear_queue(more->answers); }
     }
@@ -8103,7 +8320,7 @@ class BrokerEngine {
   // The session waits for its client until it expires.
   void arm_detached(Session& session) noexcept {
     session.expires = detail::after_seconds(now_, session.expiry_interval_s);
-    if (journaled(session)) { log_change(detached_record(session)); }
+    journal(session, [&](auto records) { records.detached(session); });
     arm_session(session);
   }
   // A message of which bytes have gone out counts as sent [MQTT-3.3.1-1].
@@ -8148,7 +8365,7 @@ class BrokerEngine {
 
   // Gives bytes to the payload that is being received or discarded; returns what is left of them.
   Buffer feed(Link& link, Buffer bytes) noexcept {
-    if (!link.discarding && !link.large) { return bytes; }
+    if (!has_large_packets || (!link.discarding && !link.large)) { return bytes; }
     const uint32_t part = detail::smaller(link.rx_missing, bytes.size());
     if (part != 0) { link.since = now_; }
     link.rx_missing -= part;
@@ -8300,7 +8517,7 @@ class BrokerEngine {
       const uint32_t least = detail::smaller(large_publish_min, most / 2);
       if (head_size == 0 || head_size > frame.remaining || frame.size() < least) { return 0; }
       Publish packet;
-      Reader reader(frame.body.first(head_size));
+      mqtt::Reader reader(frame.body.first(head_size));
       const Error error = detail::take_publish_head(reader, frame.first,
                                                     {known(link.version), Side::broker}, packet);
       if (error != Error::none) {
@@ -8488,7 +8705,7 @@ class BrokerEngine {
     Connect connect;
     Error error = decode(frame, connect);
     link.version = connect.version;
-    Reader reader(frame.body);
+    mqtt::Reader reader(frame.body);
     reader.binary();
     reader.u8();
     if (reader.failed() && error != Error::none) {
@@ -8825,8 +9042,9 @@ class BrokerEngine {
     begin_sending(session);
     timers_.cancel(session_timer(session));
     link.received = 0;  // counts on this connection only (v5 §4.9)
+    session.tag = answer.tag;
     if (!name_user(session, answer.has_user_name, answer.user_name)) { return false; }
-    journal_session(session);
+    journal([&session](auto records) { records.session(session); });
     return keep_will(link, session, connect);
   }
 
@@ -8844,16 +9062,17 @@ class BrokerEngine {
     session.will = store(message, Claim::ordinary);
     if (session.will == none) { return false; }
     will_delay_s(session) = delay_s;
-    journal_will(session);
+    journal(session, [&](auto records) { records.will(session); });
     return true;
   }
 
   // What a CONNACK speaks of.
   struct Opened {
     const Connect& connect;
-    ConnectAnswer answer;
-    bool resumed = false;
-    Text assigned;  // the client id, if we chose it
+    const ConnectAnswer& answer;
+    bool resumed;
+    Text assigned;       // the client id, if we chose it
+    bool brief = false;  // leave out what may be [MQTT-3.2.2-19]
   };
   void push_connack(Link& link, Opened opened) noexcept {
     Connack connack;
@@ -8861,8 +9080,7 @@ class BrokerEngine {
     if (v5(link.version)) {
       connack.properties = connack_properties(link, opened);
       if (encoded_size(Version::v5, connack).value > link.packet_bytes_max) {
-        opened.answer.reason_string = Text();  // what may be left out is [MQTT-3.2.2-19]
-        opened.answer.response_information = Text();
+        opened.brief = true;
         connack.properties = connack_properties(link, opened);
       }
     }
@@ -8891,10 +9109,11 @@ class BrokerEngine {
     if (wishes.number(PropertyId::session_expiry_interval, 0) > limits().session_expiry_max_s) {
       properties.number(PropertyId::session_expiry_interval, limits().session_expiry_max_s);
     }
-    if (wishes.number(PropertyId::request_response_information, 0) != 0) {  // [MQTT-3.1.2-28]
-      put_text(properties, PropertyId::response_information, answer.response_information);
+    if (!opened.brief && wishes.number(PropertyId::request_response_information, 0) != 0) {
+      put_text(properties, PropertyId::response_information,
+               answer.response_information);  // [MQTT-3.1.2-28]
     }
-    put_text(properties, PropertyId::reason_string, answer.reason_string);
+    if (!opened.brief) { put_text(properties, PropertyId::reason_string, answer.reason_string); }
     if (!retain_available()) { properties.number(PropertyId::retain_available, 0); }
     properties.number(PropertyId::maximum_packet_size, limits().packet_bytes_max);
     if (limits().receive_maximum != 65535) {
@@ -8935,7 +9154,7 @@ class BrokerEngine {
       return false;
     }
     if (packet.qos != Qos::at_most_once && v5(link.version) &&
-        link.received >= limits().receive_maximum &&
+        link.received >= limits().receive_maximum && Features::qos_2 &&
         find_received(session_of(link), packet.packet_id) == nullptr) {
       fail(link, Error::receive_maximum);  // v5 §3.3.4
       return false;
@@ -9020,7 +9239,7 @@ class BrokerEngine {
     }
     Incoming message;
     if (!accept_head(link, packet, message)) { return Step::stop; }
-    const bool once = packet.qos == Qos::exactly_once;
+    const bool once = Features::qos_2 && packet.qos == Qos::exactly_once;
     if (find_held(link, packet.packet_id) != nullptr) {
       return Step::proceed;  // a repeat of what is being decided
     }
@@ -9044,7 +9263,12 @@ class BrokerEngine {
     message.payload = packet.payload;
     if (!packet.properties.empty()) { take_properties(packet.properties, message); }
     const bool untouched = message.topic.data() == packet.topic.data();
-    if (untouched && !once) { message.handle = record_packet(link, frame, packet, message); }
+    if (untouched && !once) {
+      message.handle = record_packet(link, frame, packet, message);
+      message.follows = message.handle != none && record_of(message.handle).follows &&
+                        packet.qos == Qos::at_most_once && !packet.retain &&
+                        !limits().upgrade_outgoing_qos;
+    }
     const bool in_blocks = message.handle == none;
     if (in_blocks) {
       message.handle = store(message, Claim::ordinary);
@@ -9075,6 +9299,10 @@ class BrokerEngine {
     record.stored = none;
     record.with_properties = v5(link.version);
     record.verbatim = message.properties.size() == packet.properties.size();
+    const TurnRecord* before = records_used_ == 0 ? nullptr : &record - 1;
+    record.follows = before != nullptr && before->verbatim && record.verbatim &&
+                     before->packet.end() == first && before->message.qos == Qos::at_most_once &&
+                     before->with_properties == record.with_properties;
     return static_cast<Index>(records_used_++ | top_bit);
   }
 
@@ -9099,7 +9327,9 @@ class BrokerEngine {
 
   // QoS 0 and 1: route and acknowledge; QoS 2: own and acknowledge, routed at PUBREL.
   Step take_publish(Link& link, uint16_t packet_id, Incoming& message) noexcept {
-    if (message.qos == Qos::exactly_once) { return own_publish(link, packet_id, message); }
+    if (Features::qos_2 && message.qos == Qos::exactly_once) {
+      return own_publish(link, packet_id, message);
+    }
     const Route result = route(message);
     if (message.qos == Qos::at_most_once) { return Step::proceed; }
     if (result == Route::full) {
@@ -9119,7 +9349,7 @@ class BrokerEngine {
     }
     head(stored).stored_at = now_;
     count_unacknowledged(link, 1);
-    if (journaled(session)) { log_change(receive_record(session, packet_id, stored, Live{this})); }
+    journal(session, [&](auto records) { records.receive(session, packet_id, stored); });
     push_ack(link, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
     return Step::proceed;
   }
@@ -9133,7 +9363,7 @@ class BrokerEngine {
   Step refuse_publish(Link& link, Qos qos, uint16_t packet_id, ReasonCode reason) noexcept {
     statistics_.publish_dropped += 1;
     if (qos == Qos::at_most_once) { return Step::proceed; }
-    const bool once = qos == Qos::exactly_once;
+    const bool once = Features::qos_2 && qos == Qos::exactly_once;
     if (!v5(link.version) &&
         (reason == ReasonCode::quota_exceeded ||
          (once && !add_received(session_of(link), packet_id, none)))) {  // PUBREL must find the id
@@ -9148,7 +9378,7 @@ class BrokerEngine {
 
   Step on_pubrel(Link& link, const Ack& ack) noexcept {
     Session& session = session_of(link);
-    Entry* entry = find_received(session, ack.packet_id);
+    Entry* entry = Features::qos_2 ? find_received(session, ack.packet_id) : nullptr;
     const ReceiveState state = entry != nullptr ? ReceiveState::pubrel : ReceiveState::none;
     if (mqtt::on_pubrel(state).action == DeliveryAction::complete_unknown) {
       push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::packet_identifier_not_found);
@@ -9176,8 +9406,13 @@ class BrokerEngine {
   // The entry under way with this id; null when there is none. `ahead`: it was sent on an earlier
   // connection and not yet again on this one.
   Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
-    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
     ahead = false;
+    Entry* const oldest = queues_.front(session.queue);  // acks come in order as a rule
+    if (oldest != nullptr && oldest->packet_id == packet_id &&
+        oldest->state() != SendState::none && !queues_.at_front(session.queue, session.send)) {
+      return oldest;
+    }
+    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
     for (Place place; Entry* entry = queues_.at(session.queue, place); place.step()) {
       ahead = ahead || (place.chunk == session.send.chunk && place.at == session.send.at);
       if (entry->packet_id == packet_id && entry->state() != SendState::none) { return entry; }
@@ -9224,13 +9459,13 @@ class BrokerEngine {
       case DeliveryAction::complete:
       case DeliveryAction::fail:
         entry->set_state(step.next);
-        journal_entry(JournalRecord::Type::done, session, *entry);
+        journal_done(session, *entry);
         if (cut_now) { break; }  // commit_message() settles it
         if (!ahead) { leave_flight(session, *entry); }
         release_entry(*entry);
         if (!ahead) { drop_settled(session, *entry); }  // else fill() passes it
         wake_ = wake_ || paused_ != none;
-        run_retained(link, false);
+        go_on_retained(link);
         mark_due(link);
         break;
       case DeliveryAction::ignore:
@@ -9248,10 +9483,12 @@ class BrokerEngine {
   Step on_filters(Link& link, const Frame& frame) noexcept {
     const bool subscribes = frame.type() == PacketType::subscribe;
     const Version version = known(link.version);
-    Subscribe packet;
-    Unsubscribe other;
-    Error error = subscribes ? decode(frame, version, packet) : decode(frame, version, other);
-    if (!subscribes) { packet = Subscribe{other.packet_id, other.filters, other.properties}; }
+    Subscribe subscribe;
+    Unsubscribe unsubscribe;
+    Error error =
+        subscribes ? decode(frame, version, subscribe) : decode(frame, version, unsubscribe);
+    const FilterRequest& packet =
+        subscribes ? static_cast<const FilterRequest&>(subscribe) : unsubscribe;
     if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
     if (error != Error::none) { return fail(link, error); }
     const uint32_t count = subscribes || v5(version) ? packet.filters.count() : 0;
@@ -9269,7 +9506,7 @@ class BrokerEngine {
       if (count != 0) { *blocks_.next_bytes(codes, 1).data() = suback_code(version, reason); }
     }
     push_chain(link, answer);  // once the changes are in the journal [MQTT-3.10.4-4]
-    run_retained(link, false);
+    go_on_retained(link);
     return Step::proceed;
   }
   bool too_deep(SubscriptionList filters) const noexcept {
@@ -9323,7 +9560,7 @@ class BrokerEngine {
     const uint32_t options = packed(entry, identifier);
     const Added added = add_subscription(session, filter, options);
     if (added.slot == none) { return code(ReasonCode::quota_exceeded); }
-    if (journaled(session)) { log_change(subscribe_record(session, filter, options)); }
+    journal(session, [&](auto records) { records.subscribe(session, filter, options); });
     const bool wanted = entry.retain_handling == RetainHandling::send ||
                         (entry.retain_handling == RetainHandling::send_if_new && !added.existed);
     if (Features::retained && !shared && wanted) {  // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
@@ -9337,11 +9574,7 @@ class BrokerEngine {
     const Text filter = prefixed_filter(link, wanted);
     const Index subscription = find_subscription(session, filter);  // byte for byte [MQTT-3.10.4-1]
     if (subscription == none) { return code(ReasonCode::no_subscription_existed); }
-    if (journaled(session)) {
-      JournalRecord record = record_for(JournalRecord::Type::unsubscribe, session);
-      record.text = filter;
-      log_change(record);
-    }
+    journal(session, [&](auto records) { records.unsubscribe(session, filter); });
     remove_subscription(subscription);
     return code(ReasonCode::success);
   }
@@ -9372,7 +9605,7 @@ class BrokerEngine {
       Session& session = session_of(link);
       session.expiry_interval_s = detail::smaller(expiry.number, limits().session_expiry_max_s);
       if (session.expiry_interval_s == 0) { session.resumable = false; }
-      journal_session(session);
+      journal([&session](auto records) { records.session(session); });
     }
     Disconnection why;
     why.by_client = true;
@@ -9418,7 +9651,7 @@ class BrokerEngine {
     overdue_ = detail::reached(now_, since + pause_ticks());
     forget_paused(link);
     Extra* more = extra(link);
-    if (more != nullptr && more->waiting != none) {
+    if (has_large_packets && more != nullptr && more->waiting != none) {
       const Index handle = more->waiting;
       more->waiting = none;
       begin_packet();
@@ -9507,310 +9740,31 @@ class BrokerEngine {
 
   // ---- journal ------------------------------------------------------------------------------
 
-  // Where records go: to the journal, or to the sink of a snapshot.
-  struct Live {
-    BrokerEngine* engine;
-    void operator()(const JournalRecord& record) const noexcept { engine->log_change(record); }
-  };
+  using Records = BrokerRecords<BrokerEngine>;
 
-  void log_change(const JournalRecord& record) noexcept {
+  // Has a change written down by `put(records)`, which without a journal is not compiled.
+  template <typename Write>
+  void journal([[maybe_unused]] Write put) noexcept {
     if constexpr (Journal::enabled) {
-      sequence_ = journal_->append(record);
-      gate_ = sequence_;
+      if (!restoring_) { put(Records(*this)); }
     }
   }
-  static JournalRecord record_for(JournalRecord::Type type) noexcept {
-    JournalRecord record;
-    record.type = type;
-    return record;
-  }
-  JournalRecord record_for(JournalRecord::Type type, const Session& session,
-                           uint16_t packet_id = 0) const noexcept {
-    JournalRecord record = record_for(type);
-    record.session = sessions_.index_of(session);
-    record.packet_id = packet_id;
-    return record;
-  }
-  // A change of a session that needs no more words.
   void journal_change(JournalRecord::Type type, const Session& session,
                       uint16_t packet_id = 0) noexcept {
-    if (journaled(session)) { log_change(record_for(type, session, packet_id)); }
+    journal(session, [&](auto records) { records.change(type, session, packet_id); });
   }
-  bool journaled(const Session& session) const noexcept {
-    return Journal::enabled && !restoring_ && session.journaled;
+  void journal_done(const Session& session, const Entry& entry) noexcept {
+    journal(session,
+            [&](auto records) { records.entry(JournalRecord::Type::done, session, entry); });
   }
-
-  // Flag of a queue record: the message has been queued, this is another subscription's share.
-  static constexpr uint8_t journal_merged = 0x08;
-
-  // The message's number; it is written with its payload once per segment of the journal.
-  template <typename Sink>
-  uint64_t write_message(Index handle, Sink&& sink) noexcept {
+  void journal_queue(const Session& session) noexcept {
+    journal(session, [&](auto records) { records.queue(session, *queues_.back(session.queue)); });
+  }
+  // A change of a session, if the journal knows it.
+  template <typename Write>
+  void journal([[maybe_unused]] const Session& session, [[maybe_unused]] Write put) noexcept {
     if constexpr (Journal::enabled) {
-      MessageHead& stored = head(handle);
-      const bool fresh = stored.number() == 0;
-      if (fresh) { stored.set_number(++message_number_); }
-      if (fresh || stored.segment != segment_) {
-        stored.segment = segment_;
-        write_parts(handle, sink);
-      }
-      return stored.number();
-    } else {
-      return 0;
-    }
-  }
-  template <typename Sink>
-  void write_parts(Index handle, Sink&& sink) noexcept {
-    const MessageHead& stored = head(handle);
-    JournalRecord record = record_for(JournalRecord::Type::message);
-    record.message = stored.number();
-    record.flags = static_cast<uint8_t>(level(stored.qos) | (stored.retain ? 4 : 0));
-    record.number = stored.payload_size;
-    record.text = stored_topic(handle);
-    Cursor cursor = body(handle);
-    blocks_.skip(cursor, stored.topic_size);
-    record.bytes = blocks_.view(cursor, stored.properties_size, texts_scratch_);
-    if (stored.has_expiry) {
-      record.expires_at = detail::larger(wall_clock(seconds_left(stored)), uint32_t{1});
-    }
-    sink(record);
-    blocks_.skip(cursor, stored.properties_size);
-    for (uint32_t left = stored.payload_size; left != 0;) {
-      JournalRecord part = record_for(JournalRecord::Type::payload);
-      part.message = stored.number();
-      part.bytes = blocks_.next_bytes(cursor, left);
-      left -= part.bytes.size();
-      sink(part);
-    }
-  }
-  // The wall clock in so many seconds; what is too far away is for ever.
-  uint32_t wall_clock(uint32_t seconds) noexcept {
-    const uint32_t wall = journal_->wall_clock_s();
-    return seconds > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : wall + seconds;
-  }
-  uint32_t seconds_until(uint32_t wall_clock) noexcept {
-    const uint32_t wall = journal_->wall_clock_s();
-    return wall_clock > wall ? wall_clock - wall : 0;
-  }
-
-  // Lets the restored store forget the message; no answer depends on it.
-  void journal_message_end(const MessageHead& stored) noexcept {
-    if constexpr (Journal::enabled) {
-      if (stored.number() != 0 && !restoring_) {
-        JournalRecord record = record_for(JournalRecord::Type::message_end);
-        record.message = stored.number();
-        record.number = stored.body_size();
-        sequence_ = journal_->append(record);
-      }
-    }
-    static_cast<void>(stored);
-  }
-
-  void journal_session(Session& session) noexcept {
-    if constexpr (Journal::enabled) {
-      if (session.resumable) {
-        session.journaled = true;
-        log_change(session_record(session));
-      } else {
-        journal_session_end(session);
-      }
-    }
-    static_cast<void>(session);
-  }
-  void journal_session_end(Session& session) noexcept {
-    journal_change(JournalRecord::Type::session_end, session);
-    session.journaled = false;
-  }
-  JournalRecord session_record(const Session& session) noexcept {
-    const ClientView client = view(session);
-    JournalRecord record = record_for(JournalRecord::Type::session, session, session.packet_id);
-    record.text = client.client_id;
-    record.bytes = client.user_name.bytes();
-    record.flags = client.has_user_name ? 1 : 0;
-    record.number = session.expiry_interval_s;
-    return record;
-  }
-  JournalRecord detached_record(const Session& session) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::detached, session);
-    const bool never = session.expires == detail::never;
-    record.expires_at =
-        wall_clock(never ? 0xFFFFFFFFU : (session.expires - now_) / detail::ticks_per_second);
-    return record;
-  }
-  JournalRecord subscribe_record(const Session& session, Text filter,
-                                 uint32_t options) const noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::subscribe, session);
-    record.text = filter;
-    record.number = options & remaining_length_max;
-    record.flags = static_cast<uint8_t>(options >> 28);
-    return record;
-  }
-  template <typename Sink>
-  JournalRecord receive_record(const Session& session, uint16_t packet_id, Index message,
-                               Sink&& sink) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::receive, session, packet_id);
-    record.message = write_message(message, sink);
-    return record;
-  }
-  template <typename Sink>
-  JournalRecord will_record(const Session& session, uint32_t delay_s, Sink&& sink) noexcept {
-    JournalRecord record = record_for(JournalRecord::Type::will, session);
-    record.message = write_message(session.will, sink);
-    record.number = delay_s;
-    record.expires_at = head(session.will).expiry_s;
-    return record;
-  }
-  void journal_will(const Session& session) noexcept {
-    if (journaled(session)) { log_change(will_record(session, will_delay_s(session), Live{this})); }
-  }
-  void journal_queue(const Session& session, const Entry& entry, bool merged = false) noexcept {
-    if (!journaled(session)) { return; }
-    const Index stored = stored_handle(entry.message);
-    if (stored == none) { return; }
-    JournalRecord record = record_for(JournalRecord::Type::queue, session);
-    record.message = write_message(stored, Live{this});
-    record.flags = static_cast<uint8_t>(queue_flags(entry) | (merged ? journal_merged : 0));
-    record.number = entry.shared ? subscription_of(entry).identifier() : entry.number;
-    log_change(record);
-  }
-  static uint8_t queue_flags(const Entry& entry) noexcept {
-    return static_cast<uint8_t>(entry.qos | (entry.retain ? 4 : 0));
-  }
-  void journal_entry(JournalRecord::Type type, const Session& session,
-                     const Entry& entry) noexcept {
-    if (!journaled(session)) { return; }
-    JournalRecord record = record_for(type, session, entry.packet_id);
-    if (entry.is_message()) { record.message = head(stored_handle(entry.message)).number(); }
-    log_change(record);
-  }
-  bool retains_durably(Index stored) const noexcept {
-    return Journal::enabled && !restoring_ && !is_system(stored_topic(stored));
-  }
-  static bool is_system(Text topic) noexcept {
-    return topic.size() >= 5 && memcmp(topic.data(), "$SYS/", 5) == 0;
-  }
-  void journal_retain(Index stored) noexcept {
-    if (retains_durably(stored)) {
-      JournalRecord record = record_for(JournalRecord::Type::retain);
-      record.message = write_message(stored, Live{this});
-      log_change(record);
-    }
-  }
-  void journal_retain_clear(Index stored) noexcept {
-    if (retains_durably(stored)) {
-      JournalRecord record = record_for(JournalRecord::Type::retain_clear);
-      record.text = stored_topic(stored);
-      log_change(record);
-    }
-  }
-
-  // ---- what waits for the journal -----------------------------------------------------------
-
-  // Of a gate that was not safe when `previous` was the last safe record.
-  bool is_durable(Index gate, uint64_t previous) const noexcept {
-    return static_cast<Index>(gate - static_cast<Index>(previous)) <= durable_ - previous;
-  }
-
-  // An answer that depends on records not yet safe waits, and what answers come after it; QoS 0
-  // and PINGRESP do not. True when it has been taken.
-  bool hold_answer(Link& link, Entry entry) noexcept {
-    if (entry.kind == EntryKind::pingresp || (gate_ <= durable_ && !link.answers_held)) {
-      return false;
-    }
-    // further behind an Index cannot say for what an answer waits
-    const bool countable = sequence_ - durable_ <= static_cast<Index>(~Index{0});
-    // the CONNACK goes to the front of the queue at once and is let out later
-    const bool connack = countable && link.state != LinkState::open;
-    if (connack) {
-      link.connack_held = true;
-      entry = Entry();
-    }
-    entry.order = static_cast<Index>(gate_ > durable_ ? gate_ : sequence_);
-    if (!countable || !hold(link, entry)) {
-      release_entry(entry);
-      give_up(link);
-    }
-    return !connack;
-  }
-  // Queues what waits for the journal; false when no block is left.
-  bool hold(Link& link, const Entry& entry) noexcept {
-    Extra* more = need_extra(link);
-    if (more == nullptr || queues_.push(more->answers, entry, Claim::answer) == nullptr) {
-      return false;
-    }
-    link.answers_held = true;
-    join_gated(link);
-    return true;
-  }
-  void join_gated(Link& link) noexcept {
-    if (!link.gated) {
-      link.gated = true;
-      extra(link)->next_gated = gated_;
-      gated_ = links_.index_of(link);
-    }
-  }
-  void forget_gated(Link& link) noexcept {
-    if (link.gated) {
-      Index* at = &gated_;
-      while (&links_[*at] != &link) { at = &extra(links_[*at])->next_gated; }
-      *at = extra(link)->next_gated;
-      link.gated = false;
-    }
-  }
-  void release_gated(uint64_t previous) noexcept {
-    Index slot = gated_;
-    gated_ = none;
-    while (slot != none) {
-      Link& link = links_[slot];
-      slot = extra(link)->next_gated;
-      link.gated = false;
-      release_answers(link, previous);
-      mark_due(link);
-    }
-  }
-  void release_answers(Link& link, uint64_t previous) noexcept {
-    Queue& answers = extra(link)->answers;
-    while (!answers.empty() && is_durable(queues_.front(answers)->order, previous)) {
-      Entry entry = *queues_.front(answers);
-      queues_.pop(answers);
-      if (entry.kind != EntryKind::skip) {
-        queue_answer(link, entry);
-      } else if (entry.packet_id == 0) {
-        link.connack_held = false;
-      } else {
-        link.sends_held = false;
-      }
-    }
-    link.answers_held = !answers.empty();
-    if (link.answers_held) { join_gated(link); }
-  }
-
-  // QoS 2 goes out once its id is safe: after a restart it must be the same message.
-  bool send_is_safe(const Walk& walk, const Entry& entry) noexcept {
-    if (entry.qos != 2 || entry.sent || entry.kind == EntryKind::skip ||
-        !journaled(*walk.session)) {
-      return true;
-    }
-    Link& link = *walk.link;
-    if (entry.packet_id == 0 && !link.sends_held) {
-      Entry gate;  // stands among the answers for all of them
-      gate.packet_id = 1;
-      assign_ids(walk);
-      gate.order = static_cast<Index>(sequence_);
-      link.sends_held = hold(link, gate);
-      if (!link.sends_held) { give_up(link); }
-    }
-    return !link.sends_held && entry.packet_id != 0;
-  }
-  // Ids for all that the client may be sent now: they become safe together.
-  void assign_ids(const Walk& walk) noexcept {
-    Place place = walk.messages;
-    for (uint32_t room = walk.link->send_limit - walk.inflight; room != 0; place.step()) {
-      Entry* entry = queues_.at(walk.session->queue, place);
-      if (entry == nullptr) { break; }
-      if (!occupies(*entry)) { continue; }
-      if (entry->kind != EntryKind::skip) { assign_id(walk, *entry); }
-      room -= 1;
+      if (!restoring_ && session.journaled) { put(Records(*this)); }
     }
   }
 
@@ -9856,8 +9810,8 @@ class BrokerEngine {
   detail::Table<Session, Index> sessions_;
   detail::Table<SubscriptionSlot, Index> subscriptions_;
   detail::Directory<Index> clients_;  // sessions by client id
-  detail::FilterIndex<Index> index_;
-  detail::RetainedIndex<Index> retained_;
+  detail::FilterIndex<Index, has_trees> index_;
+  detail::RetainedIndex<Index, has_trees> retained_;
   Blocks blocks_;
   detail::Texts<Index> texts_;
   detail::Queues<Index> queues_;
@@ -9960,7 +9914,8 @@ class Broker {
   typename Config::Journal& journal() noexcept { return journal_; }
 
  private:
-  static constexpr uint32_t scratch_bytes = limits.control_packet_bytes_max + 16;
+  static constexpr bool shares = limits.turn_records == 0;  // the engine's memory, as scratch
+  static constexpr uint32_t scratch_bytes = shares ? 1 : limits.control_packet_bytes_max + 16;
 
   void read_link(uint32_t link, Millis now) noexcept {
     const int32_t size = transport_.receive(link, arena_, sizeof arena_);
@@ -9989,7 +9944,7 @@ class Broker {
     while (true) {
       Bytes pieces[8];
       const typename Engine::Output output =
-          engine_.fill(id, Buffer(scratch_), Span<Bytes>(pieces));
+          engine_.fill(id, shares ? engine_.assembly() : Buffer(scratch_), Span<Bytes>(pieces));
       uint32_t taken = 0;
       const bool lost = !offer(link, Span<Bytes>(pieces).first(output.count), taken);
       if (output.size != 0) { engine_.sent(id, taken); }

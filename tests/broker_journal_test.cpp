@@ -52,12 +52,14 @@ struct MemoryJournal {
   uint64_t before = 0;  // records of an earlier life, or forgotten ones
   uint32_t wall = 1700000000;
   bool full = false;
+  bool on = true;
 
   uint64_t append(const JournalRecord& record) noexcept {
     log.emplace_back(record);
     return last();
   }
   uint32_t wall_clock_s() noexcept { return wall; }
+  bool is_on() const noexcept { return on; }
   bool holds_back() const noexcept { return full; }
   uint64_t last() const { return before + log.size(); }
   size_t count(Type type) const {
@@ -1151,6 +1153,18 @@ TEST_CASE("while the journal takes no more, QoS > 0 is refused or waits, and QoS
       CHECK(client.count(ack) == (version == Version::v5 ? 1U : 2U));
     }
   }
+}
+
+TEST_CASE("a journal that is off gets nothing and nothing waits for it") {
+  Bench<Wide> bench;
+  bench.journal().on = false;
+  const auto listener = bench.b.connect_resumable(Version::v5, "s");
+  listener.subscribe("t", 2);
+  const auto publisher = bench.b.connect(Version::v5, "p");
+  publisher.publish("t", "x", 2, true);
+  bench.settle();
+  CHECK(publisher.count(PacketType::pubrec) == 1);
+  CHECK(bench.journal().log.empty());
 }
 
 TEST_CASE("sessions made after a restore get slots of their own") {

@@ -897,3 +897,60 @@ TEST_CASE("a link that ends with a packet cut in the middle ends cleanly [MQTT-4
     }
   });
 }
+
+TEST_CASE("packets that lie one behind the other in the arena are cut anywhere and follow whole") {
+  sim::each_pair([](Version publisher, Version subscriber) {
+    for (uint64_t window = 0; window < 120; ++window) {
+      CAPTURE(window);
+      Broker<> broker;
+      const auto slow = broker.connect(subscriber, "s");
+      slow.subscribe("t/+", 0);
+      slow.subscribe("t/both", 1);  // overlaps: one copy, in the other queue
+      const auto from = broker.connect(publisher, "p");
+      slow.set_window(window);
+      std::string expected;
+      for (uint32_t i = 0; i < 9; ++i) {
+        mqtt::Publish packet;
+        const std::string payload(i * 3, static_cast<char>('a' + i));
+        packet.topic = i == 5 ? "t/both" : "t/one";
+        packet.payload = mqtt::Text(payload).bytes();
+        from.put_packet(packet);
+        expected += payload + ";";
+        if (i == 3) { from.put(bytes("c000")); }  // PINGREQ between them
+      }
+      broker.run();
+      slow.open_window();
+      broker.run();
+      std::string got;
+      while (slow.count(PacketType::publish) != 0) {
+        got += slow.take(PacketType::publish).payload + ";";
+      }
+      CHECK(got == expected);
+      CHECK(broker.dropped() == 0);
+      CHECK(broker.statistics().publish_sent == 9);
+      CHECK(broker.statistics().publish_bytes_sent == 3 * 36);
+    }
+  });
+}
+
+TEST_CASE("a link that ends in the middle of packets of the arena leaves nothing behind") {
+  for (uint64_t window = 0; window < 60; window += 5) {
+    CAPTURE(window);
+    Broker<> broker;
+    const auto slow = broker.connect(Version::v5, "s");
+    slow.subscribe("t", 0);
+    const auto publisher = broker.connect(Version::v5, "p");
+    slow.set_window(window);
+    for (uint32_t i = 0; i < 6; ++i) {
+      mqtt::Publish packet;
+      packet.topic = "t";
+      packet.payload = mqtt::Text("payload").bytes();
+      publisher.put_packet(packet);
+    }
+    broker.run();
+    slow.drop();
+    broker.run();
+    CHECK(broker.statistics().stored == 0);
+    CHECK(broker.statistics().blocks == 0);
+  }
+}

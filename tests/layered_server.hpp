@@ -24,6 +24,7 @@ struct Watcher : NoObserver {
   std::vector<std::string> addresses;
   std::vector<std::string> failures;
   std::vector<int> broken;
+  std::vector<std::string> steps;  // of all connections, in their order
   uint32_t secured = 0;
   uint32_t closed = 0;
   std::string page = "connections 1\n";
@@ -32,11 +33,13 @@ struct Watcher : NoObserver {
     char host[INET6_ADDRSTRLEN];
     address.write_host(host);
     accepted.push_back(id);
+    steps.push_back("accepted");
     addresses.push_back(std::string(host) + " " + std::to_string(address.port()));
   }
   template <typename Link>
   void on_secured(ConnectionId, const Link&) {
     ++secured;
+    steps.push_back("secured");
   }
   void on_layer_failed(ConnectionId, Layer layer, const char* reason) {
     const char* const names[] = {"proxy: ", "tls: ", "http: ", "websocket: "};
@@ -81,6 +84,18 @@ class Client {
   Descriptor socket_;
 };
 
+// The engine's policy writes into the same list.
+struct Recorder : mqtt::AllowAll {
+  std::vector<std::string>* steps = nullptr;
+  void on_connect(ConnectionId id, const mqtt::Connect& connect, mqtt::ConnectAnswer& answer) {
+    steps->push_back("connect");
+    AllowAll::on_connect(id, connect, answer);
+  }
+};
+struct EngineConfig : mqtt::BrokerConfig {
+  using Policy = Recorder;
+};
+
 struct Setup {
   int send_buffer = 0;
   uint16_t connect_timeout_s = 30;
@@ -90,12 +105,12 @@ struct Setup {
 template <typename Tls = NoTls, typename Poller = DefaultPoller>
 struct Server {
   using LayersType = Layers<Watcher, Tls>;
-  using Engine = mqtt::BrokerEngine<>;
+  using Engine = mqtt::BrokerEngine<EngineConfig>;
   using Loop = BrokerLoop<Engine, Watcher, Poller, LayersType>;
 
   mqtt::BrokerLimits limits;
   Reservation memory;
-  mqtt::AllowAll policy;
+  Recorder policy;
   mqtt::NoJournal journal;
   Engine engine{policy, journal};
   Watcher watcher;
@@ -105,7 +120,8 @@ struct Server {
   explicit Server(const LayerOptions<Tls>& options, const Setup& setup = {}) {
     limits.connections = 64;
     limits.connect_timeout_s = setup.connect_timeout_s;
-    REQUIRE(memory.reserve(mqtt::broker_bytes(limits)));
+    policy.steps = &watcher.steps;
+    REQUIRE(memory.reserve(mqtt::broker_bytes<EngineConfig>(limits)));
     REQUIRE(engine.start(limits, {memory.data(), memory.size()}, 1, MonotonicClock{}.now_ms()) ==
             mqtt::Error::none);
     LoopOptions loop_options;

@@ -498,6 +498,7 @@ TEST_CASE("layers: a PROXY header says who the client is") {
         answer = server.exchange(client, stream, 4);
       }
       CHECK(answer == connack);
+      CHECK(server.watcher.steps == std::vector<std::string>{"accepted", "connect"});
       REQUIRE(server.watcher.addresses.size() == 1);
       const std::string own = " " + std::to_string(local_address(client.descriptor()).port());
       const std::string wanted = row.address;

@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 quick_steps="rules shapes_quick unit"
-all_steps="tidy shapes unit unit_asan programs interop demo clone trace bench"
+all_steps="tidy shapes unit unit_asan unit_tls fuzz programs interop firmware demo clone trace bench"
 logs=build/tests
 passed=0 failed=0 skipped=0
 
@@ -24,8 +24,13 @@ has() { command -v "$1" >/dev/null 2>&1; }
 packages="g++:g++ cmake:cmake python3:python3 git:git pkg-config:pkg-config valgrind:valgrind
   clang:clang++ clang-tidy:clang-tidy clang-format:clang-format mosquitto-clients:mosquitto_pub
   mosquitto:/usr/sbin/mosquitto gcc-arm-none-eabi:arm-none-eabi-gcc nodejs:node npm:npm
-  qemu-system-arm:qemu-system-arm
-  doctest-dev libbenchmark-dev libclang-rt-14-dev libnewlib-arm-none-eabi python3-paho-mqtt"
+  qemu-system-arm:qemu-system-arm openssl:openssl chromium:chromium libssl-dev
+  doctest-dev libbenchmark-dev libclang-rt-14-dev libnewlib-arm-none-eabi python3-paho-mqtt
+  dpkg-dev libmbedtls-dev liblwip-dev avr-libc gcc-xtensa-lx106:xtensa-lx106-elf-g++
+  picolibc-xtensa-lx106-elf gcc-riscv64-unknown-elf:riscv64-unknown-elf-g++
+  picolibc-riscv64-unknown-elf qemu-system-misc:qemu-system-riscv32
+  g++-s390x-linux-gnu:s390x-linux-gnu-g++ qemu-user:qemu-s390x arduino-builder:arduino-builder
+  arduino-core-avr arduino-ctags:arduino-ctags"
 
 installed() {
   case $1 in *:*) has "${1#*:}" && return ;; esac
@@ -88,6 +93,24 @@ step_unit_asan() {
     "-DCMAKE_CXX_FLAGS=-O1 -g1 $sanitize"
 }
 
+# The same with OpenSSL below the loop.
+step_unit_tls() {
+  if ! echo '#include <openssl/ssl.h>' | g++ -E -x c++ - >/dev/null 2>&1; then
+    echo "skip unit tests with TLS: no OpenSSL (Debian: libssl-dev)"
+    return
+  fi
+  unit build/unit_tls -DCMAKE_CXX_COMPILER=g++ -DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS=-O0 \
+    -DMQTT_TLS=ON
+}
+
+# A short run of the fuzz targets, without libFuzzer: the same inputs every time.
+step_fuzz() {
+  mkdir -p build/fuzz
+  g++ -std=c++17 -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -DSTANDALONE -I. -Itests \
+    tests/fuzz/codec_fuzz.cpp -o build/fuzz/codec_fuzz &&
+    timeout 300 build/fuzz/codec_fuzz mutate 1000000
+}
+
 # Everything as a user builds it, warnings being errors; leaves mqttd for the interop scripts.
 step_programs() {
   configure build -DMQTT_BUILD_TESTS=OFF &&
@@ -119,6 +142,9 @@ step_interop() {
     esac
   done
 }
+
+# Boards under QEMU, lwIP, Arduino, and compilers without a C++ library.
+step_firmware() { sh tests/firmware/run.sh; }
 
 # Below 32768, where no client's socket can be in TIME-WAIT.
 free_port() {

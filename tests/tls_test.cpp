@@ -559,6 +559,8 @@ TEST_CASE("tls: behind a PROXY header") {
           static_cast<int32_t>(header.size()));
   CHECK(server.exchange(client.transport, connect_packet("c"), 4) == connack);
   CHECK(server.watcher.addresses == std::vector<std::string>{"192.0.2.1 12345"});
+  // Who it is was told before it was let in, although its CONNECT came with its last flight.
+  CHECK(server.watcher.steps == std::vector<std::string>{"accepted", "secured", "connect"});
 }
 
 TEST_CASE("tls: bytes that are no TLS, and silence, end the connection") {

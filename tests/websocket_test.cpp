@@ -118,7 +118,7 @@ http::Status status_of(const std::string& head) {
   const Guard guard(static_cast<uint32_t>(head.size()));
   const Buffer bytes = guard.flush_end(static_cast<uint32_t>(head.size()));
   memcpy(bytes.data(), head.data(), head.size());
-  if (http::head_size(bytes, 0) != head.size()) { return http::Status::internal_error; }
+  if (http::head_size(bytes, 0) != head.size()) { return http::Status::ok; }
   const http::Status status = http::read_request(bytes, request);
   Upgrade upgrade;
   return status != http::Status::none ? status : read_upgrade(request, upgrade);

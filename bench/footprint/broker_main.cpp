@@ -55,12 +55,12 @@ constexpr mqtt::BrokerLimits chip() {
   limits.filter_nodes = 32;  // 16 filters of which some are wildcards of a few levels
   limits.retained = 8;
   limits.retained_nodes = 16;
-  limits.blocks = 48;  // 16 messages of 256 bytes, or many more small ones
+  limits.blocks = 32;  // 16 queued and 8 retained messages of 70 bytes, or 10 of 256, and queues
   limits.block_bytes = 104;
   limits.large_blocks = 0;
   limits.text_blocks = 24;  // 4 client ids, 16 filters
   limits.text_block_bytes = 24;
-  limits.turn_records = 4;
+  limits.turn_records = 0;  // every message is stored at once
   limits.packet_bytes_max = 256;
   limits.control_packet_bytes_max = 256;
   limits.topic_levels_max = 8;

@@ -1,15 +1,339 @@
 // ports/journal/state.hpp — a broker's state as journal records, and back
 // SPDX-License-Identifier: MIT
 //
-// What a journal keeps is the records a BrokerEngine gave it, in their order. BrokerRestore applies
-// them to an engine that has just been started; BrokerSnapshot gives those that make up the present
-// state, so that the older ones can be dropped. Neither does I/O, allocates or blocks.
+// An engine whose Config has a Journal needs this file: by BrokerRecords it writes down its
+// changes and holds back what depends on them. BrokerRestore applies records of an earlier life to
+// an engine that has just been started; BrokerSnapshot gives those that make up the present state,
+// so that the older ones can be dropped. Nothing here does I/O, allocates or blocks.
 #ifndef MQTT_PORTS_JOURNAL_STATE_HPP
 #define MQTT_PORTS_JOURNAL_STATE_HPP
 
 #include <mqtt.hpp>
 
 namespace mqtt {
+
+/// What an engine writes into its journal: the records of its changes, and which answers wait until
+/// they are safe. The engine makes one where it needs it.
+template <typename Engine>
+class BrokerRecords {
+ public:
+  using Index = typename Engine::Index;
+  using Link = typename Engine::Link;
+  using Session = typename Engine::Session;
+  using Entry = typename Engine::Entry;
+  using MessageHead = typename Engine::MessageHead;
+  using Walk = typename Engine::Walk;
+  using Type = JournalRecord::Type;
+  static constexpr Index none = Engine::none;
+
+  explicit BrokerRecords(Engine& engine) noexcept : engine_(engine) {}
+
+  // ---- what is written ----------------------------------------------------------------------
+
+  /// A change that needs no more words.
+  void change(Type type, const Session& session, uint16_t packet_id) noexcept {
+    log(record_for(type, session, packet_id));
+  }
+  void session(Session& session) noexcept {
+    if (!session.resumable) {
+      if (session.journaled) { session_end(session); }
+    } else if (engine_.journal_->is_on()) {
+      session.journaled = true;
+      log(session_record(session));
+    }
+  }
+  void session_end(Session& session) noexcept {
+    log(record_for(Type::session_end, session));
+    session.journaled = false;
+  }
+  void detached(const Session& session) noexcept { log(detached_record(session)); }
+  void subscribe(const Session& session, Text filter, uint32_t options) noexcept {
+    log(subscribe_record(session, filter, options));
+  }
+  void unsubscribe(const Session& session, Text filter) noexcept {
+    JournalRecord record = record_for(Type::unsubscribe, session);
+    record.text = filter;
+    log(record);
+  }
+  void receive(const Session& session, uint16_t packet_id, Index message) noexcept {
+    log(receive_record(session, packet_id, message, live()));
+  }
+  void will(const Session& session) noexcept {
+    log(will_record(session, engine_.will_delay_s(session), live()));
+  }
+  /// `merged`: the message has been queued, this is another subscription's share.
+  void queue(const Session& session, const Entry& entry, bool merged = false) noexcept {
+    const Index stored = engine_.stored_handle(entry.message);
+    if (stored == none) { return; }
+    JournalRecord record = record_for(Type::queue, session);
+    record.message = write_message(stored, live());
+    record.flags = static_cast<uint8_t>(queue_flags(entry) | (merged ? merged_flag : 0));
+    record.number = entry.shared ? engine_.subscription_of(entry).identifier() : entry.number;
+    log(record);
+  }
+  void entry(Type type, const Session& session, const Entry& entry) noexcept {
+    JournalRecord record = record_for(type, session, entry.packet_id);
+    if (entry.is_message()) {
+      record.message = engine_.head(engine_.stored_handle(entry.message)).number();
+    }
+    log(record);
+  }
+  void retain(Index stored) noexcept {
+    if (!retains(stored)) { return; }
+    JournalRecord record = record_for(Type::retain);
+    record.message = write_message(stored, live());
+    log(record);
+  }
+  void retain_clear(Index stored) noexcept {
+    if (!retains(stored)) { return; }
+    JournalRecord record = record_for(Type::retain_clear);
+    record.text = engine_.stored_topic(stored);
+    log(record);
+  }
+  /// Lets the restored store forget the message; no answer depends on it.
+  void message_end(const MessageHead& stored) noexcept {
+    if (stored.number() == 0) { return; }
+    JournalRecord record = record_for(Type::message_end);
+    record.message = stored.number();
+    record.number = stored.body_size();
+    engine_.sequence_ = engine_.journal_->append(record);
+  }
+
+  // ---- what waits ---------------------------------------------------------------------------
+
+  /// An answer that depends on records not yet safe waits, and what answers come after it; QoS 0
+  /// and PINGRESP do not. True when it has been taken.
+  bool hold_answer(Link& link, Entry entry) noexcept {
+    const uint64_t gate = engine_.gate_;
+    if (entry.kind == detail::EntryKind::pingresp ||
+        (gate <= engine_.durable_ && !link.answers_held)) {
+      return false;
+    }
+    // further behind an Index cannot say for what an answer waits
+    const bool countable = engine_.sequence_ - engine_.durable_ <= static_cast<Index>(~Index{0});
+    // the CONNACK goes to the front of the queue at once and is let out later
+    const bool connack = countable && link.state != Engine::LinkState::open;
+    if (connack) {
+      link.connack_held = true;
+      entry = Entry();
+    }
+    entry.order = static_cast<Index>(gate > engine_.durable_ ? gate : engine_.sequence_);
+    if (!countable || !hold(link, entry)) {
+      engine_.release_entry(entry);
+      engine_.give_up(link);
+    }
+    return !connack;
+  }
+  /// QoS 2 goes out once its id is safe: after a restart it must be the same message.
+  bool send_is_safe(const Walk& walk, const Entry& entry) noexcept {
+    if (entry.qos != 2 || entry.sent || entry.kind == detail::EntryKind::skip ||
+        !walk.session->journaled) {
+      return true;
+    }
+    Link& link = *walk.link;
+    if (entry.packet_id == 0 && !link.sends_held) {
+      Entry gate;  // stands among the answers for all of them
+      gate.packet_id = 1;
+      assign_ids(walk);
+      gate.order = static_cast<Index>(engine_.sequence_);
+      link.sends_held = hold(link, gate);
+      if (!link.sends_held) { engine_.give_up(link); }
+    }
+    return !link.sends_held && entry.packet_id != 0;
+  }
+  /// More has become safe than the records up to `previous`.
+  void release_gated(uint64_t previous) noexcept {
+    Index slot = engine_.gated_;
+    engine_.gated_ = none;
+    while (slot != none) {
+      Link& link = engine_.links_[slot];
+      slot = engine_.extra(link)->next_gated;
+      link.gated = false;
+      release_answers(link, previous);
+      engine_.mark_due(link);
+    }
+  }
+  void forget_gated(Link& link) noexcept {
+    if (link.gated) {
+      Index* at = &engine_.gated_;
+      while (&engine_.links_[*at] != &link) {
+        at = &engine_.extra(engine_.links_[*at])->next_gated;
+      }
+      *at = engine_.extra(link)->next_gated;
+      link.gated = false;
+    }
+  }
+
+ private:
+  friend class BrokerRestore<Engine>;
+  friend class BrokerSnapshot<Engine>;
+
+  static constexpr uint8_t merged_flag = 0x08;
+
+  void log(const JournalRecord& record) noexcept {
+    engine_.sequence_ = engine_.journal_->append(record);
+    engine_.gate_ = engine_.sequence_;
+  }
+  // Where records go that are not a snapshot's.
+  auto live() noexcept {
+    return [this](const JournalRecord& record) { log(record); };
+  }
+  static JournalRecord record_for(Type type) noexcept {
+    JournalRecord record;
+    record.type = type;
+    return record;
+  }
+  JournalRecord record_for(Type type, const Session& session,
+                           uint16_t packet_id = 0) const noexcept {
+    JournalRecord record = record_for(type);
+    record.session = engine_.sessions_.index_of(session);
+    record.packet_id = packet_id;
+    return record;
+  }
+
+  // The message's number; it is written with its payload once per segment of the journal.
+  template <typename Sink>
+  uint64_t write_message(Index handle, Sink&& sink) noexcept {
+    MessageHead& stored = engine_.head(handle);
+    const bool fresh = stored.number() == 0;
+    if (fresh) { stored.set_number(++engine_.message_number_); }
+    if (fresh || stored.segment != engine_.segment_) {
+      stored.segment = engine_.segment_;
+      write_parts(handle, sink);
+    }
+    return stored.number();
+  }
+  template <typename Sink>
+  void write_parts(Index handle, Sink&& sink) noexcept {
+    const MessageHead& stored = engine_.head(handle);
+    JournalRecord record = record_for(Type::message);
+    record.message = stored.number();
+    record.flags = static_cast<uint8_t>(level(stored.qos) | (stored.retain ? 4 : 0));
+    record.number = stored.payload_size;
+    record.text = engine_.stored_topic(handle);
+    auto cursor = engine_.body(handle);
+    engine_.blocks_.skip(cursor, stored.topic_size);
+    record.bytes = engine_.blocks_.view(cursor, stored.properties_size, engine_.texts_scratch_);
+    if (stored.has_expiry) {
+      record.expires_at = detail::larger(wall_clock_in(engine_.seconds_left(stored)), uint32_t{1});
+    }
+    sink(record);
+    engine_.blocks_.skip(cursor, stored.properties_size);
+    for (uint32_t left = stored.payload_size; left != 0;) {
+      JournalRecord part = record_for(Type::payload);
+      part.message = stored.number();
+      part.bytes = engine_.blocks_.next_bytes(cursor, left);
+      left -= part.bytes.size();
+      sink(part);
+    }
+  }
+  // The wall clock in so many seconds; what is too far away is for ever.
+  uint32_t wall_clock_in(uint32_t seconds) noexcept {
+    const uint32_t wall = engine_.journal_->wall_clock_s();
+    return seconds > 0xFFFFFFFFU - wall ? 0xFFFFFFFFU : wall + seconds;
+  }
+
+  JournalRecord session_record(const Session& session) noexcept {
+    const ClientView client = engine_.view(session);
+    JournalRecord record = record_for(Type::session, session, session.packet_id);
+    record.text = client.client_id;
+    record.bytes = client.user_name.bytes();
+    record.flags = client.has_user_name ? 1 : 0;
+    record.message = session.tag;
+    record.number = session.expiry_interval_s;
+    return record;
+  }
+  JournalRecord detached_record(const Session& session) noexcept {
+    JournalRecord record = record_for(Type::detached, session);
+    const bool never = session.expires == detail::never;
+    record.expires_at = wall_clock_in(
+        never ? 0xFFFFFFFFU : (session.expires - engine_.now_) / detail::ticks_per_second);
+    return record;
+  }
+  JournalRecord subscribe_record(const Session& session, Text filter,
+                                 uint32_t options) const noexcept {
+    JournalRecord record = record_for(Type::subscribe, session);
+    record.text = filter;
+    record.number = options & remaining_length_max;
+    record.flags = static_cast<uint8_t>(options >> 28);
+    return record;
+  }
+  template <typename Sink>
+  JournalRecord receive_record(const Session& session, uint16_t packet_id, Index message,
+                               Sink&& sink) noexcept {
+    JournalRecord record = record_for(Type::receive, session, packet_id);
+    record.message = write_message(message, sink);
+    return record;
+  }
+  template <typename Sink>
+  JournalRecord will_record(const Session& session, uint32_t delay_s, Sink&& sink) noexcept {
+    JournalRecord record = record_for(Type::will, session);
+    record.message = write_message(session.will, sink);
+    record.number = delay_s;
+    record.expires_at = engine_.head(session.will).expiry_s;
+    return record;
+  }
+  static uint8_t queue_flags(const Entry& entry) noexcept {
+    return static_cast<uint8_t>(entry.qos | (entry.retain ? 4 : 0));
+  }
+  // Whether a retained message is to survive: not what the broker says of itself.
+  bool retains(Index stored) const noexcept {
+    const Text topic = engine_.stored_topic(stored);
+    return engine_.journal_->is_on() && (topic.size() < 5 || memcmp(topic.data(), "$SYS/", 5) != 0);
+  }
+
+  // Of a gate that was not safe when `previous` was the last safe record.
+  bool is_durable(Index gate, uint64_t previous) const noexcept {
+    return static_cast<Index>(gate - static_cast<Index>(previous)) <= engine_.durable_ - previous;
+  }
+  // Queues what waits for the journal; false when no block is left.
+  bool hold(Link& link, const Entry& entry) noexcept {
+    auto* more = engine_.need_extra(link);
+    if (more == nullptr ||
+        engine_.queues_.push(more->answers, entry, detail::Claim::answer) == nullptr) {
+      return false;
+    }
+    link.answers_held = true;
+    join_gated(link);
+    return true;
+  }
+  void join_gated(Link& link) noexcept {
+    if (!link.gated) {
+      link.gated = true;
+      engine_.extra(link)->next_gated = engine_.gated_;
+      engine_.gated_ = engine_.links_.index_of(link);
+    }
+  }
+  void release_answers(Link& link, uint64_t previous) noexcept {
+    auto& answers = engine_.extra(link)->answers;
+    while (!answers.empty() && is_durable(engine_.queues_.front(answers)->order, previous)) {
+      Entry entry = *engine_.queues_.front(answers);
+      engine_.queues_.pop(answers);
+      if (entry.kind != detail::EntryKind::skip) {
+        engine_.queue_answer(link, entry);
+      } else if (entry.packet_id == 0) {
+        link.connack_held = false;
+      } else {
+        link.sends_held = false;
+      }
+    }
+    link.answers_held = !answers.empty();
+    if (link.answers_held) { join_gated(link); }
+  }
+  // Ids for all that the client may be sent now: they become safe together.
+  void assign_ids(const Walk& walk) noexcept {
+    auto reader = engine_.queues_.from(walk.session->queue, walk.session->send);
+    for (uint32_t room = walk.link->send_limit - walk.session->inflight; room != 0;) {
+      Entry* entry = engine_.queues_.next(walk.session->queue, reader);
+      if (entry == nullptr) { break; }
+      if (!Engine::occupies(*entry)) { continue; }
+      if (entry->kind != detail::EntryKind::skip) { engine_.assign_id(walk, *entry); }
+      room -= 1;
+    }
+  }
+
+  Engine& engine_;
+};
 
 /// Applies the records of an earlier life, in their order, before anything is admitted; then
 /// finish(). Its memory, memory_bytes(limits) of it aligned to 16, may go when it does; only what
@@ -104,6 +428,7 @@ class BrokerRestore {
   using Place = typename Engine::Place;
   using Chain = typename Engine::Chain;
   using MessageHead = typename Engine::MessageHead;
+  using Records = BrokerRecords<Engine>;
   using Claim = detail::Claim;
   using Tick = detail::Tick;
   using Type = JournalRecord::Type;
@@ -118,6 +443,10 @@ class BrokerRestore {
     uint64_t number() const noexcept { return (uint64_t{high} << 32) | hash; }
   };
 
+  uint32_t seconds_until(uint32_t wall_clock) noexcept {
+    const uint32_t wall = engine_.journal_->wall_clock_s();
+    return wall_clock > wall ? wall_clock - wall : 0;
+  }
   static constexpr Error or_full(bool done) noexcept {
     return done ? Error::none : Error::buffer_too_small;
   }
@@ -157,6 +486,7 @@ class BrokerRestore {
     session.resumable = session.journaled = session.attached = true;
     session.expiry_interval_s = record.number;
     session.packet_id = record.packet_id;
+    session.tag = static_cast<uint8_t>(record.message);
     session.expires = detail::after_seconds(engine_.now_, record.number);
     return or_full(engine_.name_user(session, (record.flags & 1) != 0, Text(record.bytes)));
   }
@@ -169,7 +499,7 @@ class BrokerRestore {
     message.qos = static_cast<Qos>(record.flags & 3);
     message.retain = (record.flags & 4) != 0;
     message.has_expiry = record.expires_at != 0;
-    message.expiry_s = engine_.seconds_until(record.expires_at);
+    message.expiry_s = seconds_until(record.expires_at);
     const Index slot = messages_.allocate();
     if (slot == none) { return Error::buffer_too_small; }
     Message& it = messages_[slot];
@@ -201,7 +531,7 @@ class BrokerRestore {
         session.expires =
             record.expires_at == 0xFFFFFFFF
                 ? detail::never
-                : detail::after_seconds(engine_.now_, engine_.seconds_until(record.expires_at));
+                : detail::after_seconds(engine_.now_, seconds_until(record.expires_at));
         break;
       case Type::session_end:
         engine_.drop_will(session);
@@ -251,7 +581,7 @@ class BrokerRestore {
     entry.qos = record.flags & 3;
     entry.retain = (record.flags & 4) != 0;
     if (entry.message == none) { return Error::none; }  // written again when its message is
-    if ((record.flags & Engine::journal_merged) == 0) {
+    if ((record.flags & Records::merged_flag) == 0) {
       return or_full(engine_.push_to_session(session, entry, Claim::ordinary));
     }
     Entry* last = session.queue.empty() ? nullptr : engine_.queues_.back(session.queue);
@@ -317,18 +647,19 @@ class BrokerSnapshot {
 
   bool begun() const noexcept { return phase_ != Phase::begin; }
 
-  /// Calls `sink(const JournalRecord&)` for a few more records: a message, or all that is small of
-  /// a session; false when there was nothing left.
+  /// Calls `sink(const JournalRecord&)` for a few more records: messages until they have
+  /// `bytes_max` bytes or more, or all that is small of a session; false when there was nothing
+  /// left. Every call walks the session's queue, so a long one wants many bytes.
   template <typename Sink>
-  bool next(Engine& engine, Sink&& sink) noexcept {
+  bool next(Engine& engine, Sink&& sink, uint32_t bytes_max = 1) noexcept {
     if (phase_ == Phase::begin) {
       engine.segment_ += 1;  // messages are written again
       phase_ = Phase::sessions;
     }
     for (; phase_ == Phase::sessions && slot_ < engine.sessions_.used(); ++slot_, looked_at_ = 0) {
       Session& session = engine.sessions_[slot_];
-      if (session.id == none || !engine.journaled(session)) { continue; }
-      if (!write_message(engine, session, sink)) {
+      if (session.id == none || !session.journaled) { continue; }
+      if (!write_messages(engine, session, sink, bytes_max)) {
         write_session(engine, session, sink);
         ++slot_;
         looked_at_ = 0;
@@ -341,9 +672,9 @@ class BrokerSnapshot {
     }
     while (Engine::Features::retained && slot_ < engine.retained_.nodes.used()) {
       const Index message = engine.retained_.nodes[slot_++].message;
-      if (message != none && engine.retains_durably(message)) {
-        JournalRecord record = Engine::record_for(Type::retain);
-        record.message = engine.write_message(message, sink);
+      if (message != none && Records(engine).retains(message)) {
+        JournalRecord record = Records::record_for(Type::retain);
+        record.message = Records(engine).write_message(message, sink);
         sink(record);
         return true;
       }
@@ -355,45 +686,47 @@ class BrokerSnapshot {
   using Index = typename Engine::Index;
   using Session = typename Engine::Session;
   using Entry = typename Engine::Entry;
+  using Records = BrokerRecords<Engine>;
   using Type = JournalRecord::Type;
   static constexpr Index none = Engine::none;
   enum class Phase : uint8_t { begin, sessions, retained };
 
-  // Writes a message the session refers to, if one has not been written; false when all are.
+  // Writes messages the session refers to and that have not been written; false when all are.
   template <typename Sink>
-  bool write_message(Engine& engine, const Session& session, Sink& sink) noexcept {
-    constexpr uint32_t walk_max = 1024;  // entries looked at in one call
-    bool wrote = false;
+  bool write_messages(Engine& engine, const Session& session, Sink& sink,
+                      uint32_t bytes_max) noexcept {
+    constexpr uint32_t walk_max = 16384;  // entries looked at in one call
+    const uint32_t end = looked_at_ + walk_max;
     uint32_t seen = 0;
+    uint64_t written = 0;
     const auto look = [&](const Entry& entry) {
       seen += 1;
-      if (wrote || seen <= looked_at_ || seen > looked_at_ + walk_max) { return; }
+      if (seen <= looked_at_ || seen > end || written >= bytes_max) { return; }
+      looked_at_ = seen;
       const Index handle = entry.is_message() ? engine.stored_handle(entry.message) : none;
-      if (handle != none && engine.head(handle).segment != engine.segment_) {
-        engine.write_message(handle, sink);
-        wrote = true;
-        looked_at_ = seen;
-      }
+      if (handle == none || engine.head(handle).segment == engine.segment_) { return; }
+      const auto& head = engine.head(handle);
+      written += uint64_t{head.topic_size} + head.properties_size + head.payload_size + 1;
+      Records(engine).write_message(handle, sink);
     };
     engine.queues_.for_each(session.received, look);
     engine.queues_.for_each(session.queue, look);
-    if (wrote || seen <= looked_at_ + walk_max) { return wrote; }
-    looked_at_ += walk_max;
-    return true;
+    return written != 0 || looked_at_ < seen;
   }
 
   template <typename Sink>
   void write_session(Engine& engine, Session& session, Sink& sink) noexcept {
-    sink(engine.record_for(Type::session_end, session));  // what was written since the beginning
-    sink(engine.session_record(session));
-    if (session.link == none) { sink(engine.detached_record(session)); }
+    sink(Records(engine).record_for(Type::session_end,
+                                    session));  // what was written since the beginning
+    sink(Records(engine).session_record(session));
+    if (session.link == none) { sink(Records(engine).detached_record(session)); }
     for (Index s = session.subscriptions; s != none; s = engine.subscriptions_[s].next_of_session) {
       const auto& it = engine.subscriptions_[s];
-      sink(engine.subscribe_record(session, engine.index_.text(it.filter), it.options));
+      sink(Records(engine).subscribe_record(session, engine.index_.text(it.filter), it.options));
     }
     engine.queues_.for_each(session.received, [&](const Entry& entry) {
       if (entry.is_message()) {
-        sink(engine.receive_record(session, entry.packet_id, entry.message, sink));
+        sink(Records(engine).receive_record(session, entry.packet_id, entry.message, sink));
       }
     });
     engine.queues_.for_each(session.queue,
@@ -402,7 +735,8 @@ class BrokerSnapshot {
       const detail::Tick delay = engine.will_delay_s(session);
       const detail::Tick left = delay > engine.now_ ? delay - engine.now_ : 0;
       const bool waits = session.link == none;
-      sink(engine.will_record(session, waits ? left / detail::ticks_per_second : delay, sink));
+      sink(Records(engine).will_record(session, waits ? left / detail::ticks_per_second : delay,
+                                       sink));
     }
   }
   // An entry whose message the client has taken over stands on an empty one.
@@ -416,15 +750,15 @@ class BrokerSnapshot {
     const Index handle =
         released ? engine.store(empty, detail::Claim::answer) : engine.stored_handle(entry.message);
     if (handle == none) { return; }
-    JournalRecord record = engine.record_for(Type::queue, session);
-    record.message = engine.write_message(handle, sink);
-    record.flags = Engine::queue_flags(entry);
+    JournalRecord record = Records(engine).record_for(Type::queue, session);
+    record.message = Records(engine).write_message(handle, sink);
+    record.flags = Records::queue_flags(entry);
     bool first = true;
     engine.for_each_identifier(entry, [&](uint32_t identifier) {
       record.number = identifier;
       sink(record);
       first = false;
-      record.flags = static_cast<uint8_t>(record.flags | Engine::journal_merged);
+      record.flags = static_cast<uint8_t>(record.flags | Records::merged_flag);
     });
     if (first) { sink(record); }
     if (entry.sent || entry.packet_id != 0) {

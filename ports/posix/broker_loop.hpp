@@ -4,6 +4,7 @@
 #define MQTT_PORTS_POSIX_BROKER_LOOP_HPP
 
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <ports/posix/clock.hpp>
 #include <ports/posix/layers.hpp>
 #include <ports/posix/listener.hpp>
@@ -480,6 +481,7 @@ class BrokerLoop {
   void read_layered(ConnectionId id) noexcept {
     const Buffer target(arena_ + arena_used_, options_.read_bytes);
     const LayerResult result = layers_.receive(id.slot, target);
+    if (result.is_known()) { tell_who(id, result); }
     if (result.size != 0) { hand_on(id, result.size); }
     (void)settle(id, result);
   }
@@ -493,19 +495,16 @@ class BrokerLoop {
     }
   }
 
-  // Tells what the layers found; false: they have ended the connection and it is closed.
-  bool settle(ConnectionId id, const LayerResult& result) noexcept {
-    if (result.has_address || result.is_over()) { introduce(id); }
+  // Who it is must be known before what it says: this comes before the engine gets the bytes.
+  __attribute__((cold)) void tell_who(ConnectionId id, const LayerResult& result) noexcept {
+    introduce(id);
     if (result.secured) { observer_.on_secured(id, layers_.tls(id.slot)); }
-    if (result.failure != nullptr) { observer_.on_layer_failed(id, result.layer, result.failure); }
-    if (result.gone) {
-      lose(id, result.error);
-      return false;
-    }
-    if (result.finished) {
-      if (result.failure == nullptr) { observer_.on_broken(id, 0); }
-      finish(id);
-      return false;
+  }
+
+  // Does what a call to the layers asks for; false: the connection is closed.
+  bool settle(ConnectionId id, const LayerResult& result) noexcept {
+    if (result.failure != nullptr || result.is_over()) {
+      if (!tell_end(id, result)) { return false; }
     }
     if (is_held(id)) { entries_[id.slot].set_blocked(true); }
     entries_[id.slot].set_layered(!layers_.is_bare(id.slot));
@@ -513,13 +512,28 @@ class BrokerLoop {
     return is_open(id);
   }
 
+  // False: the layers have ended the connection.
+  __attribute__((cold)) bool tell_end(ConnectionId id, const LayerResult& result) noexcept {
+    introduce(id);
+    if (result.failure != nullptr) { observer_.on_layer_failed(id, result.layer, result.failure); }
+    if (result.gone) {
+      lose(id, result.error);
+    } else if (result.finished) {
+      if (result.failure == nullptr) { observer_.on_broken(id, 0); }
+      finish(id);
+    }
+    return !result.is_over();
+  }
+
   // The socket takes bytes again. True: the layers have none, it is the engine's turn.
   bool flush_layers(ConnectionId id) noexcept {
-    return settle(id, layers_.flush(id.slot)) && !entries_[id.slot].blocked();
+    const LayerResult result = layers_.flush(id.slot);
+    if (result.is_known()) { tell_who(id, result); }
+    return settle(id, result) && !entries_[id.slot].blocked();
   }
 
   // True: the layers have nothing left to say.
-  bool end_layers(ConnectionId id) noexcept {
+  __attribute__((cold)) bool end_layers(ConnectionId id) noexcept {
     const LayerResult result = layers_.hang_up(id.slot);
     introduce(id);
     if (result.failure != nullptr) { observer_.on_layer_failed(id, result.layer, result.failure); }
@@ -536,7 +550,7 @@ class BrokerLoop {
   }
 
   // Tells the observer of a connection whose address was not known when it was accepted.
-  void introduce(ConnectionId id) noexcept {
+  __attribute__((cold)) void introduce(ConnectionId id) noexcept {
     if (!layers_.introduce(id.slot)) { return; }
     SocketAddress peer;
     if (layers_.has_address(id.slot)) { peer = layers_.address(); }

@@ -41,6 +41,11 @@ struct NoTls {
     const char* failure() const noexcept { return ""; }
     void say_goodbye() noexcept {}
     void release() noexcept {}
+    const char* version() const noexcept { return ""; }
+    const char* cipher() const noexcept { return ""; }
+    Text psk_identity() const noexcept { return {}; }
+    Text common_name(Span<char>) const noexcept { return {}; }
+    Text subject(Span<char>) const noexcept { return {}; }
   };
 };
 
@@ -67,6 +72,7 @@ struct LayerResult {
   Layer layer = Layer::proxy;     ///< which found that
 
   bool is_over() const noexcept { return gone || finished; }
+  bool is_known() const noexcept { return has_address || secured; }
 };
 
 /// The layers of a loop whose listeners have none: constants, so that nothing is left of them.

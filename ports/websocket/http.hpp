@@ -23,24 +23,32 @@ enum class Status : uint16_t {
   uri_too_long = 414,
   upgrade_required = 426,
   head_too_large = 431,
-  internal_error = 500,
   version_not_supported = 505
 };
 
-constexpr Text phrase(Status status) noexcept {
-  switch (status) {
-    case Status::none: break;
-    case Status::switching_protocols: return "Switching Protocols";
-    case Status::ok: return "OK";
-    case Status::bad_request: return "Bad Request";
-    case Status::forbidden: return "Forbidden";
-    case Status::not_found: return "Not Found";
-    case Status::method_not_allowed: return "Method Not Allowed";
-    case Status::uri_too_long: return "URI Too Long";
-    case Status::upgrade_required: return "Upgrade Required";
-    case Status::head_too_large: return "Request Header Fields Too Large";
-    case Status::internal_error: return "Internal Server Error";
-    case Status::version_not_supported: return "HTTP Version Not Supported";
+namespace detail {
+struct Phrase {
+  Status status;
+  char text[32];
+};
+inline constexpr Phrase phrases[] = {
+    {Status::switching_protocols, "Switching Protocols"},
+    {Status::ok, "OK"},
+    {Status::bad_request, "Bad Request"},
+    {Status::forbidden, "Forbidden"},
+    {Status::not_found, "Not Found"},
+    {Status::method_not_allowed, "Method Not Allowed"},
+    {Status::uri_too_long, "URI Too Long"},
+    {Status::upgrade_required, "Upgrade Required"},
+    {Status::head_too_large, "Request Header Fields Too Large"},
+    {Status::version_not_supported, "HTTP Version Not Supported"},
+};
+}  // namespace detail
+
+/// The words behind a status code; they end in a zero.
+inline Text phrase(Status status) noexcept {
+  for (const detail::Phrase& each : detail::phrases) {
+    if (each.status == status) { return each.text; }
   }
   return "";
 }
@@ -324,45 +332,47 @@ inline Status read_path(Text target, char (&path)[target_bytes_max + 16]) noexce
   return Status::none;
 }
 
+namespace detail {
+// The end of a name, then its media type, and so on.
+inline constexpr char media_types[] =
+    "html\0text/html; charset=utf-8\0"
+    "htm\0text/html; charset=utf-8\0"
+    "js\0text/javascript; charset=utf-8\0"
+    "mjs\0text/javascript; charset=utf-8\0"
+    "css\0text/css; charset=utf-8\0"
+    "txt\0text/plain; charset=utf-8\0"
+    "md\0text/plain; charset=utf-8\0"
+    "json\0application/json\0"
+    "map\0application/json\0"
+    "webmanifest\0application/manifest+json\0"
+    "xml\0application/xml\0"
+    "svg\0image/svg+xml\0"
+    "png\0image/png\0"
+    "jpg\0image/jpeg\0"
+    "jpeg\0image/jpeg\0"
+    "gif\0image/gif\0"
+    "webp\0image/webp\0"
+    "ico\0image/x-icon\0"
+    "wasm\0application/wasm\0"
+    "woff\0font/woff\0"
+    "woff2\0font/woff2\0"
+    "pdf\0application/pdf\0";
+}  // namespace detail
+
 /// The media type of a file, by the end of its name.
 inline Text content_type(Text path) noexcept {
-  struct Row {
-    Text suffix;
-    Text type;
-  };
-  constexpr Row rows[] = {
-      {"html", "text/html; charset=utf-8"},
-      {"htm", "text/html; charset=utf-8"},
-      {"js", "text/javascript; charset=utf-8"},
-      {"mjs", "text/javascript; charset=utf-8"},
-      {"css", "text/css; charset=utf-8"},
-      {"txt", "text/plain; charset=utf-8"},
-      {"md", "text/plain; charset=utf-8"},
-      {"json", "application/json"},
-      {"map", "application/json"},
-      {"webmanifest", "application/manifest+json"},
-      {"xml", "application/xml"},
-      {"svg", "image/svg+xml"},
-      {"png", "image/png"},
-      {"jpg", "image/jpeg"},
-      {"jpeg", "image/jpeg"},
-      {"gif", "image/gif"},
-      {"webp", "image/webp"},
-      {"ico", "image/x-icon"},
-      {"wasm", "application/wasm"},
-      {"woff", "font/woff"},
-      {"woff2", "font/woff2"},
-      {"pdf", "application/pdf"},
-  };
   uint32_t dot = path.size();
   for (uint32_t i = 0; i < path.size(); ++i) {
     if (path[i] == '.') { dot = i; }
     if (path[i] == '/') { dot = path.size(); }
   }
   if (dot < path.size()) {
-    const Text suffix = detail::part(path, dot + 1, path.size());
-    for (const Row& row : rows) {
-      if (same_word(row.suffix, suffix)) { return row.type; }
+    const Text wanted = detail::part(path, dot + 1, path.size());
+    for (const char* row = detail::media_types; *row != 0;) {
+      const Text suffix = row;
+      const Text type = row + suffix.size() + 1;
+      if (same_word(suffix, wanted)) { return type; }
+      row = type.end() + 1;
     }
   }
   return "application/octet-stream";

@@ -54,15 +54,29 @@ needs_only_memory_functions() {
   ! nm -u "$1" | grep -vE " ($allowed)\$"
 }
 
+# readme_shows FILE: one of the README's examples is the file's code, all behind its first comment.
+readme_shows() {
+  sed '1,/^$/d' "$1" >$out/code
+  sed -n '/^```cpp$/,/^```$/p' README.md | sed '/^```/d' >$out/examples
+  python3 -c 'import sys; sys.exit(open(sys.argv[1]).read() not in open(sys.argv[2]).read())' \
+    $out/code $out/examples
+}
+
 # shellcheck disable=SC2086  # lists of options
 compiler_shapes() {
   cxx=$1
   check "$cxx: header alone, no C++ headers" \
     $cxx -std=c++17 $embedded $warnings -fsyntax-only -x c++ mqtt.hpp
   check "$cxx: hostile macros" $cxx -std=c++17 -I. $warnings -fsyntax-only $here/hostile_macros.cpp
-  for port in ports/posix/*.hpp; do
+  for port in ports/posix/*.hpp ports/journal/*.hpp ports/websocket/*.hpp ports/crypto/*.hpp; do
     check "$cxx: $port alone" $cxx -std=c++17 -I. $warnings -fsyntax-only -x c++ "$port"
   done
+  if echo '#include <openssl/ssl.h>' | $cxx -E -x c++ - >/dev/null 2>&1; then
+    port=ports/tls/openssl.hpp
+    check "$cxx: $port alone" $cxx -std=c++17 -I. $warnings -fsyntax-only -x c++ "$port"
+  elif [ "$quick" != quick ]; then
+    echo "skip $cxx: ports/tls/openssl.hpp (Debian: libssl-dev)"
+  fi
   check "$cxx: an Error may be discarded by a cast" \
     $cxx -std=c++17 -I. -Werror=unused-result -fsyntax-only "-DDISCARD=static_cast<void>" \
     $here/ignored_error.cpp
@@ -76,10 +90,11 @@ compiler_shapes() {
       $cxx -std=$standard -I. $embedded $warnings -O1 -c $here/everything.cpp -o $out/$cxx.o
   done
   check "$cxx: no heap, no library but memcpy and its kin" needs_only_memory_functions $out/$cxx.o
-  sed -n '/^```cpp$/,/^```$/p' README.md | sed '/^```/d' >$out/readme.cpp
-  check "$cxx: the README's example compiles" \
-    $cxx -std=c++17 -I. $warnings $out/readme.cpp -o $out/readme
-  check "$cxx: the README's example runs" $out/readme
+  for example in subscribe_print publish_once; do
+    check "README: $example is there as it is" readme_shows examples/$example.cpp
+    check "$cxx: $example compiles" \
+      $cxx -std=c++17 -I. $warnings examples/$example.cpp -o $out/$example
+  done
   [ "$quick" = quick ] && return
   check "$cxx: everything, NDEBUG and -O2" \
     $cxx -std=c++17 -I. $embedded $warnings -DNDEBUG -O2 -c $here/everything.cpp -o $out/$cxx.o

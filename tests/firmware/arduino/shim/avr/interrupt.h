@@ -1,0 +1,3 @@
+#pragma once
+static inline void cli(void) {}
+static inline void sei(void) {}
