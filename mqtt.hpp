@@ -20,7 +20,7 @@
 //   >> 6. packets — one struct per packet, for all versions
 //   >> 7. codec — next_frame, decode, encode, encoded_size
 //   >> 8. topics — validation, matching, shared subscriptions
-//   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+//   >> 9. delivery — the QoS 1 and 2 handshakes, packet ids
 //   >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
 //   >> 11. client — Client<Transport, Clock, Config>
 //   >> 12. broker memory — limits, tables, blocks, texts, queues, timers
@@ -86,10 +86,10 @@
 //     };
 //     struct Time { uint64_t now_ms(); };             // never back
 //
-//     constexpr mqtt::BrokerLimits small() {
+//     constexpr mqtt::BrokerLimits small() {  // all of one: bench/footprint/broker_main.cpp
 //       mqtt::BrokerLimits limits;
 //       limits.connections = limits.sessions = 4;
-//       limits.blocks = 48, limits.block_bytes = 64, limits.large_blocks = 0;
+//       limits.blocks = 32, limits.block_bytes = 104, limits.large_blocks = 0;
 //       …
 //       return limits;
 //     }
@@ -100,20 +100,22 @@
 //     if (broker.start(random_number()) != mqtt::Error::none) { … }
 //     while (true) { broker.run_once(); }
 //
-// On a server use BrokerEngine itself, with the memory and the loop of ports/posix.
+// On a server use BrokerEngine itself, with the memory and the loop of ports/posix; with a journal
+// of ports/journal what it acknowledged outlives a power cut.
 //
 // HOOKS are types, found by name, with empty defaults: BrokerConfig::Policy (AllowAll: who may
 // connect, publish, subscribe, receive; may answer a CONNECT or a QoS > 0 PUBLISH later),
 // BrokerConfig::Journal (NoJournal: durable changes in order; answers wait until they are safe),
-// BrokerConfig::Features (AllFeatures: what is compiled). Transport and Clock: section 15.
+// BrokerConfig::Features (AllFeatures: what is compiled). Transport and Clock: sections 11 and 15.
 //
 // TIME is uint64_t milliseconds passed in; deadline() says when tick() is due. THREADS: none; one
 // thread owns an engine, policy and journal hooks run in it and must not call back into it.
 //
 // SIZING: BrokerLimits names every limit; broker_bytes(limits) is the memory, to the byte, and only
-// what is used of it is touched. With 32-bit indices and the defaults: 104 bytes a connection, 84 a
-// session, 32 to 64 a client id, 28 a subscription, 52 and its text a filter, 28 and topic,
-// properties and payload a stored message, in blocks of block_bytes; 16 a queued reference to it.
+// what is used of it is touched. With 32-bit indices (16-bit ones): 112 (88) bytes a link, 112
+// (82) a session, a text block a client id, 28 (16) a subscription, 56 (34) and its text a filter,
+// 28 and topic, properties and payload a stored message, in blocks of block_bytes; 16 (12) a queued
+// reference to it. A client is 160 bytes and the rx and tx you give it.
 //
 // WHEN FULL every limit answers; nothing stalls and nothing acknowledged is lost.
 //
@@ -131,11 +133,13 @@
 //   receive_maximum (max_inflight_messages)     20        DISCONNECT 0x93; 3.x are not limited
 //   inflight_max (max_inflight_messages)        20        later ones wait
 //   queued_max (max_queued_messages)            1000      a publisher waits up to pause_ms for an
-//                                                         online subscriber; then dropped, counted
+//   queued_bytes_max (max_queued_bytes)         none      online subscriber; then dropped, counted
+//   inflight_bytes_max (max_inflight_bytes)     none      later ones wait
 //   topic_alias_max (max_topic_alias)           10        DISCONNECT 0x94
 //   topic_alias_broker_max                      10        later topics go without
 //   keep_alive_max_s (max_keepalive)            none      Server Keep Alive
 //   session_expiry_max_s (persistent_client_expiration)   shortened, and said in CONNACK
+//   retained_expiry_s (retain_expiry_interval)  none      dropped
 //   connect_timeout_s, packet_timeout_s         30, 60    close, DISCONNECT 0x8D for a packet
 //   pause_ms                                    5000      the wait is over: see queued_max
 //   policy_timeout_s                            30        0x83, 3.x: close
@@ -2345,7 +2349,7 @@ inline SharedFilter split_shared(Text filter) noexcept {
           Text(filter.data() + at, filter.size() - at)};
 }
 
-// >> 9. delivery — the QoS 1 and 2 handshakes, packet ids, quotas
+// >> 9. delivery — the QoS 1 and 2 handshakes, packet ids
 
 /// What the sender of a message waits for.
 enum class SendState : uint8_t {
@@ -2433,16 +2437,6 @@ constexpr SendState sent_state(Qos qos) noexcept {
 constexpr uint16_t next_packet_id(uint16_t id) noexcept {
   return id == 65535 ? uint16_t{1} : static_cast<uint16_t>(id + 1);
 }
-
-/// Messages under way against a Receive Maximum (v5 §4.9).
-struct Quota {
-  uint16_t limit = 65535;
-  uint16_t used = 0;
-
-  constexpr bool available() const noexcept { return used < limit; }
-  constexpr void take() noexcept { used = static_cast<uint16_t>(used + 1); }
-  constexpr void give() noexcept { used = static_cast<uint16_t>(used - (used != 0 ? 1 : 0)); }
-};
 
 // >> 10. client engine — session, outbox, replay, keep alive, aliases, streams, authentication
 
@@ -3361,10 +3355,13 @@ class ClientEngine {
   void fail(Error error, ClientEvent& event) noexcept {
     event.type = ClientEventType::closed;
     event.error = error;
-    event.reason_code =
-        error == Error::link_closed ? ReasonCode::keep_alive_timeout : reason_code(error);
-    if (v5() && online() && error != Error::link_closed) {
-      static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
+    if (error == Error::link_closed) {
+      event.reason_code = ReasonCode::keep_alive_timeout;
+    } else if (v5()) {
+      event.reason_code = reason_code(error);
+      if (online()) {
+        static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
+      }
     }
     end_link(Phase::reported);
   }
@@ -9411,8 +9408,13 @@ class BrokerEngine {
   // The entry under way with this id; null when there is none. `ahead`: it was sent on an earlier
   // connection and not yet again on this one.
   Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
-    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
     ahead = false;
+    Entry* const oldest = queues_.front(session.queue);  // acks come in order as a rule
+    if (oldest != nullptr && oldest->packet_id == packet_id &&
+        oldest->state() != SendState::none && !queues_.at_front(session.queue, session.send)) {
+      return oldest;
+    }
+    static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
     for (Place place; Entry* entry = queues_.at(session.queue, place); place.step()) {
       ahead = ahead || (place.chunk == session.send.chunk && place.at == session.send.at);
       if (entry->packet_id == packet_id && entry->state() != SendState::none) { return entry; }
