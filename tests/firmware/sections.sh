@@ -3,8 +3,8 @@
 #
 #   sh tests/firmware/sections.sh MACHINE TEST...     TEST: codec for tests/codec_test.cpp
 #
-# MACHINE: cortex-m3, cortex-m0plus (on QEMU's mps2-an385), rv32imc (on virt), s390x (big-endian, in
-# user mode, with the real library and doctest).
+# MACHINE: cortex-m3, cortex-m0plus (on QEMU's mps2-an385), microbit (a Cortex-M0 with 16 KB of RAM),
+# rv32imc (on virt), s390x (big-endian, in user mode, with the real library and doctest).
 set -eu
 cd "$(dirname "$0")/../.."
 machine=$1
@@ -26,6 +26,13 @@ case $machine in
       -Wl,--defsym=FLASH_SIZE=4M -Wl,--defsym=RAM_SIZE=16M -Wl,--defsym=RAM_ORIGIN=0x21000000
       -Wl,--defsym=STACK_SIZE=64K"
     run="qemu-system-arm -M mps2-an385"
+    ;;
+  microbit)
+    compiler=arm-none-eabi-gcc
+    flags="-mcpu=cortex-m0 -mthumb $(echo "$board" | sed 's/POOL_BYTES=[0-9]*/POOL_BYTES=4096/') -Os"
+    support="$support examples/cortex_m/startup.cpp"
+    link="-nostartfiles -specs=nano.specs -Wl,--gc-sections -T examples/cortex_m/mps2.ld"
+    run="qemu-system-arm -M microbit"
     ;;
   rv32imc)
     compiler=riscv64-unknown-elf-gcc
