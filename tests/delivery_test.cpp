@@ -123,16 +123,3 @@ TEST_CASE("packet ids run through 1 to 65,535 and never are 0 [MQTT-2.2.1-4]") {
   }
   CHECK(mqtt::next_packet_id(id) == 1);
 }
-
-TEST_CASE("a quota is available until it is used up [MQTT-4.9.0-2]") {
-  mqtt::Quota quota{2, 0};
-  CHECK(quota.available());
-  quota.take();
-  quota.take();
-  CHECK_FALSE(quota.available());
-  quota.give();
-  CHECK(quota.available());
-  quota.give();
-  quota.give();
-  CHECK(quota.used == 0);
-}

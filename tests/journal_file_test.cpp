@@ -68,9 +68,10 @@ class Folder {
   std::string path_;
 };
 
-struct CountingWaker final : mqtt::posix::Waker {
+struct CountingWaker : mqtt::posix::Waker {
   std::atomic<uint32_t> count{0};
-  void wake() noexcept override { count += 1; }
+  CountingWaker() : Waker{count_one, this} {}
+  static void count_one(void* self) { static_cast<CountingWaker*>(self)->count += 1; }
 };
 
 mqtt::BrokerLimits file_limits() {

@@ -251,18 +251,18 @@ TEST_CASE("passwords of both hashes are read and found by name") {
   REQUIRE(passwords.read(file.path(), lines.log));
   CHECK(passwords.count() == 2);
   REQUIRE(passwords.find("one") != nullptr);
-  CHECK(passwords.find("one")->iterations == 0);
-  CHECK(passwords.find("one")->matches_at_once(Text("p").bytes()));
-  CHECK_FALSE(passwords.find("one")->matches_at_once(Text("q").bytes()));
+  CHECK(passwords.find("one")->hash.iterations == 0);
+  CHECK(passwords.find("one")->hash.matches_at_once(Text("p").bytes()));
+  CHECK_FALSE(passwords.find("one")->hash.matches_at_once(Text("q").bytes()));
   REQUIRE(passwords.find("two") != nullptr);
-  CHECK(passwords.find("two")->iterations == 101);
+  CHECK(passwords.find("two")->hash.iterations == 101);
   CHECK(passwords.find("three") == nullptr);
   CHECK(passwords.find("") == nullptr);
 
   // As mosquitto_passwd made it for the password "p".
   uint8_t salt[PasswordHash::salt_bytes_max];
   uint8_t expected[64];
-  const PasswordHash& two = *passwords.find("two");
+  const PasswordHash& two = passwords.find("two")->hash;
   REQUIRE(two.hash_bytes(expected));
   mqtt::crypto::Pbkdf2 derivation(Text("p").bytes(), mqtt::Bytes(salt, two.salt_bytes(salt)),
                                   two.iterations);

@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 quick_steps="rules shapes_quick unit"
-all_steps="tidy shapes unit unit_asan unit_tls fuzz programs interop demo clone trace bench"
+all_steps="tidy shapes unit unit_asan unit_tls fuzz programs interop firmware demo clone trace bench"
 logs=build/tests
 passed=0 failed=0 skipped=0
 
@@ -25,7 +25,12 @@ packages="g++:g++ cmake:cmake python3:python3 git:git pkg-config:pkg-config valg
   clang:clang++ clang-tidy:clang-tidy clang-format:clang-format mosquitto-clients:mosquitto_pub
   mosquitto:/usr/sbin/mosquitto gcc-arm-none-eabi:arm-none-eabi-gcc nodejs:node npm:npm
   qemu-system-arm:qemu-system-arm openssl:openssl chromium:chromium libssl-dev
-  doctest-dev libbenchmark-dev libclang-rt-14-dev libnewlib-arm-none-eabi python3-paho-mqtt"
+  doctest-dev libbenchmark-dev libclang-rt-14-dev libnewlib-arm-none-eabi python3-paho-mqtt
+  dpkg-dev libmbedtls-dev liblwip-dev avr-libc gcc-xtensa-lx106:xtensa-lx106-elf-g++
+  picolibc-xtensa-lx106-elf gcc-riscv64-unknown-elf:riscv64-unknown-elf-g++
+  picolibc-riscv64-unknown-elf qemu-system-misc:qemu-system-riscv32
+  g++-s390x-linux-gnu:s390x-linux-gnu-g++ qemu-user:qemu-s390x arduino-builder:arduino-builder
+  arduino-core-avr arduino-ctags:arduino-ctags"
 
 installed() {
   case $1 in *:*) has "${1#*:}" && return ;; esac
@@ -137,6 +142,9 @@ step_interop() {
     esac
   done
 }
+
+# Boards under QEMU, lwIP, Arduino, and compilers without a C++ library.
+step_firmware() { sh tests/firmware/run.sh; }
 
 # Below 32768, where no client's socket can be in TIME-WAIT.
 free_port() {

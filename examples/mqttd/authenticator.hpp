@@ -91,9 +91,9 @@ class Authenticator {
   }
 
   Verdict begin(const PasswordFile& file, const Attempt& attempt) {
-    const PasswordHash* hash = file.find(attempt.user);
-    const bool known = hash != nullptr && attempt.has_password;
-    if (hash == nullptr) { hash = file.any(); }
+    const PasswordFile::User* user = file.find(attempt.user);
+    const bool known = user != nullptr && attempt.has_password;
+    const PasswordHash* hash = user != nullptr ? &user->hash : file.any();
     if (hash == nullptr) { return Verdict::wrong; }
     if (hash->iterations == 0) {
       return hash->matches_at_once(attempt.password) && known ? Verdict::right : Verdict::wrong;
@@ -104,6 +104,7 @@ class Authenticator {
     uint8_t salt[PasswordHash::salt_bytes_max];
     const uint32_t salt_size = hash->salt_bytes(salt);
     job.connection = attempt.connection;
+    job.user = known ? user->name : mqtt::Text();
     job.derivation =
         mqtt::crypto::Pbkdf2(attempt.password, mqtt::Bytes(salt, salt_size), hash->iterations);
     job.known = hash->hash_bytes(job.expected) && known;
@@ -121,7 +122,22 @@ class Authenticator {
 
   bool busy() const { return count_ != 0; }
 
-  /// Works for about a millisecond; `done(connection, right)` says whether it took the verdict.
+  /// The files that begin() was given will go away: `file_of(connection)` gives what follows, or
+  /// none. Who is not in it any more has the wrong password.
+  template <typename FileOf>
+  void change_files(FileOf&& file_of) {
+    for (uint32_t i = 0; i != count_; ++i) {
+      Job& job = jobs_[(first_ + i) % jobs_max];
+      if (job.cancelled || !job.known) { continue; }
+      const PasswordFile* file = file_of(job.connection);
+      const PasswordFile::User* user = file == nullptr ? nullptr : file->find(job.user);
+      job.known = user != nullptr;
+      job.user = user != nullptr ? user->name : mqtt::Text();
+    }
+  }
+
+  /// Works for about a millisecond; `done(connection, user, right)` says whether it took the
+  /// verdict. The name of the user is known only if the password is right.
   template <typename Done>
   void work(Done&& done) {
     uint32_t budget = slice;
@@ -132,7 +148,7 @@ class Authenticator {
       budget -= before < budget ? before : budget;
       const bool right = job.known & mqtt::crypto::equal(job.derivation.key(),
                                                          mqtt::Bytes(job.expected, key_size));
-      if (!job.cancelled && !done(job.connection, right)) { return; }
+      if (!job.cancelled && !done(job.connection, job.user, right)) { return; }
       mqtt::crypto::wipe(&job, sizeof job);
       first_ = (first_ + 1) % jobs_max;
       --count_;
@@ -147,6 +163,7 @@ class Authenticator {
 
   struct Job {
     mqtt::ConnectionId connection;
+    mqtt::Text user;  // of the file
     mqtt::crypto::Pbkdf2 derivation;
     uint8_t expected[key_size];
     bool known;

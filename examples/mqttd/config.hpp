@@ -8,8 +8,10 @@
 #include <sys/socket.h>
 #include <mqtt.hpp>
 
+#include "journal.hpp"
 #include "options.hpp"
 #include "text_file.hpp"
+#include "tls.hpp"
 
 namespace mqttd {
 
@@ -20,7 +22,7 @@ class ConfigReader {
   ConfigReader(Options& options, Log& log) : options_(options), log_(log) {}
 
   /// False: the error is logged, and the program should end with status 3.
-  bool read(const char* path) { return read_file(path, false) && check_whole(); }
+  bool read(const char* path) { return read_file(path, false); }
 
  private:
   struct Line {
@@ -110,7 +112,7 @@ class ConfigReader {
   }
   struct Known;  // the table, below
   static const Row* find(const char* name);
-  static bool is_of_bridge(const char* name);
+  static bool is_unbuilt(const char* name);
   static const char* nearest_name(const char* name);
 
   // --- errors ---
@@ -172,7 +174,7 @@ class ConfigReader {
       line.value = skip_blanks(at);
       *at = 0;
       const Row* row = find(line.name);
-      if (row == nullptr) { return is_of_bridge(line.name) ? not_built(line) : unknown(line); }
+      if (row == nullptr) { return is_unbuilt(line.name) ? not_built(line) : unknown(line); }
       if (!apply(*row, line) || !check_built(line)) { return false; }
     }
     return included || include_directory_ == nullptr || read_directory();
@@ -243,15 +245,13 @@ class ConfigReader {
     return false;
   }
 
-  // Options that are read in full and refused all the same, until what they ask for is there:
-  // whoever builds it takes its names off this list. With the second value nothing is asked for.
+  // What asks for TLS is an error where there is none, so that nobody believes in it.
   bool check_built(const Line& line) {
-    struct Waiting {
+    struct Asking {
       const char* name;
       const char* harmless;
     };
-    constexpr Waiting waiting[] = {
-        // TLS
+    constexpr Asking asking[] = {
         {"certfile", ""},
         {"keyfile", ""},
         {"cafile", ""},
@@ -266,30 +266,16 @@ class ConfigReader {
         {"use_subject_as_username", "false"},
         {"psk_file", ""},
         {"psk_hint", ""},
-        // WebSocket, HTTP, PROXY protocol
-        {"protocol", "mqtt"},
-        {"http_dir", ""},
-        {"websockets_origin", ""},
-        {"enable_proxy_protocol", "false"},
-        // persistence
-        {"persistence", "false"},
-        {"persistence_file", ""},
-        {"persistence_location", ""},
-        {"retained_persistence", ""},
-        {"autosave_interval", ""},
-        {"autosave_on_changes", ""},
-        // the engine
-        {"max_inflight_bytes", "0"},
-        {"max_queued_bytes", "0"},
-        {"upgrade_outgoing_qos", "false"},
-        {"retain_expiry_interval", "0"},
-        {"use_username_as_clientid", "false"},
-        {"listener_auto_id_prefix", ""},
     };
-    for (const Waiting& each : waiting) {
-      if (strcmp(each.name, line.name) == 0 && strcmp(each.harmless, line.value) != 0) {
-        return not_built(line);
+    for (const Asking& each : asking) {
+      if (has_tls || strcmp(each.name, line.name) != 0 || strcmp(each.harmless, line.value) == 0) {
+        continue;
       }
+      log_.line(log_error,
+                "Error: The '%s' option needs TLS, and this mqttd is built without: build it with "
+                "cmake -DMQTT_TLS=ON, or with c++ -DMQTT_TLS ... -lssl -lcrypto.",
+                line.name);
+      return fail_at(line);
     }
     return true;
   }
@@ -538,6 +524,24 @@ class ConfigReader {
     return true;
   }
 
+  bool on_proxy_protocol(const Line& line) {
+    struct Name {
+      const char* name;
+      ProxyProtocol proxy;
+    };
+    constexpr Name names[] = {{"1", ProxyProtocol::v1},
+                              {"2", ProxyProtocol::v2},
+                              {"true", ProxyProtocol::any},
+                              {"false", ProxyProtocol::none}};
+    for (const Name& each : names) {
+      if (one_word(line.value) && strcmp(each.name, line.value) == 0) {
+        listener().proxy = each.proxy;
+        return true;
+      }
+    }
+    return invalid(line);
+  }
+
   bool on_tls_version(const Line& line) {
     const bool known = one_word(line.value) &&
                        (strcmp(line.value, "tlsv1.2") == 0 || strcmp(line.value, "tlsv1.3") == 0);
@@ -558,7 +562,15 @@ class ConfigReader {
   }
 
   bool on_autosave_on_changes(const Line& line) {
-    return read_into(line, options_.persistence.autosave_on_changes);
+    bool value = false;
+    return read_into(line, value) && say_saved(line);
+  }
+  bool say_saved(const Line& line) {
+    log_.line(log_information,
+              "The '%s' option has nothing to do: with persistence every change is saved as it "
+              "happens.",
+              line.name);
+    return true;
   }
   bool on_persistence(const Line& line) { return read_into(line, options_.persistence.on); }
   bool on_persistence_file(const Line& line) {
@@ -571,12 +583,15 @@ class ConfigReader {
   bool on_persistence_location(const Line& line) {
     return read_text(line, options_.persistence.location);
   }
-  bool on_retained_persistence(const Line& line) {
-    return read_choice(line, options_.persistence.retained);
+  bool on_persistence_sync(const Line& line) {
+    SyncChoice choice;
+    return read_sync(line.value, choice) ? read_text(line, options_.persistence.sync)
+                                         : invalid(line);
   }
   bool on_autosave_interval(const Line& line) {
-    return read_number(bounded(Row(line.name, Kind::number), 0, INT32_MAX), line,
-                       options_.persistence.autosave_interval);
+    int64_t value = 0;
+    return read_number(bounded(Row(line.name, Kind::number), 0, INT32_MAX), line, value) &&
+           say_saved(line);
   }
 
   bool on_log_type(const Line& line) {
@@ -643,29 +658,6 @@ class ConfigReader {
     return read_text(line, include_directory_);
   }
 
-  // --- the whole ---
-
-  // What no single line shows.
-  bool check_whole() {
-    const ListenerOptions& first =
-        options_.listener_count == 0 ? options_.defaults : options_.listeners[0];
-    for (uint32_t i = 0; i != options_.listener_count; ++i) {
-      const ListenerOptions& each = options_.listeners[i];
-      if (each.max_qos != first.max_qos || each.max_topic_alias != first.max_topic_alias ||
-          each.max_topic_alias_broker != first.max_topic_alias_broker ||
-          each.auto_id_prefix != first.auto_id_prefix) {
-        log_.line(log_error,
-                  "Error: max_qos, max_topic_alias, max_topic_alias_broker and auto_id_prefix "
-                  "that differ between listeners are not built yet.");
-        return false;
-      }
-    }
-    options_.defaults.max_qos = first.max_qos;
-    options_.defaults.max_topic_alias = first.max_topic_alias;
-    options_.defaults.max_topic_alias_broker = first.max_topic_alias_broker;
-    return true;
-  }
-
   Options& options_;
   Log& log_;
   TextMemory text_;
@@ -680,8 +672,9 @@ class ConfigReader {
 
 // Every option of Mosquitto 2.1: what mqttd has, and what it knows and refuses.
 struct ConfigReader::Known {
-  // Of bridges, which are not built: a text after the other, the last one empty.
-  static constexpr char bridge[] =
+  // Of bridges and more that is not built: a text after the other, the last one empty.
+  static constexpr char unbuilt[] =
+      "proxy_protocol_v2_require_tls\0disable_client_cert_date_checks\0"
       "connection\0address\0addresses\0topic\0bridge_protocol_version\0cleansession\0"
       "local_cleansession\0clientid\0remote_clientid\0local_clientid\0username\0"
       "remote_username\0local_username\0password\0remote_password\0local_password\0"
@@ -707,7 +700,7 @@ struct ConfigReader::Known {
       {"mount_point", &ConfigReader::on_mount_point},
       {"http_dir", &ListenerOptions::http_dir},
       {"websockets_origin", &ListenerOptions::websockets_origin},
-      {"enable_proxy_protocol", &ListenerOptions::enable_proxy_protocol},
+      {"enable_proxy_protocol", &ConfigReader::on_proxy_protocol},
       {"use_username_as_clientid", &ListenerOptions::use_username_as_clientid},
       {"accept_protocol_versions", &ConfigReader::on_accept_protocol_versions},
       of_listener("max_connections", &ListenerOptions::max_connections, -1, many),
@@ -763,7 +756,8 @@ struct ConfigReader::Known {
       {"persistence", &ConfigReader::on_persistence},
       {"persistence_file", &ConfigReader::on_persistence_file},
       {"persistence_location", &ConfigReader::on_persistence_location},
-      {"retained_persistence", &ConfigReader::on_retained_persistence},
+      {"persistence_sync", &ConfigReader::on_persistence_sync},
+      {"retained_persistence", &ConfigReader::on_persistence},
       {"autosave_interval", &ConfigReader::on_autosave_interval},
       {"autosave_on_changes", &ConfigReader::on_autosave_on_changes},
 
@@ -789,8 +783,8 @@ struct ConfigReader::Known {
   };
 };
 
-inline bool ConfigReader::is_of_bridge(const char* name) {
-  for (const char* each = Known::bridge; *each != 0; each += strlen(each) + 1) {
+inline bool ConfigReader::is_unbuilt(const char* name) {
+  for (const char* each = Known::unbuilt; *each != 0; each += strlen(each) + 1) {
     if (strcmp(each, name) == 0) { return true; }
   }
   return false;
@@ -814,7 +808,7 @@ inline const char* ConfigReader::nearest_name(const char* name) {
     }
   };
   for (const Row& row : Known::rows) { consider(row.name); }
-  for (const char* each = Known::bridge; *each != 0; each += strlen(each) + 1) { consider(each); }
+  for (const char* each = Known::unbuilt; *each != 0; each += strlen(each) + 1) { consider(each); }
   return nearest;
 }
 

@@ -14,6 +14,7 @@ enum class Figure : uint8_t {
   clients_disconnected,
   clients_expired,
   messages_stored,
+  bytes_stored,
   subscriptions,
   shared_subscriptions,
   retained_messages,
@@ -28,6 +29,12 @@ enum class Figure : uint8_t {
   publish_dropped,
   publish_received,
   publish_sent,
+  publish_bytes_received,
+  publish_bytes_sent,
+  proxy_failed,
+  tls_failed,
+  http_failed,
+  websocket_failed,
   count_
 };
 
@@ -51,6 +58,7 @@ constexpr FigureName figure_names[] = {
      "Sessions whose client is not connected.", false},
     {"clients/expired", nullptr, "sessions_expired_total", "Sessions that have expired.", true},
     {"messages/stored", "store/messages/count", "messages_stored", "Messages in the store.", false},
+    {"store/messages/bytes", nullptr, "stored_bytes", "Payload bytes in the store.", false},
     {"subscriptions/count", nullptr, "subscriptions", "Subscriptions.", false},
     {"shared_subscriptions/count", nullptr, "shared_subscriptions", "Shared subscriptions.", false},
     {"retained messages/count", nullptr, "retained_messages", "Retained messages.", false},
@@ -66,6 +74,14 @@ constexpr FigureName figure_names[] = {
     {"publish/messages/received", nullptr, "publish_received_total", "PUBLISH packets received.",
      true},
     {"publish/messages/sent", nullptr, "publish_sent_total", "PUBLISH packets sent.", true},
+    {"publish/bytes/received", nullptr, "publish_bytes_received_total",
+     "Payload bytes of PUBLISH packets received.", true},
+    {"publish/bytes/sent", nullptr, "publish_bytes_sent_total",
+     "Payload bytes of PUBLISH packets sent.", true},
+    {nullptr, nullptr, "proxy_failed_total", "Connections with a bad PROXY header.", true},
+    {nullptr, nullptr, "tls_failed_total", "Connections whose TLS failed.", true},
+    {nullptr, nullptr, "http_failed_total", "Connections with a bad HTTP request.", true},
+    {nullptr, nullptr, "websocket_failed_total", "Connections whose WebSocket failed.", true},
 };
 static_assert(sizeof figure_names / sizeof figure_names[0] == figure_count, "one row each");
 
@@ -79,7 +95,7 @@ struct Figures {
 /// What the program counts itself.
 struct ProgramCounts {
   uint32_t clients_connected = 0;
-  uint64_t connects_received = 0;
+  uint64_t layer_failures[4] = {};  ///< PROXY, TLS, HTTP, WebSocket
 };
 
 /// Brings the figures up to date.
@@ -96,6 +112,7 @@ inline void collect(const mqtt::BrokerStatistics& now, const mqtt::BrokerLimits&
   set(Figure::clients_disconnected, now.sessions - counts.clients_connected);
   set(Figure::clients_expired, now.sessions_expired);
   set(Figure::messages_stored, now.stored);
+  set(Figure::bytes_stored, now.stored_bytes);
   set(Figure::subscriptions, now.subscriptions);
   set(Figure::shared_subscriptions, now.shared_subscriptions);
   set(Figure::retained_messages, now.retained);
@@ -107,10 +124,16 @@ inline void collect(const mqtt::BrokerStatistics& now, const mqtt::BrokerLimits&
   set(Figure::bytes_received, now.bytes_received);
   set(Figure::bytes_sent, now.bytes_sent);
   set(Figure::sockets, now.connections_total);
-  set(Figure::connections, counts.connects_received);
+  set(Figure::connections, now.connects_received);
   set(Figure::publish_dropped, now.publish_dropped);
   set(Figure::publish_received, now.publish_received);
   set(Figure::publish_sent, now.publish_sent);
+  set(Figure::publish_bytes_received, now.publish_bytes_received);
+  set(Figure::publish_bytes_sent, now.publish_bytes_sent);
+  set(Figure::proxy_failed, counts.layer_failures[0]);
+  set(Figure::tls_failed, counts.layer_failures[1]);
+  set(Figure::http_failed, counts.layer_failures[2]);
+  set(Figure::websocket_failed, counts.layer_failures[3]);
   keep_largest(Figure::clients_maximum, Figure::clients_total);
   keep_largest(Figure::heap_maximum, Figure::heap_current);
 }

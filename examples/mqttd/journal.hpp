@@ -42,7 +42,7 @@ inline bool read_sync(const char* value, SyncChoice& choice) {
 ///
 /// open(), recover() with the engine, then start() once the program is in the background; of the
 /// loop on_notice() and on_turn(); stop() at the end. Without `persistence` all of them do nothing.
-class Persistence final : public mqtt::posix::Waker {
+class Persistence {
  public:
   mqtt::posix::FileJournal& journal() { return journal_; }
   bool is_on() const { return journal_.is_on(); }
@@ -104,15 +104,13 @@ class Persistence final : public mqtt::posix::Waker {
   template <typename Engine, typename Loop>
   int start(Engine& engine, Loop& loop, uint8_t notice) {
     if (!is_on()) { return 0; }
-    static Loop* woken = nullptr;
     static uint8_t with = 0;
-    woken = &loop;
     with = notice;
-    wake_ = [] { woken->notify(with); };
-    const int error = journal_.start(engine, *this);
+    const mqtt::posix::Waker waker{[](void* woken) { static_cast<Loop*>(woken)->notify(with); },
+                                   &loop};
+    const int error = journal_.start(engine, waker);
     return error == 0 ? 0 : fail(error);
   }
-  void wake() noexcept override { wake_(); }
 
   /// The notice came: answers that waited may go out in this turn.
   template <typename Engine>
@@ -177,7 +175,6 @@ class Persistence final : public mqtt::posix::Waker {
 
   mqtt::posix::FileJournal journal_;
   Log* log_ = nullptr;
-  void (*wake_)() = nullptr;
   int told_ = 0;  // the last error that was logged
   bool opened_ = false;
   char path_[PATH_MAX] = {};

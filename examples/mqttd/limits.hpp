@@ -69,7 +69,8 @@ bool set_sizes(const Options& options, const Machine& machine, mqtt::BrokerLimit
   limits.filter_nodes = 2 * limits.filters;
   limits.retained = share(pool, 1024, most);
   limits.retained_nodes = 2 * limits.retained;
-  limits.text_blocks = 2 * limits.filters + 2 * limits.sessions;
+  // Of a session: its client id and its user name.
+  limits.text_blocks = 2 * limits.filters + 3 * limits.sessions;
   limits.turn_records = share(pool, 1024, 1 << 17);  // the smallest PUBLISHes that fill the arena
   limits.control_packet_bytes_max = share(pool, 16, 512 << 10);
   limits.blocks = 64;
@@ -82,6 +83,27 @@ bool set_sizes(const Options& options, const Machine& machine, mqtt::BrokerLimit
   return true;
 }
 
+// Listeners may differ in these; the policy gives each client what its listener has.
+inline void set_widest(const Options& options, mqtt::BrokerLimits& limits) {
+  const auto raise = [](uint16_t& limit, int64_t value) {
+    if (value > limit) { limit = static_cast<uint16_t>(value); }
+  };
+  unsigned versions = 0;
+  limits.allow_empty_client_id = false;
+  limits.topic_alias_max = 0;
+  limits.topic_alias_broker_max = 0;
+  for (uint32_t i = 0; i != options.listener_count; ++i) {
+    const ListenerOptions& listener = options.listeners[i];
+    versions |= listener.versions;
+    if (listener.allow_zero_length_clientid == Choice::yes) { limits.allow_empty_client_id = true; }
+    raise(limits.topic_alias_max, listener.max_topic_alias);
+    raise(limits.topic_alias_broker_max, listener.max_topic_alias_broker);
+  }
+  limits.accept_v3_1 = (versions & 1U << 3) != 0;
+  limits.accept_v3_1_1 = (versions & 1U << 4) != 0;
+  limits.accept_v5 = (versions & 1U << 5) != 0;
+}
+
 /// The engine's limits for these options. False when memory_limit is too small: then they are
 /// those of the smallest broker there could be.
 template <typename Config>
@@ -90,40 +112,23 @@ bool set_limits(const Options& options, const Machine& machine, mqtt::BrokerLimi
   limits.message_bytes_max = static_cast<uint32_t>(options.message_size_limit);
   limits.receive_maximum = unlimited_at_0<uint16_t>(options.max_inflight_messages);
   limits.inflight_max = limits.receive_maximum;
+  limits.inflight_bytes_max = at_most<uint32_t>(options.max_inflight_bytes, 0xFFFFFFFF);
   limits.queued_max = at_most<uint32_t>(options.max_queued_messages, 0xFFFFFFFF);
-  limits.topic_alias_max = static_cast<uint16_t>(options.defaults.max_topic_alias);
-  limits.topic_alias_broker_max = static_cast<uint16_t>(options.defaults.max_topic_alias_broker);
+  limits.queued_bytes_max = at_most<uint32_t>(options.max_queued_bytes, 0xFFFFFFFF);
   limits.keep_alive_max_s = static_cast<uint16_t>(options.max_keepalive);
   limits.session_expiry_max_s = unlimited_at_0<uint32_t>(options.persistent_client_expiration);
-  limits.maximum_qos = static_cast<mqtt::Qos>(options.defaults.max_qos);
+  limits.retained_expiry_s = static_cast<uint32_t>(options.retain_expiry_interval);
   limits.retain_available = options.retain_available;
   limits.queue_qos_0 = options.queue_qos0_messages;
-  // Listeners may differ in these; the policy refuses what one of them does not take.
-  unsigned versions = 0;
-  limits.allow_empty_client_id = false;
-  for (uint32_t i = 0; i != options.listener_count; ++i) {
-    const ListenerOptions& listener = options.listeners[i];
-    versions |= listener.versions;
-    if (listener.allow_zero_length_clientid == Choice::yes) { limits.allow_empty_client_id = true; }
-  }
-  limits.accept_v3_1 = (versions & 1U << 3) != 0;
-  limits.accept_v3_1_1 = (versions & 1U << 4) != 0;
-  limits.accept_v5 = (versions & 1U << 5) != 0;
-  const char* id_prefix = options.listeners[0].auto_id_prefix;
-  if (id_prefix != nullptr) { limits.client_id_prefix = id_prefix; }
+  limits.upgrade_outgoing_qos = options.upgrade_outgoing_qos;
+  set_widest(options, limits);
   return set_sizes<Config>(options, machine, limits);
 }
 
-/// Whether limits differ that size memory or are told to clients when they connect.
-inline bool differ(const mqtt::BrokerLimits& a, const mqtt::BrokerLimits& b) {
+/// Whether limits differ that cannot change while the broker runs.
+inline bool differ(const mqtt::BrokerSizes& a, const mqtt::BrokerSizes& b) {
   return a.connections != b.connections || a.sessions != b.sessions || a.blocks != b.blocks ||
-         a.packet_bytes_max != b.packet_bytes_max || a.message_bytes_max != b.message_bytes_max ||
-         a.receive_maximum != b.receive_maximum || a.queued_max != b.queued_max ||
-         a.topic_alias_max != b.topic_alias_max ||
-         a.topic_alias_broker_max != b.topic_alias_broker_max ||
-         a.keep_alive_max_s != b.keep_alive_max_s ||
-         a.session_expiry_max_s != b.session_expiry_max_s || a.maximum_qos != b.maximum_qos ||
-         a.retain_available != b.retain_available || a.queue_qos_0 != b.queue_qos_0;
+         a.queued_bytes_max != b.queued_bytes_max || a.inflight_bytes_max != b.inflight_bytes_max;
 }
 
 }  // namespace mqttd

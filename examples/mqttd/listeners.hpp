@@ -7,6 +7,7 @@
 
 #include "limits.hpp"
 #include "options.hpp"
+#include "tls.hpp"
 
 namespace mqttd {
 
@@ -16,6 +17,21 @@ class Listeners {
  public:
   Listeners(const Options& options, Loop& loop, Log& log)
       : options_(options), loop_(loop), log_(log) {}
+
+  /// Says what lies below MQTT on each listener: before the loop's start(), and again when the
+  /// settings are new ones, both of which must outlive the loop's next connection.
+  static void set_layers(const Options& options, TlsContexts& tls, Loop& loop) {
+    for (uint32_t i = 0; i != options.listener_count; ++i) {
+      const ListenerOptions& listener = options.listeners[i];
+      mqtt::posix::LayerOptions<Tls> layers;
+      layers.proxy = header(listener.proxy);
+      layers.tls = listener.uses_tls() ? &tls.of(i) : nullptr;
+      layers.websocket = listener.protocol == Protocol::websockets;
+      layers.origin = listener.websockets_origin;
+      layers.http_folder = listener.http_dir;
+      loop.layers().set(i, layers);
+    }
+  }
 
   /// False: the error is logged.
   bool open() {
@@ -32,6 +48,16 @@ class Listeners {
   }
 
  private:
+  static mqtt::posix::ProxyHeader header(ProxyProtocol proxy) {
+    switch (proxy) {
+      case ProxyProtocol::none: break;
+      case ProxyProtocol::v1: return mqtt::posix::ProxyHeader::v1;
+      case ProxyProtocol::v2: return mqtt::posix::ProxyHeader::v2;
+      case ProxyProtocol::any: return mqtt::posix::ProxyHeader::any;
+    }
+    return mqtt::posix::ProxyHeader::none;
+  }
+
   static bool is_localhost(const char* host) {
     return host != nullptr && strcmp(host, "localhost") == 0;
   }
@@ -73,8 +99,9 @@ class Listeners {
   int open_address(uint32_t index, const mqtt::posix::SocketAddress& address,
                    mqtt::posix::Descriptor& socket) {
     const bool v6 = address.any.sa_family == AF_INET6;
-    log_.line(log_information, "Opening %s listen socket on port %u.", v6 ? "ipv6" : "ipv4",
-              options_.listeners[index].port);
+    const bool websockets = options_.listeners[index].protocol == Protocol::websockets;
+    log_.line(log_information, "Opening %s %slisten socket on port %u.", v6 ? "ipv6" : "ipv4",
+              websockets ? "websockets " : "", options_.listeners[index].port);
     mqtt::posix::ListenOptions listen;
     listen.nodelay = options_.set_tcp_nodelay;
     listen.bind_interface = options_.listeners[index].bind_interface;

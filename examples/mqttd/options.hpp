@@ -15,6 +15,7 @@ constexpr uint32_t ports_max = 10;  // -p on the command line
 
 enum class Choice : uint8_t { unset, yes, no };
 enum class Protocol : uint8_t { mqtt, websockets };
+enum class ProxyProtocol : uint8_t { none, v1, v2, any };
 
 /// Who may come in and under which id: of a listener, or of all of them.
 struct SecurityOptions {
@@ -43,6 +44,13 @@ struct TlsOptions {
   bool use_subject_as_username = false;
 
   bool uses_tls() const { return certfile != nullptr || psk_hint != nullptr; }
+  bool asks_for_tls() const {
+    return cafile != nullptr || capath != nullptr || crlfile != nullptr || dhparamfile != nullptr ||
+           ciphers != nullptr || ciphers_1_3 != nullptr || tls_version != nullptr ||
+           require_certificate || names_users();
+  }
+  /// Whether users are called as their certificates say, and asked for no password.
+  bool names_users() const { return use_identity_as_username || use_subject_as_username; }
 };
 
 struct ListenerOptions : SecurityOptions, TlsOptions {
@@ -55,7 +63,7 @@ struct ListenerOptions : SecurityOptions, TlsOptions {
   const char* http_dir = nullptr;
   const char* websockets_origin = nullptr;  ///< as Origin must be; none: any
   Protocol protocol = Protocol::mqtt;
-  bool enable_proxy_protocol = false;
+  ProxyProtocol proxy = ProxyProtocol::none;
   bool use_username_as_clientid = false;
   int64_t max_connections = -1;  ///< 0 and negative: no limit
   int64_t max_qos = 2;
@@ -67,11 +75,9 @@ struct ListenerOptions : SecurityOptions, TlsOptions {
 
 struct PersistenceOptions {
   bool on = false;
-  bool autosave_on_changes = false;
-  Choice retained = Choice::unset;
-  const char* file = nullptr;        ///< none: mosquitto.db
-  const char* location = nullptr;    ///< none: the working directory
-  int64_t autosave_interval = 1800;  ///< seconds, or changes; 0: at the end only
+  const char* file = nullptr;      ///< none: mosquitto.db
+  const char* location = nullptr;  ///< none: the working directory
+  const char* sync = nullptr;      ///< as read_sync() takes it; none: always
 };
 
 /// Texts are views of the configuration's bytes, which live as long as the settings. Numbers are
@@ -128,6 +134,7 @@ struct CommandLine {
   bool verbose = false;
   bool quiet = false;
   bool test_config = false;
+  const char* dump_journal = nullptr;
   const char* const* test_acl = nullptr;  ///< user, client id, "read" or "write", topic
 };
 

@@ -74,6 +74,12 @@ struct PasswordHash {
 /// The users of a password file by name.
 class PasswordFile {
  public:
+  struct User {
+    mqtt::Text name;
+    PasswordHash hash;
+    uint32_t next;  // in its bucket, counted from 1
+  };
+
   /// False: the error is logged.
   bool read(const char* path, Log& log) {
     char* text = text_.load(path, "password file", log);
@@ -94,9 +100,9 @@ class PasswordFile {
   }
 
   /// None when there is no such user.
-  const PasswordHash* find(mqtt::Text name) const {
+  const User* find(mqtt::Text name) const {
     for (uint32_t i = heads_[hash_of(name) % head_count_]; i != 0; i = users_[i - 1].next) {
-      if (users_[i - 1].name == name) { return &users_[i - 1].hash; }
+      if (users_[i - 1].name == name) { return &users_[i - 1]; }
     }
     return nullptr;
   }
@@ -106,12 +112,6 @@ class PasswordFile {
   uint32_t count() const { return count_; }
 
  private:
-  struct User {
-    mqtt::Text name;
-    PasswordHash hash;
-    uint32_t next;  // in its bucket, counted from 1
-  };
-
   bool read_line(const FileLine& line, Log& log) {
     char* colon = strchr(line.text, ':');
     if (colon == nullptr || colon == line.text) {

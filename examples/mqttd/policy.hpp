@@ -11,6 +11,7 @@
 #include "authenticator.hpp"
 #include "figures.hpp"
 #include "options.hpp"
+#include "tls.hpp"
 
 namespace mqttd {
 
@@ -19,17 +20,19 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
  public:
   explicit Policy(Log& log) : log_(log) {}
 
+  static constexpr bool answers_later() noexcept { return true; }
+  static constexpr bool keeps_user_names() noexcept { return true; }
+
   /// Reserves the tables of peers: of each connection that is used 8 bytes, over IPv6 24; with a
-  /// user name 256 more.
+  /// name by certificate 512 more.
   bool start(uint32_t connections) {
-    if (!memory_.reserve(uint64_t{connections} *
-                         (sizeof(Peer) + sizeof(in6_addr) + sizeof(UserName))) ||
+    if (!memory_.reserve(uint64_t{connections} * (sizeof(Peer) + sizeof(in6_addr))) ||
+        (has_tls && !names_.reserve(uint64_t{connections} * sizeof(PeerName))) ||
         !scratch_.reserve(scratch_bytes) || !authenticator_.start() || !attempts_.start()) {
       return false;
     }
     v6_addresses_ = reinterpret_cast<in6_addr*>(memory_.data());
     peers_ = reinterpret_cast<Peer*>(v6_addresses_ + connections);
-    users_ = reinterpret_cast<UserName*>(peers_ + connections);
     return true;
   }
 
@@ -38,6 +41,8 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     options_ = &options;
     files_ = &files;
     any_acl_ = files.any_acl();
+    authenticator_.change_files(
+        [this](mqtt::ConnectionId id) { return files_->passwords(peers_[id.slot].group); });
   }
 
   const ProgramCounts& counts() const { return counts_; }
@@ -50,8 +55,9 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   /// engine and says whether it took it.
   template <typename Answer>
   void check_passwords(Answer&& answer) {
-    authenticator_.work([&](mqtt::ConnectionId id, bool right) {
+    authenticator_.work([&](mqtt::ConnectionId id, mqtt::Text user, bool right) {
       mqtt::ConnectAnswer verdict;
+      take_in(id, true, user, verdict);
       settle(id, right, verdict);
       return answer(id, verdict);
     });
@@ -75,14 +81,18 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
                   mqtt::ConnectAnswer& answer) noexcept {
     Peer& peer = peers_[id.slot];
     const ListenerOptions& listener = options_->listeners[peer.group];
-    ++counts_.connects_received;
     AllowAll::on_connect(id, connect, answer);
-    answer.topic_prefix = prefix_of(listener);
+    const bool named_below = has_tls && listener.names_users();
+    const mqtt::Text user = named_below ? name_of(id.slot) : connect.user_name;
+    take_in(id, named_below ? !user.empty() : connect.has_user_name, user, answer);
     if (answer.reason == mqtt::ReasonCode::success) {
-      answer.reason = check_identity(listener, connect);
+      answer.reason = check_identity(listener, connect, user);
     }
-    keep_user(id.slot, connect);
-    if (answer.reason == mqtt::ReasonCode::success) { check_credentials(id, connect, answer); }
+    const bool good = answer.reason == mqtt::ReasonCode::success;
+    if (good && !named_below) { check_credentials(id, connect, answer); }
+    if (good && named_below && user.empty()) {
+      answer.reason = mqtt::ReasonCode::bad_user_name_or_password;
+    }
     if (answer.reason == mqtt::ReasonCode::not_authorized) { peer.state = PeerState::refused; }
   }
 
@@ -94,8 +104,9 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   }
 
   void on_disconnected(const mqtt::ClientView& client, const mqtt::Disconnection& why) noexcept {
-    peers_[client.connection.slot].state = PeerState::told;
-    remember(client);
+    Peer& peer = peers_[client.connection.slot];
+    const bool failed_below = peer.state == PeerState::failed;
+    peer.state = PeerState::told;
     --counts_.clients_connected;
     if (why.by_client && log_.wants(log_debug)) {
       log_.line(log_debug, "Received DISCONNECT from %.*s", shown(client.client_id),
@@ -105,6 +116,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
       const bool in_order = why.by_client && why.reason == mqtt::ReasonCode::success;
       log_end(client.connection.slot, client.client_id,
               in_order                                ? nullptr
+              : failed_below                          ? "protocol error"
               : why.error == mqtt::Error::link_closed ? ended_by_transport()
                                                       : sentence(why.reason));
     }
@@ -139,6 +151,13 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     return mqtt::ReasonCode::success;
   }
 
+  void on_unsubscribe(const mqtt::ClientView& client, mqtt::Text filter) noexcept {
+    if (log_.wants(log_unsubscribe)) {
+      log_.line(log_unsubscribe, "%.*s %.*s", shown(client.client_id), client.client_id.data(),
+                shown(filter), filter.data());
+    }
+  }
+
   bool filters_delivery() const noexcept { return any_acl_; }
   bool on_deliver(const mqtt::ClientView& client, mqtt::Text topic) noexcept {
     return may(client, access_read, topic);
@@ -159,10 +178,53 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
       peer.v4_address = address.v4.sin_addr;
     }
     broken_ = false;
-    if (wants_connection_lines()) {
+    const ListenerOptions& listener = options_->listeners[group];
+    if (has_tls && listener.names_users()) { peer_name(id.slot).size = 0; }
+    if (wants_connection_lines() && listener.protocol == Protocol::mqtt) {
       const PeerText text = text_of(id.slot);
-      log_.line(log_notice, "New connection from %s on port %u.", text.address,
-                options_->listeners[group].port);
+      log_.line(log_notice, "New connection from %s on port %u.", text.address, listener.port);
+    }
+  }
+
+  template <typename Link>
+  void on_secured(mqtt::ConnectionId id, const Link& link) noexcept {
+    if constexpr (has_tls) {
+      const ListenerOptions& listener = options_->listeners[peers_[id.slot].group];
+      if (listener.names_users()) {
+        PeerName& name = peer_name(id.slot);
+        const mqtt::Span<char> target(name.text);
+        const mqtt::Text key = link.psk_identity();
+        mqtt::Text found =
+            listener.use_subject_as_username ? link.subject(target) : link.common_name(target);
+        if (found.empty() && listener.use_identity_as_username && key.size() <= target.size()) {
+          memcpy(name.text, key.data(), key.size());
+          found = key;
+        }
+        name.size = static_cast<uint16_t>(found.size());
+      }
+      if (wants_connection_lines()) {
+        log_.line(log_notice, "Client connection from %s negotiated %s cipher %s.",
+                  text_of(id.slot).address, link.version(), link.cipher());
+      }
+    } else {
+      static_cast<void>(id);
+      static_cast<void>(link);
+    }
+  }
+
+  /// Strangers may fail as often as they like: ten lines a minute and kind.
+  void on_layer_failed(mqtt::ConnectionId id, mqtt::posix::Layer layer,
+                       const char* reason) noexcept {
+    constexpr const char* names[] = {"PROXY", "TLS", "HTTP", "WebSocket"};
+    constexpr uint32_t lines_a_minute = 10;
+    const auto index = static_cast<uint8_t>(layer);
+    Peer& peer = peers_[id.slot];
+    peer.state = peer.state == PeerState::connected ? PeerState::failed : PeerState::told;
+    ++counts_.layer_failures[index];
+    if (starts_line(floods_of_layers_[index], lines_a_minute) && wants_connection_lines()) {
+      log_.line(log_notice, "Client connection from %s failed: %s: %s (%llu so far).",
+                text_of(id.slot).address, names[index], reason,
+                static_cast<unsigned long long>(counts_.layer_failures[index]));
     }
   }
 
@@ -201,9 +263,10 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   void on_closed(mqtt::ConnectionId id) noexcept {
     if (authenticator_.busy()) { authenticator_.cancel(id); }
-    if (last_slot_ == id.slot) { last_slot_ = no_slot; }
     const Peer& peer = peers_[id.slot];
-    if (peer.state != PeerState::told && wants_connection_lines()) {
+    const bool only_http = peer.state == PeerState::accepted && transport_error_ == 0 &&
+                           options_->listeners[peer.group].protocol == Protocol::websockets;
+    if (peer.state != PeerState::told && !only_http && wants_connection_lines()) {
       log_end(id.slot, mqtt::Text(),
               peer.state == PeerState::refused ? "not authorised"
               : broken_                        ? ended_by_transport()
@@ -224,7 +287,7 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
  private:
   // What was said about a connection so far.
-  enum class PeerState : uint8_t { accepted, refused, connected, told };
+  enum class PeerState : uint8_t { accepted, refused, connected, failed, told };
 
   struct Peer {
     in_addr v4_address;
@@ -248,16 +311,21 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
       snprintf(address, sizeof address, "%s:%u", host, unsigned{peer.port});
     }
   };
+  // The user by certificate or key.
+  struct PeerName {
+    uint16_t size;
+    char text[510];
+  };
+  PeerName& peer_name(uint32_t slot) const noexcept {
+    return reinterpret_cast<PeerName*>(names_.data())[slot];
+  }
+  mqtt::Text name_of(uint32_t slot) const noexcept {
+    return mqtt::Text(peer_name(slot).text, peer_name(slot).size);
+  }
+
   PeerText text_of(uint32_t slot) const noexcept {
     return PeerText(peers_[slot], v6_addresses_[slot]);
   }
-
-  // The name a connection came in with.
-  struct UserName {
-    uint8_t size;
-    bool known;
-    char text[254];
-  };
 
   // --- who may come in ---
 
@@ -265,23 +333,33 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     return listener.mount_point == nullptr ? mqtt::Text() : mqtt::Text(listener.mount_point);
   }
 
-  void keep_user(uint32_t slot, const mqtt::Connect& connect) noexcept {
-    const bool fits = connect.user_name.size() <= sizeof users_[slot].text;
-    if (!connect.has_user_name && !users_[slot].known) { return; }  // leaves the memory untouched
-    users_[slot].known = connect.has_user_name;
-    users_[slot].size = fits ? static_cast<uint8_t>(connect.user_name.size()) : uint8_t{0};
-    memcpy(users_[slot].text, connect.user_name.data(), users_[slot].size);
+  // What a listener gives its clients, under the name they come in with.
+  void take_in(mqtt::ConnectionId id, bool named, mqtt::Text user,
+               mqtt::ConnectAnswer& answer) const noexcept {
+    const ListenerOptions& listener = options_->listeners[peers_[id.slot].group];
+    answer.has_user_name = named;
+    answer.user_name = user;
+    answer.topic_prefix = prefix_of(listener);
+    answer.tag = peers_[id.slot].group;  // with per_listener_settings its rules count
+    if (listener.auto_id_prefix != nullptr) { answer.client_id_prefix = listener.auto_id_prefix; }
+    if (listener.use_username_as_clientid) { answer.client_id = user; }
+    answer.maximum_qos = static_cast<mqtt::Qos>(listener.max_qos);
+    answer.topic_alias_max = static_cast<uint16_t>(listener.max_topic_alias);
+    answer.topic_alias_broker_max = static_cast<uint16_t>(listener.max_topic_alias_broker);
   }
 
   // What the listener asks of version and client id, whoever it is.
-  mqtt::ReasonCode check_identity(const ListenerOptions& listener,
-                                  const mqtt::Connect& connect) const noexcept {
+  mqtt::ReasonCode check_identity(const ListenerOptions& listener, const mqtt::Connect& connect,
+                                  mqtt::Text user) const noexcept {
     const mqtt::Text id = connect.client_id;
     if ((listener.versions & version_bit(connect.version)) == 0) {
       return mqtt::ReasonCode::unsupported_protocol_version;
     }
     if (id.empty() && listener.allow_zero_length_clientid == Choice::no) {
       return mqtt::ReasonCode::client_identifier_not_valid;
+    }
+    if (listener.use_username_as_clientid && user.empty()) {
+      return mqtt::ReasonCode::not_authorized;
     }
     if (options_->clientid_prefixes != nullptr) {
       const mqtt::Text prefix = options_->clientid_prefixes;
@@ -328,11 +406,10 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     }
   }
 
-  // The verdict about a password; what the listener gives its clients goes with it.
+  // The verdict about a password.
   void settle(mqtt::ConnectionId id, bool right, mqtt::ConnectAnswer& answer) noexcept {
     Peer& peer = peers_[id.slot];
     const uint64_t key = attempt_key(id.slot);
-    answer.topic_prefix = prefix_of(options_->listeners[peer.group]);
     if (right) {
       attempts_.succeeded(key);
       return;
@@ -367,47 +444,33 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   // --- who may do what ---
 
-  // The engine shows a session without a connection as its client id alone. Whose it is, is known
-  // of the one that ended last: its will comes right behind.
-  void remember(const mqtt::ClientView& client) noexcept {
-    const uint32_t size = client.client_id.size();
-    last_slot_ = size <= sizeof last_id_ ? client.connection.slot : no_slot;
-    last_id_size_ = size <= sizeof last_id_ ? static_cast<uint8_t>(size) : uint8_t{0};
-    memcpy(last_id_, client.client_id.data(), last_id_size_);
-  }
-  uint32_t slot_of(const mqtt::ClientView& client) const noexcept {
-    if (client.connection.generation != 0) { return client.connection.slot; }
-    return client.client_id == mqtt::Text(last_id_, last_id_size_) ? last_slot_ : no_slot;
-  }
-
-  Subject subject_of(uint32_t slot, mqtt::Text client_id) const noexcept {
-    const UserName& user = users_[slot];
+  static Subject subject_of(const mqtt::ClientView& client) noexcept {
     Subject subject;
-    subject.has_user = user.known;
-    subject.user = mqtt::Text(user.text, user.size);
-    subject.client_id = client_id;
+    subject.has_user = client.has_user_name;
+    subject.user = client.user_name;
+    subject.client_id = client.client_id;
     return subject;
   }
 
   bool may(const mqtt::ClientView& client, Access access, mqtt::Text topic) const noexcept {
-    const uint32_t slot = slot_of(client);
-    const AclFile* acl = slot == no_slot ? nullptr : files_->acl(peers_[slot].group);
-    return acl == nullptr || acl->allows(subject_of(slot, client.client_id), access, topic);
+    if (!any_acl_) { return true; }
+    // A session of an earlier run may be of a listener that is no more.
+    if (client.tag >= options_->listener_count) { return false; }
+    const AclFile* acl = files_->acl(client.tag);
+    return acl == nullptr || acl->allows(subject_of(client), access, topic);
   }
 
   // With the mount point in front, as messages have it.
   bool denies_filter(const mqtt::ClientView& client, mqtt::Text filter) noexcept {
-    const uint32_t slot = client.connection.slot;
-    const AclFile* acl = files_->acl(peers_[slot].group);
+    const AclFile* acl = files_->acl(client.tag);
     if (acl == nullptr) { return false; }
-    const mqtt::Text prefix = prefix_of(options_->listeners[peers_[slot].group]);
+    const mqtt::Text prefix = prefix_of(options_->listeners[client.tag]);
     filter = mqtt::split_shared(filter).filter;
     if (prefix.size() + filter.size() > scratch_bytes) { return true; }
     char* whole = reinterpret_cast<char*>(scratch_.data());
     memcpy(whole, prefix.data(), prefix.size());
     memcpy(whole + prefix.size(), filter.data(), filter.size());
-    return acl->denies_filter(subject_of(slot, client.client_id),
-                              mqtt::Text(whole, prefix.size() + filter.size()));
+    return acl->denies_filter(subject_of(client), mqtt::Text(whole, prefix.size() + filter.size()));
   }
 
   static bool take(bool& asked) noexcept {
@@ -418,17 +481,20 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
 
   struct Flood {
     uint32_t count = 0;
+    uint32_t lines = 0;  // since a minute
     mqtt::Millis next_ms = 0;
   };
 
-  // Counts it; true when a minute has passed since the last line about it.
-  static bool starts_line(Flood& flood) noexcept {
+  // Counts it; true when there were not too many lines about it in the last minute.
+  static bool starts_line(Flood& flood, uint32_t lines_a_minute = 1) noexcept {
     constexpr mqtt::Millis minute = 60000;
     const mqtt::Millis now = now_ms();
     ++flood.count;
-    if (now < flood.next_ms) { return false; }
-    flood.next_ms = now + minute;
-    return true;
+    if (now >= flood.next_ms) {
+      flood.next_ms = now + minute;
+      flood.lines = 0;
+    }
+    return flood.lines++ < lines_a_minute;
   }
 
   bool wants_connection_lines() const noexcept {
@@ -438,12 +504,11 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   void say_connected(const mqtt::ClientView& client, const mqtt::Connect& connect) noexcept {
     const PeerText text = text_of(client.connection.slot);
     const mqtt::Text id = client.client_id;
-    const mqtt::Text user = connect.user_name;
+    const mqtt::Text user = client.user_name;
     log_.line(log_notice, "New client connected from %s as %.*s (p%d, c%d, k%u%s%.*s%s).",
               text.address, shown(id), id.data(), version_number(client.version),
-              connect.clean_start ? 1 : 0, connect.keep_alive_s,
-              connect.has_user_name ? ", u'" : "", shown(user), user.data(),
-              connect.has_user_name ? "'" : "");
+              connect.clean_start ? 1 : 0, connect.keep_alive_s, client.has_user_name ? ", u'" : "",
+              shown(user), user.data(), client.has_user_name ? "'" : "");
   }
 
   void say_will(const mqtt::Connect& connect) noexcept {
@@ -529,29 +594,26 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   }
 
   static constexpr uint32_t scratch_bytes = 2 * 65536;
-  static constexpr uint32_t no_slot = 0xFFFFFFFF;
 
   const Options* options_ = nullptr;
   const AccessFiles* files_ = nullptr;
   Log& log_;
   mqtt::posix::Reservation memory_;
   mqtt::posix::Reservation scratch_;
+  mqtt::posix::Reservation names_;
   Authenticator authenticator_;
   AttemptLimit attempts_;
   ProgramCounts counts_;
-  uint32_t last_slot_ = no_slot;
-  uint8_t last_id_size_ = 0;
-  char last_id_[255];
   bool any_acl_ = false;  // of files_
   bool reload_asked_ = false;
   bool save_asked_ = false;
   Peer* peers_ = nullptr;
-  UserName* users_ = nullptr;
   in6_addr* v6_addresses_ = nullptr;
   bool broken_ = false;  // by its transport, which ended with
   int transport_error_ = 0;
   char broken_text_[80] = {};
   Flood floods_[3];
+  Flood floods_of_layers_[4];
   Flood flood_of_attempts_;
   Flood flood_of_drops_;
   uint64_t dropped_ = 0;

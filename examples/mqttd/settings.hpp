@@ -9,6 +9,7 @@
 #include "config.hpp"
 #include "limits.hpp"
 #include "options.hpp"
+#include "tls.hpp"
 
 namespace mqttd {
 
@@ -18,6 +19,7 @@ struct Settings {
 
   Options options;
   AccessFiles files;
+  TlsContexts tls;
   ConfigReader reader;
 
   /// False: the error is logged.
@@ -29,7 +31,7 @@ struct Settings {
       log.line(log_error, "Error: More than %u listeners.", listeners_max);
       return false;
     }
-    return files.read(options, log);
+    return files.read(options, log) && tls.read(options, log);
   }
 
   /// Says which files the user we have become cannot read again on SIGHUP.
@@ -46,6 +48,8 @@ struct Settings {
     for (uint32_t i = 0; i != options.listener_count; ++i) {
       check(options.listeners[i].password_file);
       check(options.listeners[i].acl_file);
+      check(options.listeners[i].certfile);
+      check(options.listeners[i].keyfile);
     }
   }
 };
@@ -90,7 +94,10 @@ class SettingsPair {
                  wanted.path != nullptr ? "unix socket path and port " : "port ", wanted.port);
         return false;
       }
-      if (at != i) { settings_[1 - current_]->files.swap_listeners(at, i); }
+      if (at != i) {
+        settings_[1 - current_]->files.swap_listeners(at, i);
+        settings_[1 - current_]->tls.swap_listeners(at, i);
+      }
       const ListenerOptions moved = next.listeners[at];
       next.listeners[at] = next.listeners[i];
       next.listeners[i] = moved;
@@ -115,8 +122,8 @@ class SettingsPair {
   static bool same_socket(const ListenerOptions& a, const ListenerOptions& b) {
     return a.port == b.port && same_text(a.host, b.host) && same_text(a.path, b.path) &&
            same_text(a.bind_interface, b.bind_interface) && a.protocol == b.protocol &&
-           a.domain == b.domain && a.loopback == b.loopback &&
-           a.enable_proxy_protocol == b.enable_proxy_protocol && a.uses_tls() == b.uses_tls();
+           a.domain == b.domain && a.loopback == b.loopback && a.proxy == b.proxy &&
+           a.uses_tls() == b.uses_tls();
   }
 
   void drop(uint32_t index) {

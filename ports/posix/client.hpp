@@ -31,6 +31,7 @@ class ClientClock : public MonotonicClock {
 struct Server {
   const char* host = "localhost";
   const char* port = "1883";
+  const char* source = nullptr;  ///< the address in numbers to dial from; none: the system chooses
 };
 
 /// The addresses of a server in the order in which they are tried.
@@ -97,7 +98,8 @@ class ClientTransport {
 
   int32_t dial(uint32_t attempt) noexcept {
     if (!resolved_) {
-      const int32_t done = resolve(servers_[attempt % servers_.size()]);
+      server_ = &servers_[attempt % servers_.size()];
+      const int32_t done = resolve(*server_);
       if (done <= 0) { return done; }
     }
     if (take_winner()) { return 1; }
@@ -152,6 +154,8 @@ class ClientTransport {
 
   /// Why the last dial or link failed: an errno, and what getaddrinfo() said when it failed.
   int error() const noexcept { return error_; }
+  /// Whether the name was not found, so that there was nothing to dial.
+  bool lookup_failed() const noexcept { return resolver_error_ != 0; }
   const char* error_text() const noexcept {
     return resolver_error_ != 0 ? gai_strerror(resolver_error_) : strerror(error_);
   }
@@ -196,6 +200,11 @@ class ClientTransport {
     if (!socket || !set_nonblocking(socket.get())) { return abandon(socket, errno); }
     if (address.any.sa_family != AF_UNIX) {
       setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      SocketAddress source;
+      if (server_->source != nullptr &&
+          (!source.read(server_->source, 0) || bind(socket.get(), &source.any, source.size) != 0)) {
+        return abandon(socket, source.size == 0 ? EINVAL : errno);
+      }
     }
     if (connect(socket.get(), &address.any, address.size) == 0 || errno == EINPROGRESS) {
       return true;
@@ -230,6 +239,7 @@ class ClientTransport {
   }
 
   Span<const Server> servers_;
+  const Server* server_ = nullptr;  // the one being dialed
   Resolver resolver_;
   MonotonicClock clock_;
   Addresses addresses_;

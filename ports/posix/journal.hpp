@@ -184,10 +184,10 @@ class JournalFiles {
 
 /// Wakes the loop from the journal's thread, so that it calls collect().
 struct Waker {
-  virtual void wake() noexcept = 0;
+  void (*function)(void* argument) = nullptr;
+  void* argument = nullptr;
 
- protected:
-  ~Waker() = default;
+  void wake() const noexcept { function(argument); }
 };
 
 /// The Worker of a journal::Log on a thread of its own. A write that fails is tried again, after
@@ -200,10 +200,11 @@ class SyncThread {
   ~SyncThread() { stop(); }
 
   /// 0, or an errno.
-  int start(JournalFiles& files, journal::Sync sync, uint32_t interval_ms, Waker& waker) noexcept {
+  int start(JournalFiles& files, journal::Sync sync, uint32_t interval_ms,
+            const Waker& waker) noexcept {
     writer_.start(files, sync);
     interval_ms_ = sync == journal::Sync::interval ? interval_ms : 0;
-    waker_ = &waker;
+    waker_ = waker;
     stopping_ = false;
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
@@ -304,7 +305,7 @@ class SyncThread {
         given_ = false;
         pthread_cond_broadcast(&changed_);
         pthread_mutex_unlock(&mutex_);
-        waker_->wake();
+        waker_.wake();
         pthread_mutex_lock(&mutex_);
       } else {
         rest();
@@ -342,7 +343,7 @@ class SyncThread {
     journal::Outcome outcome = writer_.put(batch);
     while (outcome == journal::Outcome::not_written && !is_stopping()) {
       note(writer_.error());
-      waker_->wake();
+      waker_.wake();
       pause();
       outcome = writer_.put(batch);
     }
@@ -408,7 +409,7 @@ class SyncThread {
   pthread_t thread_{};
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t changed_{};
-  Waker* waker_ = nullptr;
+  Waker waker_;
   bool running_ = false;
   bool outstanding_ = false;  // the loop's: a batch whose outcome it has not taken
   Figures figures_;           // the loop's
@@ -484,7 +485,7 @@ class FileJournal : public journal::Log<SyncThread> {
 
   /// Begins a segment and starts the thread. 0, or an errno.
   template <typename Engine>
-  int start(Engine& engine, Waker& waker) noexcept {
+  int start(Engine& engine, const Waker& waker) noexcept {
     const int error = worker().start(files_, options_.sync, options_.interval_ms, waker);
     if (error == 0) { end_turn(engine); }
     return error;

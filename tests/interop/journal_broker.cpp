@@ -56,11 +56,9 @@ struct Observer : mqtt::posix::NoObserver {
 };
 
 template <typename Loop>
-struct LoopWaker final : mqtt::posix::Waker {
-  Loop& loop;
-  explicit LoopWaker(Loop& l) noexcept : loop(l) {}
-  void wake() noexcept override { loop.notify(journal_notice); }
-};
+mqtt::posix::Waker waker_of(Loop& loop) {
+  return {[](void* woken) { static_cast<Loop*>(woken)->notify(journal_notice); }, &loop};
+}
 
 template <typename Loop>
 int serve(Loop& loop, uint16_t port) {
@@ -138,7 +136,7 @@ int run(uint16_t port, const mqtt::posix::JournalOptions& options) {
   using Loop = mqtt::posix::BrokerLoop<Engine, Observer>;
   Loop loop(engine, observer);
   if (serve(loop, port) != 0) { return 1; }
-  LoopWaker<Loop> waker(loop);
+  const mqtt::posix::Waker waker = waker_of(loop);
   if (journal.start(engine, waker) != 0) { return 1; }
   stop_on_signal(loop);
   printf("ready cpu=%.3f\n", static_cast<double>(clock()) / CLOCKS_PER_SEC);

@@ -71,6 +71,7 @@ def _():
                        messages/sent messages/stored publish/messages/received
                        publish/messages/sent publish/messages/dropped bytes/received bytes/sent
                        subscriptions/count shared_subscriptions/count store/messages/count
+                       store/messages/bytes publish/bytes/received publish/bytes/sent
                        heap/current heap/maximum""".split():
             expect("$SYS/broker/" + name in found, name)
         expect("$SYS/broker/retained messages/count" in found, "retained messages/count")

@@ -23,14 +23,7 @@ tests = Tests()
 
 # Options of CONVENTIONS that wait for their feature, with a value that asks for it.
 NOT_BUILT = """
-max_inflight_bytes 1 / max_queued_bytes 1 / upgrade_outgoing_qos true / retain_expiry_interval 9
-use_username_as_clientid true / listener_auto_id_prefix x
-protocol websockets / http_dir x / websockets_origin x / enable_proxy_protocol true
-certfile x / keyfile x / cafile x / capath x / crlfile x / dhparamfile x / ciphers x
-ciphers_tls1.3 x / tls_version tlsv1.2 / require_certificate true / use_identity_as_username true
-use_subject_as_username true / psk_file x / psk_hint x
-persistence true / persistence_file x / persistence_location x / retained_persistence true
-autosave_interval 1 / autosave_on_changes true
+proxy_protocol_v2_require_tls true
 connection x / address x / topic x / bridge_protocol_version x / cleansession x
 local_cleansession x / remote_clientid x / local_clientid x / remote_username x
 remote_password x / keepalive_interval x / restart_timeout x / start_type x / notifications x
@@ -50,8 +43,8 @@ def expect(condition, *what):
 class Run:
     """A finished mqttd."""
 
-    def __init__(self, *arguments):
-        done = subprocess.run([PROGRAM] + list(arguments), stdin=subprocess.DEVNULL, timeout=20,
+    def __init__(self, *arguments, program=PROGRAM):
+        done = subprocess.run([program] + list(arguments), stdin=subprocess.DEVNULL, timeout=20,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.code = done.returncode
         self.out = done.stdout.decode()
@@ -67,9 +60,9 @@ class Run:
 class Server:
     """A running mqttd; `log` is what it has written to stderr so far."""
 
-    def __init__(self, *arguments, ready=True, environment=None):
+    def __init__(self, *arguments, ready=True, environment=None, program=PROGRAM):
         self.file = tempfile.TemporaryFile()
-        self.process = subprocess.Popen([PROGRAM] + list(arguments), stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([program] + list(arguments), stdin=subprocess.DEVNULL,
                                         stdout=self.file, stderr=self.file,
                                         env=dict(os.environ, **(environment or {})))
         if ready:
@@ -210,6 +203,25 @@ def _():
                          "not built yet", "FILE:2")
 
 
+@tests("an option that needs TLS is refused where there is none, saying how to build it")
+def _():
+    if "needs TLS" not in has_tls_error():
+        raise Skipped("built with TLS")
+    for name in ("certfile", "keyfile", "cafile", "capath", "crlfile", "dhparamfile", "ciphers",
+                 "ciphers_tls1.3", "tls_version", "psk_file", "psk_hint"):
+        value = "tlsv1.2" if name == "tls_version" else "x"
+        check_config(["listener 1883", "%s %s" % (name, value)], 3, "'%s'" % name, "MQTT_TLS",
+                     "FILE:2")
+    for name in ("require_certificate", "use_identity_as_username", "use_subject_as_username"):
+        check_config(["listener 1883", name + " true"], 3, name, "MQTT_TLS", "FILE:2")
+        check_config(["listener 1883", name + " false"], 0)
+
+
+def has_tls_error():
+    with config("listener 1883", "certfile x") as name:
+        return Run("-c", name, "--test-config").err
+
+
 @tests("an option that asks for nothing of what is not built is accepted")
 def _():
     check_config(["persistence false", "max_inflight_bytes 0", "max_queued_bytes 0",
@@ -278,13 +290,6 @@ def _():
 @tests("a text option given twice is an error")
 def _():
     check_config(["pid_file /a", "pid_file /b"], 3, "Error: Duplicate 'pid_file' value", "FILE:2")
-
-
-@tests("limits that differ between listeners are refused")
-def _():
-    check_config(["listener 1883", "max_qos 1", "listener 1884"], 3, "max_qos")
-    check_config(["listener 1883", "listener 1884", "max_topic_alias 3"], 3, "max_topic_alias")
-    check_config(["max_qos 1", "listener 1883", "listener 1884"], 0)
 
 
 @tests("a listener may replace a text it has from above, once")

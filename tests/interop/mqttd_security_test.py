@@ -374,6 +374,79 @@ def _():
             expect(len(watcher.messages()) == count, topic)
 
 
+def connect_with_will(version, client_id, name, topic, delay_s):
+    """A CONNECT of a session that stays, with a QoS 1 will; 5.0 alone knows of a delay."""
+    five = version == 5
+    body = (string(b"MQIsdp") if version == 3 else string(b"MQTT")) + bytes([version, 0xcc, 0, 60])
+    body += b"\x05\x11\0\0\xff\xff" if five else b""
+    body += string(client_id)
+    body += b"\x05\x18" + struct.pack(">I", delay_s) if five else b""
+    return packet(0x10, body + string(topic) + string(b"gone") + string(name) + string(b"p"))
+
+
+@tests("the rules count for a delayed will, whose client is gone for long")
+def _():
+    with broker(USERS, ACL) as (_server, port, _path):
+        watcher = user(port, 4, b"reader")
+        watcher.subscribe(b"#")
+        for topic, count in ((b"own", 1), (b"public/x", 0)):
+            link = dial(port)
+            link.sendall(connect_with_will(5, b"w" + topic, b"writer", topic, 1))
+            expect(link.recv(100)[3:4] == b"\0", "CONNACK")
+            link.close()
+            time.sleep(0.3)
+            expect(watcher.messages() == [], "not yet")
+            other = user(port, 4, b"writer")  # the slot is another's now
+            time.sleep(1.5)
+            expect(len(watcher.messages()) == count, topic)
+            other.close()
+
+
+@tests("what waits for a client that is away is filtered by its rules", VERSIONS)
+def _(version):
+    acl = "user writer\ntopic #\nuser reader\ntopic read open\n"
+    with broker(USERS, acl) as (server, port, path):
+        away = user(port, version, b"reader", clean=False)
+        expect(away.subscribe(b"#", qos=1) == [1], "granted")
+        away.close()
+        server.wait_for("disconnected")
+        writer = user(port, version, b"writer")
+        for packet_id, topic in enumerate((b"open", b"closed", b"open")):
+            writer.publish(topic, b"x", 1, packet_id + 1)
+        # Rules that are new while the client is away count as well.
+        write(os.path.join(path, "acl"), "user writer\ntopic #\nuser reader\ntopic read late\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("Config reloaded from")
+        for packet_id, topic in enumerate((b"open", b"late")):
+            writer.publish(topic, b"x", 1, packet_id + 11)
+        away = user(port, version, b"reader", clean=False)
+        topics = away.messages()
+        expect(topics[-1] == "late" and "closed" not in topics, topics)
+        expect(topics.count("open") in (0, 2), "allowed when it was published:", topics)
+
+
+@tests("a password being checked while the file changes: who is gone is not let in")
+def _():
+    slow = 100000
+    with broker("stays:%s\ngoes:%s\n" % (hashed("p", slow), hashed("p", slow))) as (server, port,
+                                                                                 path):
+        links = []
+        for name in (b"stays", b"goes"):
+            links.append(dial(port))
+            links[-1].sendall(connect(4, client_id=name, user=name, password=b"p"))
+        time.sleep(0.05)
+        for count in (1, 2):  # after the second nothing of the first file is left
+            write(os.path.join(path, "passwords"), "stays:%s\n" % hashed("p", slow))
+            server.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 5
+            while server.log.count("Config reloaded from") != count:
+                expect(time.monotonic() < deadline, server.log)
+                time.sleep(0.01)
+        expect(links[0].recv(4) == b"\x20\2\0\0", "let in")
+        expect(links[1].recv(4) == b"\x20\2\0\5", "refused")
+        server.wait_for("u'stays'")
+
+
 @tests("a mount point is in front of what the rules of its listener see")
 def _():
     acl = "user writer\ntopic write house/data\nuser reader\ntopic read house/#\n" \
@@ -426,6 +499,35 @@ def _():
                        "no rules at the first")
                 expect(Client(second, 5, user=b"b", password=b"p").publish(b"x", qos=1) == 0x87,
                        "rules at the second")
+                server.stop()
+
+
+@tests("what waits for a client that is away is filtered by the rules of its listener")
+def _():
+    with folder() as path:
+        first, second = free_port(), free_port()
+        users = write(os.path.join(path, "users"), USERS)
+        one = write(os.path.join(path, "one"), "user reader\ntopic read a\nuser writer\ntopic #\n")
+        two = write(os.path.join(path, "two"), "user reader\ntopic read b\n")
+        with config("per_listener_settings true",
+                    "listener %d 127.0.0.1" % first, "password_file " + users, "acl_file " + one,
+                    "listener %d 127.0.0.1" % second, "password_file " + users,
+                    "acl_file " + two) as name:
+            with Server("-c", name) as server:
+                for port in (first, second):
+                    away = Client(port, user=b"reader", password=b"p", clean=False,
+                                  client_id=b"at %d" % port)
+                    expect(away.subscribe(b"#", qos=1) == [1], "granted")
+                    away.close()
+                server.wait_for("Client at %d [" % second)
+                time.sleep(0.1)
+                writer = user(first, 4, b"writer")
+                for packet_id, topic in enumerate((b"a", b"b", b"c")):
+                    writer.publish(topic, b"x", 1, packet_id + 1)
+                for port, topic in ((first, "a"), (second, "b")):
+                    back = Client(port, user=b"reader", password=b"p", clean=False,
+                                  client_id=b"at %d" % port)
+                    expect(back.messages() == [topic], topic)
                 server.stop()
 
 

@@ -1,0 +1,39 @@
+// examples/tools/signals.hpp — INT and TERM as something to wait for
+// SPDX-License-Identifier: MIT
+#ifndef MQTT_TOOLS_SIGNALS_HPP
+#define MQTT_TOOLS_SIGNALS_HPP
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+namespace tools {
+
+/// From start() on INT and TERM do not end the program: descriptor() can be read instead. One of it
+/// in a program.
+class Signals {
+ public:
+  bool start() {
+    if (pipe(ends_) != 0) { return false; }
+    for (const int end : ends_) {
+      fcntl(end, F_SETFL, O_NONBLOCK);
+      fcntl(end, F_SETFD, FD_CLOEXEC);
+    }
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+      const int saved = errno;
+      static_cast<void>(!write(ends_[1], "", 1));
+      errno = saved;
+    };
+    return sigaction(SIGINT, &action, nullptr) == 0 && sigaction(SIGTERM, &action, nullptr) == 0;
+  }
+  int descriptor() const { return ends_[0]; }
+
+ private:
+  static inline int ends_[2] = {-1, -1};
+};
+
+}  // namespace tools
+
+#endif
