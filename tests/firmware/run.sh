@@ -1,7 +1,7 @@
 #!/bin/sh
 # Firmware on emulated hardware and the embedded ports: prints "ok NAME", "FAIL NAME" or "skip NAME".
 #
-#   sh tests/firmware/run.sh            everything, two steps at a time (about 6 minutes on 2 cores)
+#   sh tests/firmware/run.sh            everything, two steps at a time (about 5 minutes on 2 cores)
 #   sh tests/firmware/run.sh STEP...    the named steps
 #
 # Debian packages, of which each step names what it misses: gcc-arm-none-eabi
