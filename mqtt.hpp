@@ -3774,8 +3774,6 @@ inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) 
   return answer;
 }
 
-using ClientMemoryConfig = ClientConfig;
-
 /// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
 ///
 ///     Transport  int32_t dial(uint32_t attempt)             > 0 the link is up, 0 on its way: call
