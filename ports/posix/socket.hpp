@@ -16,9 +16,9 @@ namespace mqtt {
 namespace posix {
 
 #ifdef MSG_NOSIGNAL
-constexpr int send_flags = MSG_NOSIGNAL;
+inline constexpr int send_flags = MSG_NOSIGNAL;
 #else
-constexpr int send_flags = 0;  // the program ignores SIGPIPE
+inline constexpr int send_flags = 0;  // the program ignores SIGPIPE
 #endif
 
 /// A descriptor that is closed at the end; -1 is none.
