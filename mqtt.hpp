@@ -2635,6 +2635,10 @@ class PacketBuilder {
               Error::invalid_packet);
     }
   }
+  void number(PropertyId id, uint16_t value) noexcept {
+    u8(static_cast<uint8_t>(id));
+    u16(value);
+  }
   void require(bool holds, Error error) noexcept {
     if (!holds) { error_ = error; }
   }
@@ -2669,7 +2673,7 @@ class AliasTable {
   AliasTable(Buffer memory, uint16_t count) noexcept : memory_(memory), count_(count) { clear(); }
   uint16_t count() const noexcept { return memory_.empty() ? uint16_t{0} : count_; }
   void clear() noexcept {
-    for (uint16_t alias = 1; alias <= count(); ++alias) { static_cast<void>(put(alias, Text())); }
+    for (uint16_t alias = 1; alias <= count(); ++alias) { put(alias, Text()); }
   }
   // `alias` must not exceed count(); empty when it has none.
   Text topic_of(uint32_t alias) const noexcept { return Reader(slot(alias)).text(); }
@@ -2759,22 +2763,25 @@ class ClientEngine {
   }
 
   /// The transport is gone. What was sent and not acknowledged will be sent again, in its order,
-  /// once a link is up.
+  /// once a link is up; of QoS 0 nothing is kept.
   void lost() noexcept {
     if (link_.phase == Phase::offline) { return; }
     if (link_.phase != Phase::reported) {
       notify_ = true;
       notice_ = link_.phase == Phase::ending ? Error::none : Error::link_closed;
     }
-    if constexpr (acknowledges) {
-      uint8_t* const sent_end = link_.part != 0 ? next_ + stored_size(next_) : next_;
-      for (uint8_t* at = begin_; at != sent_end; at += stored_size(at)) {
-        if (is_publish(*at) && qos_of(*at) != 0) {
+    for (uint8_t* at = begin_; at != end_;) {
+      const bool sent = at < next_ || (at == next_ && link_.part != 0);
+      if (is_publish(*at) && qos_of(*at) == 0) {
+        link_.part = at == next_ ? 0 : link_.part;
+        at = remove(at);
+      } else {
+        if (sent && is_publish(*at)) {
           *at |= dup_flag;  // [MQTT-3.3.1-1]
         }
+        at += stored_size(at);
       }
     }
-    if (streams && streaming() && qos_of(*stream_) == 0) { remove(stream_); }
     if constexpr (aliases) {
       received_aliases_.clear();
       sent_aliases_.clear();
@@ -2799,19 +2806,14 @@ class ClientEngine {
   Bytes tx_pending() noexcept {
     if (link_.phase == Phase::greeting) { return Bytes(rx_).first(rx_end_).skip(rx_begin_); }
     const bool going = link_.phase == Phase::online && review_ == nullptr;
-    if constexpr (aliases) {
-      if (going && link_.part == 0 && link_.control == 0) { put_alias(); }
-    }
-    if (control_first()) {
-      return Bytes(control(), aliases && link_.head != 0 ? link_.head : link_.control);
-    }
+    if (control_first()) { return Bytes(control(), link_.control); }
     if (!going && link_.part == 0) { return Bytes(); }
     if constexpr (streams) {
       if (next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
     }
     uint8_t* at = next_;
     for (uint16_t inflight = link_.inflight; at != end_ && takes_quota(*at, inflight);) {
-      const bool alone = !going || (aliases && link_.alias_max != 0) || (streams && at == stream_);
+      const bool alone = !going || (streams && at == stream_);
       at += stored_size(at);
       if (alone) { break; }
     }
@@ -2832,11 +2834,10 @@ class ClientEngine {
     if (control_first()) {
       link_.control = static_cast<uint16_t>(link_.control - size);
       detail::move_down(control(), control() + size, link_.control);
-      if (aliases && link_.head != 0) { link_.head = static_cast<uint16_t>(link_.head - size); }
-      size = 0;
+      return;
     }
     link_.part += size;
-    while (link_.part != 0 && (!aliases || link_.head == 0) && link_.part >= wire_size(next_)) {
+    while (link_.part != 0 && link_.part >= wire_size(next_)) {
       link_.part -= wire_size(next_);
       if (is_publish(*next_) && qos_of(*next_) == 0) {
         remove(next_);
@@ -2863,15 +2864,27 @@ class ClientEngine {
 
   /// Queues a message; `packet_id` and `dup` are set here, Topic Alias must not be. All is copied.
   Submission publish(const Publish& packet) noexcept {
-    detail::PacketBuilder out = begin_publish(packet);
+    uint16_t alias = 0;
+    if constexpr (aliases) {
+      // Above QoS 0 packets are whole in tx, to be sent again: aliases end with the link.
+      if (packet.qos == Qos::at_most_once && link_.alias_max != 0 && !packet.topic.empty()) {
+        alias = sent_aliases_.alias_of(packet.topic);
+        alias = alias <= link_.alias_max ? alias : uint16_t{0};
+      }
+    }
+    detail::PacketBuilder out = begin_publish(packet, alias);
     out.bytes(packet.payload);
-    return submit(out, 0);
+    const Submission submission = submit(out, 0);
+    if constexpr (aliases) {
+      if (submission && alias != 0) { sent_aliases_.put(alias, packet.topic); }
+    }
+    return submission;
   }
   /// Queues a message of `payload_bytes`, which come from `source` as they are sent; one at a time.
   /// `source` must live while streaming(). It is not kept in Config::Store.
   Submission publish(const Publish& packet, uint32_t payload_bytes, Source& source) noexcept {
     if (!streams || streaming()) { return {streams ? Answer::full : Answer::invalid}; }
-    detail::PacketBuilder out = begin_publish(packet);
+    detail::PacketBuilder out = begin_publish(packet, 0);
     uint8_t* const at = end_;
     out.require(packet.payload.empty() && payload_bytes != 0, Error::invalid_packet);
     source_ = &source;
@@ -2972,7 +2985,6 @@ class ClientEngine {
     ok = ok && at == end_ && met_next && met_review && rx_begin_ <= rx_end_;
     ok = ok && rx_end_ <= rx_.size() && link_.borrowed + link_.piece <= rx_end_ - rx_begin_;
     ok = ok && ids_count_ <= Config::receive_maximum && link_.control <= Config::control_bytes;
-    ok = ok && link_.head <= link_.control;
     return ok && (link_.part == 0 || (next_ != end_ && link_.part <= wire_size(next_)));
   }
 
@@ -2996,7 +3008,6 @@ class ClientEngine {
     uint16_t alias_max;         // what it takes
     uint16_t keep_alive_s;      //
     uint16_t control;           // bytes of acks, PINGREQ, … to be sent
-    uint16_t head;              // the first of them are the head of the packet at next_
     uint16_t window, inflight;  // QoS > 0 that may be and that are under way
     uint32_t packet_bytes_max;  // what the server takes; 0 any
     uint32_t part;              // bytes sent of the packet at next_
@@ -3087,21 +3098,22 @@ class ClientEngine {
     return (uint32_t{cycle_} - (id > last_id_ ? 1 : 0)) << 16 | id;
   }
 
-  // Closes the gap of `size` bytes at `at`.
-  void cut(uint8_t* at, uint32_t size) noexcept {
+  // Closes the gap of `size` bytes at `at`; returns where that which lay behind it is now.
+  uint8_t* cut(uint8_t* at, uint32_t size) noexcept {
     if (at == begin_) {  // as a rule, and then nothing moves
       begin_ += size;
       if (next_ == at) { next_ = begin_; }
       if (review_ == at) { review_ = begin_; }
-      return;
+      return begin_;
     }
     detail::move_down(at, at + size, static_cast<uint32_t>(end_ - at) - size);
     move_pointers(at + 1, size);
+    return at;
   }
-  void remove(uint8_t* at) noexcept {
+  uint8_t* remove(uint8_t* at) noexcept {
     const uint32_t size = stored_size(at);
     if (streams && at == stream_) { stream_ = nullptr; }
-    cut(at, size);
+    return cut(at, size);
   }
   // What points to `from` or behind it moves down.
   void move_pointers(const uint8_t* from, uint32_t size) noexcept {
@@ -3132,12 +3144,8 @@ class ClientEngine {
     if (v5()) {
       const bool accepts = aliases && received_aliases_.count() != 0;
       out.properties(connect.properties, detail::in_connect, accepts ? 6 : 3);
-      out.u8(static_cast<uint8_t>(PropertyId::receive_maximum));
-      out.u16(Config::receive_maximum);
-      if (accepts) {
-        out.u8(static_cast<uint8_t>(PropertyId::topic_alias_maximum));
-        out.u16(Config::topic_alias_maximum);
-      }
+      out.number(PropertyId::receive_maximum, Config::receive_maximum);
+      if (accepts) { out.number(PropertyId::topic_alias_maximum, Config::topic_alias_maximum); }
     }
     out.text(connect.client_id);
     if (will) {
@@ -3158,19 +3166,24 @@ class ClientEngine {
     make_room(most);
     return detail::PacketBuilder(Buffer(end_, room()), first, most);
   }
-  detail::PacketBuilder begin_publish(const Publish& packet) noexcept {
+  // `alias`, if not 0, is the topic's: where the server knows it, the topic is left out.
+  detail::PacketBuilder begin_publish(const Publish& packet, uint16_t alias) noexcept {
     const uint8_t qos = level(packet.qos);
     detail::PacketBuilder out =
         begin(static_cast<uint8_t>(0x30 | qos << 1 | (packet.retain ? 1 : 0)),
-              packet.topic.size() + packet.payload.size() + packet.properties.size() + 16);
-    out.topic(packet.topic);
+              packet.topic.size() + packet.payload.size() + packet.properties.size() + 19);
+    if (aliases && alias != 0 && !sent_aliases_.topic_of(alias).empty()) {
+      out.u16(0);
+    } else {
+      out.topic(packet.topic);
+    }
     if (acknowledges && qos != 0) { out.u16(next_packet_id(last_id_)); }
     out.require(qos <= highest_qos, Error::invalid_packet);
     if (v5()) {
-      Property property;
-      out.require(!packet.properties.find(PropertyId::topic_alias, property),
-                  Error::invalid_packet);
-      out.properties(packet.properties, detail::packet_bit(PacketType::publish));
+      out.require(packet.properties.number(PropertyId::topic_alias, 0) == 0, Error::invalid_packet);
+      out.properties(packet.properties, detail::packet_bit(PacketType::publish),
+                     alias != 0 ? 3 : 0);
+      if (alias != 0) { out.number(PropertyId::topic_alias, alias); }
     }
     return out;
   }
@@ -3257,9 +3270,7 @@ class ClientEngine {
   }
 
   // Control packets overtake what waits in the outbox, but not in the middle of a packet.
-  bool control_first() const noexcept {
-    return link_.control != 0 && (link_.part == 0 || (aliases && link_.head != 0));
-  }
+  bool control_first() const noexcept { return link_.control != 0 && link_.part == 0; }
   Buffer control_room() const noexcept {
     return Buffer(control(), Config::control_bytes).skip(link_.control);
   }
@@ -3298,38 +3309,6 @@ class ClientEngine {
     if (inflight >= link_.window) { return false; }
     inflight = static_cast<uint16_t>(inflight + 1);
     return true;
-  }
-
-  // A message that is next to be sent gets another head when that can name its topic by an alias
-  // or give it one. In tx it keeps its topic: aliases end with the link.
-  void put_alias() noexcept {
-    uint16_t inflight = link_.inflight;
-    if (link_.alias_max == 0 || next_ == end_ || !is_publish(*next_) ||
-        !takes_quota(*next_, inflight)) {
-      return;
-    }
-    const Stored packet = stored(next_);
-    const uint8_t* const end = next_ + stored_size(next_);
-    Reader reader(Bytes(packet.body, static_cast<uint32_t>(end - packet.body)));
-    const Text topic = reader.text();
-    const uint16_t alias = sent_aliases_.alias_of(topic);
-    if (alias > link_.alias_max) { return; }
-    const bool known = !sent_aliases_.topic_of(alias).empty();
-    detail::PacketBuilder out(control_room(), *next_, packet.size);
-    out.binary(known ? Bytes() : topic.bytes());
-    if (qos_of(*next_) != 0) { out.u16(reader.u16()); }
-    const Bytes list = reader.bytes(reader.variable());
-    out.variable(list.size() + 3);
-    out.bytes(list);
-    out.u8(static_cast<uint8_t>(PropertyId::topic_alias));
-    out.u16(alias);
-    const uint32_t part = static_cast<uint32_t>(reader.cursor() - next_);
-    const uint32_t size = out.finish(packet.size - part);
-    // The answers to what comes in meanwhile need room behind it.
-    if (size > Config::control_bytes - control_spare) { return; }
-    if (!sent_aliases_.put(alias, topic)) { return; }
-    link_.head = link_.control = static_cast<uint16_t>(size);
-    link_.part = part;
   }
 
   Bytes stream_piece() noexcept {
@@ -3550,14 +3529,15 @@ class ClientEngine {
   }
 
   // QoS 2 ids received lie behind limit_, in no order.
+  uint8_t* received(uint32_t index) const noexcept { return limit_ + size_t{2} * index; }
   uint8_t* find_received(uint16_t id) const noexcept {
     for (uint32_t i = 0; i < ids_count_; ++i) {
-      if (detail::u16_at(limit_ + 2 * i) == id) { return limit_ + 2 * i; }
+      if (detail::u16_at(received(i)) == id) { return received(i); }
     }
     return nullptr;
   }
   void add_received(uint16_t id) noexcept {
-    uint8_t* const at = limit_ + 2 * ids_count_;
+    uint8_t* const at = received(ids_count_);
     at[0] = static_cast<uint8_t>(id >> 8);
     at[1] = static_cast<uint8_t>(id);
     ids_count_ = static_cast<uint16_t>(ids_count_ + 1);
@@ -3565,9 +3545,7 @@ class ClientEngine {
   void drop_received(uint8_t* at) noexcept {
     store_.drop(inbound | detail::u16_at(at));
     ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
-    const uint8_t* const last = limit_ + 2 * ids_count_;
-    at[0] = last[0];
-    at[1] = last[1];
+    memcpy(at, received(ids_count_), 2);
   }
   void forget_received() noexcept {
     while (Features::qos_2 && ids_count_ != 0) { drop_received(limit_); }
@@ -4470,6 +4448,14 @@ class Blocks {
   void skip(Cursor& cursor, uint32_t size) const noexcept {
     while (size != 0) { size -= next_bytes(cursor, size).size(); }
   }
+  bool equal(Cursor cursor, Bytes bytes) const noexcept {
+    while (!bytes.empty()) {
+      const Bytes part = next_bytes(cursor, bytes.size());
+      if (memcmp(part.data(), bytes.data(), part.size()) != 0) { return false; }
+      bytes = bytes.skip(part.size());
+    }
+    return true;
+  }
   // The next `size` bytes, in place where they lie in one piece, else copied to `scratch`.
   Bytes view(Cursor cursor, uint32_t size, uint8_t* scratch) const noexcept {
     if (size == 0) { return Bytes(); }
@@ -4536,14 +4522,7 @@ class Texts {
     return bytes[0] | (uint32_t{bytes[1]} << 8);
   }
   bool equal(Index cell, Text text) const noexcept {
-    if (size(cell) != text.size()) { return false; }
-    ChainCursor<Index> cursor{cell, 2};
-    for (Bytes rest = text.bytes(); !rest.empty();) {
-      const Bytes part = blocks_.next_bytes(cursor, rest.size());
-      if (memcmp(part.data(), rest.data(), part.size()) != 0) { return false; }
-      rest = rest.skip(part.size());
-    }
-    return true;
+    return size(cell) == text.size() && blocks_.equal({cell, 2}, text.bytes());
   }
   // The whole string: in place when it fits a cell, else copied to `scratch`, which must hold it.
   Text view(Index cell, uint8_t* scratch) const noexcept {
@@ -5347,7 +5326,7 @@ struct JournalRecord {
   enum class Type : uint8_t {
     session,       ///< session, text = client id, number = expiry interval, packet_id = last one
                    ///< used, bytes = user name, flags 1: there is one, message = tag
-    detached,      ///< session, expires_at (wall clock, seconds)
+    detached,      ///< session, expires_at (wall clock, seconds), number = when its will is due
     session_end,   ///< session
     subscribe,     ///< session, text = filter, number = identifier, flags = options
     unsubscribe,   ///< session, text = filter
@@ -6087,6 +6066,7 @@ class BrokerEngine {
     bool stored = false;    // it must be in blocks at once
     bool reserved = false;  // it may have to be
     bool full = false;      // an online subscriber that makes progress has no room
+    bool owned = false;     // it cannot be refused: who has room gets it
     bool follows = false;   // it is plain QoS 0 and lies behind another in the arena
   };
 
@@ -6524,6 +6504,13 @@ class BrokerEngine {
   Text stored_topic(Index message) const noexcept {
     return Text(blocks_.view(body(message), head(message).topic_size, topic_scratch_));
   }
+  // `topic` may lie in topic_scratch_.
+  bool has_topic(Index message, Text topic) const noexcept {
+    return head(message).topic_size == topic.size() && blocks_.equal(body(message), topic.bytes());
+  }
+  Text topic_of(Index handle) const noexcept {
+    return in_arena(handle) ? record_of(handle).message.topic : stored_topic(handle);
+  }
   Incoming stored_message(Index handle) const noexcept {
     const MessageHead& stored = head(handle);
     Incoming message;
@@ -6685,7 +6672,7 @@ class BrokerEngine {
   // Makes the entry refer to blocks instead of the arena; false when there are none.
   bool keep_message(Entry& entry) noexcept {
     entry.message = stored_handle(entry.message);
-    entry.kind = EntryKind::stored;
+    entry.kind = entry.message != none ? EntryKind::stored : EntryKind::skip;
     return entry.message != none;
   }
 
@@ -6741,6 +6728,9 @@ class BrokerEngine {
     if (limits().queued_bytes_max != 0) { session.queued_bytes -= payload_size(entry); }
   }
 
+  // What could stay for long may not take the last blocks: others have to pass.
+  bool scarce() const noexcept { return blocks_.little.available() < limits().blocks / 8; }
+
   // Puts into blocks what the link's queues still refer to in the arena. QoS 0 that does not fit,
   // or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks promised.
   void promote(Link& link) noexcept {
@@ -6748,9 +6738,8 @@ class BrokerEngine {
     const bool cut = link.head_offset != 0 && !link.head_session;
     queues_.for_each(link.queue, [&](Entry& entry) {
       if (entry.kind != EntryKind::turn) { return; }
-      const bool scarce = blocks_.little.available() < limits().blocks / 8;
       const bool first = cut && &entry == queues_.front(link.queue);
-      const bool over = !first && (scarce || waits_enough(link));
+      const bool over = !first && (scarce() || waits_enough(link));
       if (!over && keep_message(entry)) {
         reference(entry.message);
         count_waiting(link, 1);
@@ -7001,7 +6990,7 @@ class BrokerEngine {
       abandon(walk, entry);
       return true;
     }
-    if (from.topic_size <= prefix_size(link)) {  // queued under another prefix
+    if (!link.plain && !under_prefix(link, entry)) {  // queued under another one
       abandon(walk, entry);
       return true;
     }
@@ -7022,6 +7011,12 @@ class BrokerEngine {
     return emit_payload(shape.head_size, from, gather, skip);
   }
 
+  bool under_prefix(const Link& link, const Entry& entry) noexcept {
+    if (!has_prefix(link)) { return true; }
+    const Text prefix = texts_.view(extra(link)->prefix, texts_scratch_);
+    return topic_of(entry.message).size() > prefix.size() &&
+           memcmp(topic_of(entry.message).data(), prefix.data(), prefix.size()) == 0;
+  }
   static bool goes_inline(uint32_t head_size, uint32_t payload_size,
                           const Gather& gather) noexcept {
     return payload_size < inline_payload_max && head_size + payload_size <= gather.scratch.size();
@@ -7061,7 +7056,7 @@ class BrokerEngine {
 
   bool emit_verbatim(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     if (entry.is_plain()) {
-      if (!gather.has_room(Gather::by_reference)) { return false; }
+      if (!gather.has_room(0)) { return false; }
       gather.add_packet(run_bytes(entry).skip(skip));
       return true;
     }
@@ -7367,7 +7362,9 @@ class BrokerEngine {
     if (!publish && state == SendState::pubcomp) { statistics_.packets_sent += 1; }
     if (entry.qos != 0 && state != SendState::none) {
       session.inflight = static_cast<uint16_t>(session.inflight + 1);
-      if (limits().inflight_bytes_max != 0) { session.inflight_bytes += payload_size(entry); }
+      if (limits().inflight_bytes_max != 0 && state != SendState::pubcomp) {
+        session.inflight_bytes += payload_size(entry);
+      }
     }
     if (publish) {
       if (entry.qos == 0) { journal_done(session, entry); }
@@ -7541,9 +7538,8 @@ class BrokerEngine {
            (most_bytes == 0 || session.queued_bytes < most_bytes);
   }
   // The QoS a subscription gets a message with [MQTT-3.8.4-8].
-  uint8_t granted(const Message& message, const SubscriptionSlot& slot) const noexcept {
-    return limits().upgrade_outgoing_qos ? slot.qos()
-                                         : detail::smaller(level(message.qos), slot.qos());
+  uint8_t granted(Qos qos, const SubscriptionSlot& slot) const noexcept {
+    return limits().upgrade_outgoing_qos ? slot.qos() : detail::smaller(level(qos), slot.qos());
   }
   const SubscriptionSlot& subscription_of(const Entry& shared) const noexcept {
     return subscriptions_[static_cast<Index>(shared.number)];
@@ -7564,7 +7560,7 @@ class BrokerEngine {
     for (Index i = filter.first; i != none; i = subscriptions_[i].next) {
       const SubscriptionSlot& member = subscriptions_[i];
       const Session& session = sessions_[member.session];
-      const bool acknowledged = granted(message, member) != 0;
+      const bool acknowledged = granted(message.qos, member) != 0;
       if (member.session == but_not || (acknowledged && !has_room(session)) ||
           !may_have(session, message.topic)) {
         continue;
@@ -7636,10 +7632,13 @@ class BrokerEngine {
   // Makes sure that a QoS > 0 message can be kept as long as somebody needs it, before it is
   // acknowledged.
   bool secure(const Incoming& message) noexcept {
-    if (blocks_.little.available() < message.queue_blocks) { return false; }
-    if (!in_arena(message.handle)) { return true; }
+    const bool stays =
+        in_arena(message.handle) && !message.stored && record_of(message.handle).stored == none;
+    if (!stays) {
+      return stored_handle(message.handle) != none &&
+             blocks_.little.available() >= message.queue_blocks;
+    }
     TurnRecord& record = record_of(message.handle);
-    if (message.stored || record.stored != none) { return stored_handle(message.handle) != none; }
     const uint32_t size = message.topic.size() + message.properties.size() + message.payload.size();
     typename Blocks::Need need = blocks_.needed(sizeof(MessageHead), size);
     need.little += message.queue_blocks;
@@ -7662,13 +7661,13 @@ class BrokerEngine {
     const uint32_t count = find_matches(message.topic);
     if (message.qos != Qos::at_most_once || limits().upgrade_outgoing_qos) {
       if (!message.surveyed) { survey(message, count); }
-      if (message.reserved && !secure(message)) { return Route::full; }
+      if (message.reserved && !secure(message) && !message.owned) { return Route::full; }
     }
     if (message.retain && !retain(message)) {
-      if (message.qos == Qos::at_least_once) { return Route::full; }
+      if (message.qos == Qos::at_least_once && !message.owned) { return Route::full; }
       statistics_.publish_dropped += 1;  // delivered, but not retained
     }
-    route_ += 1;
+    next_route();
     bool matched = false;
     for (uint32_t i = 0; i < count; ++i) {
       const Filter& filter = index_.filters[matches_[i]];
@@ -7686,12 +7685,20 @@ class BrokerEngine {
     return matched ? Route::delivered : Route::unmatched;
   }
 
+  // Numbers the message; 0 is nobody's last one.
+  void next_route() noexcept {
+    route_ += 1;
+    if (route_ != 0) { return; }
+    route_ = 1;
+    for (Index slot = 0; slot < sessions_.used(); ++slot) { sessions_[slot].route = 0; }
+  }
+
   // The entry of a message for one subscription.
   Entry entry_for(const Incoming& message, const SubscriptionSlot& slot) const noexcept {
     Entry entry;
     entry.message = message.handle;
     entry.kind = in_arena(message.handle) ? EntryKind::turn : EntryKind::stored;
-    entry.qos = granted(message, slot) & 3;
+    entry.qos = granted(message.qos, slot) & 3;
     entry.retain = message.retain && slot.retain_as_published();
     entry.number = slot.identifier();
     return entry;
@@ -7767,7 +7774,10 @@ class BrokerEngine {
     Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
     if (session.routed_link && in_arena_kind(*last) && last->packet_id != 0) {
       last = leave_run(links_[session.link], *last);
-      if (last == nullptr) { return; }
+      if (last == nullptr) {
+        session.route = 0;
+        return;
+      }
     }
     if (session.routed_link && entry.qos != 0) {
       Entry better = *last;  // moves to the queue of acknowledged messages
@@ -7843,8 +7853,7 @@ class BrokerEngine {
     message.handle = entry.message;
     message.qos = static_cast<Qos>(entry.qos);
     message.retain = entry.retain;
-    message.topic =
-        in_arena_kind(entry) ? record_of(entry.message).message.topic : stored_topic(entry.message);
+    message.topic = topic_of(entry.message);
     const Index index = sessions_.index_of(session);
     if (pick_member(filter, message, index) == none) { return; }
     deliver_shared(message, filter, index);
@@ -7871,14 +7880,14 @@ class BrokerEngine {
     } else {
       for (Index i = 0; i < retained_.nodes.used(); ++i) {
         const Index message = retained_.nodes[i].message;
-        if (message != none && stored_topic(message) == topic) { return i; }
+        if (message != none && has_topic(message, topic)) { return i; }
       }
       return make ? retained_.nodes.allocate() : none;
     }
   }
   // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
   // false when there is no room.
-  bool retain(const Incoming& message) noexcept {
+  bool retain(Incoming& message) noexcept {
     if constexpr (Features::retained) {
       const uint32_t size =
           in_arena(message.handle) ? message.payload.size() : head(message.handle).payload_size;
@@ -7887,12 +7896,14 @@ class BrokerEngine {
         return true;
       }
       if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
+      message.topic = topic_of(message.handle);  // journaling may have used its memory
       const Index node = retained_node(message.topic, true);
       if (node == none) { return false; }
       Index& kept = retained_.nodes[node].message;
       const bool over = kept == none && statistics_.retained >= limits().retained;
       const Index stored = over ? none : stored_handle(message.handle);
-      if (stored == none) {
+      const bool grows = kept == none || size > head(kept).payload_size;
+      if (stored == none || (grows && scarce() && !restoring_)) {
         if (kept == none) { retained_.clear(node); }
         return false;
       }
@@ -7910,7 +7921,7 @@ class BrokerEngine {
   void clear_retained(Text topic) noexcept {
     const Index node = retained_node(topic, false);
     if (node != none && retained_.nodes[node].message != none &&
-        stored_topic(retained_.nodes[node].message) == topic) {
+        has_topic(retained_.nodes[node].message, topic)) {
       drop_retained(node);
     }
   }
@@ -8001,7 +8012,7 @@ class BrokerEngine {
     entry.kind = EntryKind::stored;
     entry.message = message;
     entry.number = subscription.identifier();
-    entry.qos = detail::smaller(level(head(message).qos), subscription.qos()) & 3;
+    entry.qos = granted(head(message).qos, subscription) & 3;
     entry.retain = true;  // [MQTT-3.3.1-8]
     if (entry.qos == 0) { return link.state == LinkState::open && push_to_link(link, entry); }
     if (!push_to_session(session, entry, Claim::ordinary)) { return false; }
@@ -8133,6 +8144,7 @@ class BrokerEngine {
       head(handle).set_number(0);  // what the journal has of it does not know when it expires
       Incoming will = stored_message(handle);
       will.publisher = sessions_.index_of(session);
+      will.owned = true;
       PublishAnswer answer;
       if (policy_->filters_publish()) {
         Publish packet;
@@ -8142,7 +8154,11 @@ class BrokerEngine {
         packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
         policy_->on_publish(view(session), packet, answer);
       }
-      if (failed(answer.reason) || route(will) == Route::full) { statistics_.publish_dropped += 1; }
+      if (failed(answer.reason)) {
+        statistics_.publish_dropped += 1;
+      } else {
+        route(will);
+      }
       unreference(handle);
     }
   }
@@ -8399,6 +8415,7 @@ class BrokerEngine {
       }
       const Step step = handle(link, frame);
       if (step == Step::pause) { return at; }
+      statistics_.packets_received += 1;
       overdue_ = false;
       at += frame.size();
       if (step == Step::stop) { return bytes.size(); }
@@ -8424,12 +8441,15 @@ class BrokerEngine {
   // left of them.
   Buffer complete_kept(Link& link, Buffer bytes) noexcept {
     while (link.rx.size != 0 && !bytes.empty() && !link.large && !link.discarding) {
-      const uint32_t part = detail::smaller(missing(link, bytes), bytes.size());
+      const uint32_t before = link.rx.size;
+      const uint32_t wanted = missing(link, bytes);
+      const uint32_t part = detail::smaller(wanted, bytes.size());
       const Tick since = link.since;
       keep(link, bytes.first(part));
       bytes = bytes.skip(part);
       if (link.state == LinkState::closing) { return Buffer(); }
-      replay(link);
+      // looked at when whole or twice as long: not copied again for every segment
+      if (part == wanted || (before ^ link.rx.size) >= before) { replay(link); }
       link.since = link.rx.size != 0 ? since : link.since;
       if (waits(link)) {
         keep(link, bytes);
@@ -8556,9 +8576,12 @@ class BrokerEngine {
     link.rx = chain;
     if (link.large) {
       head(chain.first).packet_id = packet.packet_id;
-    } else if (repeated) {
-      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
     } else {
+      count_large(payload_size);
+    }
+    if (!link.large && repeated) {
+      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
+    } else if (!link.large) {
       refuse_publish(link, packet.qos, packet.packet_id,
                      too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded);
     }
@@ -8575,6 +8598,7 @@ class BrokerEngine {
     blocks_.clear(link.rx);
     link.large = false;
     link.discarding = true;
+    count_large(stored.payload_size);
     refuse_publish(link, stored.qos, stored.packet_id, ReasonCode::quota_exceeded);
   }
 
@@ -8583,8 +8607,7 @@ class BrokerEngine {
     const Index handle = link.rx.first;
     link.rx = Chain();
     link.large = false;
-    statistics_.packets_received += 1;
-    count_received(head(handle).payload_size);
+    count_large(head(handle).payload_size);
     begin_packet();
     take_large(link, handle);
   }
@@ -8621,7 +8644,6 @@ class BrokerEngine {
 
   Step handle(Link& link, const Frame& frame) noexcept {
     begin_packet();
-    statistics_.packets_received += 1;
     if (link.state == LinkState::open) { return handle_open(link, frame); }
     if (link.state == LinkState::opening) { return on_connect(link, frame); }
     if (Policy::authenticates() && link.state == LinkState::authenticating &&
@@ -8749,6 +8771,7 @@ class BrokerEngine {
   }
 
   void refuse_connect(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+    gate_ = 0;        // does not wait for the journal
     Connack connack;  // [MQTT-3.2.2-6]: session present 0
     connack.reason_code =
         allowed(reason, PacketType::connack, Side::broker) ? reason : ReasonCode::not_authorized;
@@ -8833,7 +8856,7 @@ class BrokerEngine {
     begin_packet();
     link.state = LinkState::opening;
     if (apply_answer(link, frame, connect, answer) == Step::proceed &&
-        link.state != LinkState::deciding) {
+        link.state == LinkState::open) {
       blocks_.release_chain(more.connect);
       more.connect = none;
       if (link.rx.size != 0) {
@@ -9240,20 +9263,20 @@ class BrokerEngine {
     Incoming message;
     if (!accept_head(link, packet, message)) { return Step::stop; }
     const bool once = Features::qos_2 && packet.qos == Qos::exactly_once;
-    if (find_held(link, packet.packet_id) != nullptr) {
-      return Step::proceed;  // a repeat of what is being decided
-    }
-    if (once && find_received(session_of(link), packet.packet_id) != nullptr) {
-      // a repeat is answered and not delivered [MQTT-4.3.3-10]
-      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
-      return Step::proceed;
-    }
+    const bool deciding = find_held(link, packet.packet_id) != nullptr;
+    const bool repeated =
+        deciding || (once && find_received(session_of(link), packet.packet_id) != nullptr);
     const bool held_back = packet.qos != Qos::at_most_once && journal_->holds_back();
-    if ((held_back && !v5(link.version)) || (!once && !overdue_ && must_wait(message))) {
+    if (!repeated &&
+        ((held_back && !v5(link.version)) || (!once && !overdue_ && must_wait(message)))) {
       pause(link);
       return Step::pause;
     }
     count_received(packet.payload.size());
+    if (repeated) {  // is answered and not delivered [MQTT-4.3.3-10]
+      if (!deciding) { push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success); }
+      return Step::proceed;
+    }
     if (held_back) {
       return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
     }
@@ -9279,6 +9302,10 @@ class BrokerEngine {
     const Step step = decide_publish(link, packet, message);
     if (in_blocks) { unreference(message.handle); }
     return step;
+  }
+  void count_large(uint32_t payload_size) noexcept {
+    statistics_.packets_received += 1;
+    count_received(payload_size);
   }
   void count_received(uint32_t payload_size) noexcept {
     statistics_.publish_received += 1;
@@ -9331,10 +9358,10 @@ class BrokerEngine {
       return own_publish(link, packet_id, message);
     }
     const Route result = route(message);
-    if (message.qos == Qos::at_most_once) { return Step::proceed; }
     if (result == Route::full) {
       return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
     }
+    if (message.qos == Qos::at_most_once) { return Step::proceed; }
     const ReasonCode reason =
         result == Route::unmatched ? ReasonCode::no_matching_subscribers : ReasonCode::success;
     push_ack(link, EntryKind::puback, packet_id, reason);  // [MQTT-4.3.2-4]
@@ -9387,12 +9414,11 @@ class BrokerEngine {
     if (entry->kind == EntryKind::stored) {
       Incoming message = stored_message(entry->message);
       message.publisher = link.session;
-      const bool full = (!overdue_ && must_wait(message)) || route(message) == Route::full;
-      if (full && !overdue_) {
+      message.owned = overdue_;
+      if ((!overdue_ && must_wait(message)) || route(message) == Route::full) {
         pause(link);
         return Step::pause;
       }
-      statistics_.publish_dropped += full ? 1U : 0U;
       journal_change(JournalRecord::Type::deliver, session, ack.packet_id);
       count_unacknowledged(link, link.received != 0 ? -1 : 0);
     }
@@ -9408,8 +9434,8 @@ class BrokerEngine {
   Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
     ahead = false;
     Entry* const oldest = queues_.front(session.queue);  // acks come in order as a rule
-    if (oldest != nullptr && oldest->packet_id == packet_id &&
-        oldest->state() != SendState::none && !queues_.at_front(session.queue, session.send)) {
+    if (oldest != nullptr && oldest->packet_id == packet_id && oldest->state() != SendState::none &&
+        !queues_.at_front(session.queue, session.send)) {
       return oldest;
     }
     static_cast<void>(queues_.at(session.queue, session.send));  // makes the place explicit
@@ -9648,7 +9674,8 @@ class BrokerEngine {
   // waited long enough goes through whatever it finds.
   void retry_paused(Link& link) noexcept {
     const Tick since = link.since;
-    overdue_ = detail::reached(now_, since + pause_ticks());
+    const bool overdue = detail::reached(now_, since + pause_ticks());
+    overdue_ = overdue;
     forget_paused(link);
     Extra* more = extra(link);
     if (has_large_packets && more != nullptr && more->waiting != none) {
@@ -9661,7 +9688,7 @@ class BrokerEngine {
     const bool any = replay(link);
     overdue_ = false;
     if (link.state == LinkState::closing) { return; }
-    const bool same_packet = link.paused && !any && !wake_;
+    const bool same_packet = link.paused && !any && !wake_ && !overdue;
     link.since = same_packet ? since : now_;
     arm(link);
     push_due(link);

@@ -45,7 +45,8 @@ void on_piece(const mqtt::ClientEvent& event) {
 int main(int count, char** arguments) {
   const mqtt::posix::Server servers[] = {
       {count > 1 ? arguments[1] : "localhost", count > 2 ? arguments[2] : "1883"}};
-  const uint32_t size = static_cast<uint32_t>(count > 3 ? atoi(arguments[3]) : 1) << 20;
+  const uint32_t size = static_cast<uint32_t>(count > 3 ? strtoul(arguments[3], nullptr, 10) : 1)
+                        << 20;
   mqtt::posix::ClientTransport<> transport(servers);
   mqtt::posix::ClientClock clock;
   mqtt::Connect connect;

@@ -266,7 +266,9 @@ TEST_CASE("a refused message is told with the server's reason [MQTT-4.4.0-2]") {
   CHECK(client->idle());
 }
 
-TEST_CASE("DUP is set only after a reconnect, on what was sent [MQTT-3.3.1-1] [MQTT-4.4.0-1]") {
+TEST_CASE(
+    "DUP is set only after a reconnect, on what was sent [MQTT-3.3.1-1] [MQTT-4.4.0-1] "
+    "[3.1.1 MQTT-2.3.1-3]") {
   each_version([](Version version) {
     Script<> client(version);
     client.connect.clean_start = false;
@@ -285,6 +287,28 @@ TEST_CASE("DUP is set only after a reconnect, on what was sent [MQTT-3.3.1-1] [M
     const std::string size = client.v5() ? "06" : "05";
     CHECK(client.sent() == "3a" + size + "0001610001" + tail + "3a" + size + "0001620002" + tail +
                                "32" + size + "0001630003" + tail);
+  });
+}
+
+TEST_CASE(
+    "acks go out in the order of what they answer, PUBRELs in that of the PUBRECs "
+    "[MQTT-4.6.0-2, MQTT-4.6.0-3, MQTT-4.6.0-4] "
+    "[3.1.1 MQTT-4.6.0-2, MQTT-4.6.0-3, MQTT-4.6.0-4]") {
+  each_version([](Version version) {
+    Script<> client(version);
+    client.go();
+    const std::string tail = client.v5() ? "00" : "";
+    const std::string size = client.v5() ? "06" : "05";
+    std::string in;
+    for (const char* id : {"05", "03", "04"}) {
+      in += "32" + size + "00017400" + id + tail + "34" + size + "00017401" + id + tail;
+    }
+    client.answer_hex(in.c_str());
+    CHECK(client.sent() == "400200055002010540020003500201034002000450020104");
+    for (int i = 0; i < 3; ++i) { CHECK(client.publish("t", "", 2)); }
+    client.sent();
+    client.answer_hex("50 02 00 03 50 02 00 01 50 02 00 02");
+    CHECK(client.sent() == "620200036202000162020002");
   });
 }
 
@@ -409,7 +433,9 @@ TEST_CASE("wrong requests change nothing and say why") {
   CHECK(client.sent() == "");
 }
 
-TEST_CASE("a CONNECT that cannot be is refused before anything is sent [MQTT-3.1.3-8]") {
+TEST_CASE(
+    "a CONNECT that cannot be is refused before anything is sent [MQTT-3.1.3-8] "
+    "[3.1.1 MQTT-3.1.2-20]") {
   const auto try_it = [](Version version, const std::function<void(mqtt::Connect&)>& change) {
     Script<> client(version);
     change(client.connect);
@@ -455,7 +481,7 @@ TEST_CASE("CONNECT carries everything it is given [MQTT-3.1.3-1]") {
 }
 
 TEST_CASE(
-    "PINGREQ keeps a quiet link alive, and no answer ends it [MQTT-3.1.2-20] [MQTT-3.1.2-23] "
+    "PINGREQ keeps a quiet link alive, and no answer ends it [MQTT-3.1.2-20] [3.1.1 MQTT-3.1.2-23] "
     "[MQTT-3.12.4-1]") {
   each_version([](Version version) {
     Script<> client(version);
@@ -647,7 +673,9 @@ TEST_CASE(
   CHECK(client.take(ClientEventType::authentication).reason == ReasonCode::success);
 }
 
-TEST_CASE("DISCONNECT leaves before the link ends, and what is queued stays [MQTT-3.14.4-1]") {
+TEST_CASE(
+    "DISCONNECT leaves before the link ends, and what is queued stays [MQTT-3.14.4-1] "
+    "[3.1.1 MQTT-3.14.4-1]") {
   each_version([](Version version) {
     Script<> client(version);
     client.go();
@@ -704,7 +732,9 @@ TEST_CASE("requests from inside a handler do not touch what is being handled") {
   });
 }
 
-TEST_CASE("packet ids come round and skip what is open; handles do not repeat [MQTT-2.2.1-3]") {
+TEST_CASE(
+    "packet ids come round and skip what is open; handles do not repeat [MQTT-2.2.1-3] "
+    "[3.1.1 MQTT-2.3.1-2]") {
   Script<> client(Version::v3_1_1, {256, 4096});
   client.go();
   const mqtt::Submission first = client.publish("t", "", 1);

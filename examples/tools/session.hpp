@@ -291,7 +291,7 @@ class Session {
         2 * uint64_t{EngineConfig::receive_maximum} + EngineConfig::control_bytes;
     const uint64_t outbox = options_.remove_retained ? packet_bytes : outbox_bytes;
     const bool uses_aliases = alias_maximum_ != 0 || wants_alias_;
-    constexpr uint64_t alias_bytes = 2 * 65540 * EngineConfig::topic_alias_maximum;
+    constexpr uint64_t alias_bytes = uint64_t{2} * 65540 * EngineConfig::topic_alias_maximum;
     if (!rx_.reserve(packet_bytes) || !tx_.reserve(outbox + reserved) ||
         (uses_aliases && !aliases_.reserve(alias_bytes))) {
       complain(options_, "Error: Out of memory.\n");
