@@ -23,25 +23,22 @@ asm(".cfi_sections .debug_frame");
 
 #include <ports/crypto/hashes.hpp>
 
-// Files are read at the start and at a reload, and most connections have no layers: that code is
-// better small than fast. A policy's answers are not.
+// What runs once a connection, or when files are read, is better small than fast, and so are
+// layers, which most connections do not have.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
 #pragma GCC optimize("Os")
 #include <ports/posix/layers.hpp>
-
-#include "settings.hpp"
 #pragma GCC pop_options
 #endif
 #include <ports/posix/broker_loop.hpp>
-
-#include "policy.hpp"
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("Os")
 #endif
 #include "listeners.hpp"
 #include "metrics.hpp"
+#include "policy.hpp"
 #include "settings.hpp"
 #include "sys_tree.hpp"
 #include "system.hpp"
