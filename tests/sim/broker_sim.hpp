@@ -231,6 +231,7 @@ struct Link {
   std::string out;                 // to the broker, not yet read by it
   std::string in;                  // from the broker, not yet a packet
   std::string all_in;              // everything from the broker
+  std::string all_out;             // everything to the broker, read by it or not
   std::deque<Packet> packets;
   std::map<uint32_t, std::string> aliases;
   uint16_t next_id = 0;
@@ -286,7 +287,10 @@ class Client {
   mqtt::ConnectionId id() const { return link_->id; }
 
   /// Bytes for the broker; they arrive as the wire lets them.
-  void put(const std::string& raw) const { link_->out += raw; }
+  void put(const std::string& raw) const {
+    link_->out += raw;
+    link_->all_out += raw;
+  }
   void raw(const std::string& raw) const {
     put(raw);
     broker_->run();
@@ -751,7 +755,9 @@ class Broker {
     } else {
       return;
     }
-    link.out += C::encoded(link.version, ack);
+    const std::string raw = C::encoded(link.version, ack);
+    link.out += raw;
+    link.all_out += raw;
   }
 
   Wire wire_;
