@@ -3752,8 +3752,6 @@ inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) 
   return answer;
 }
 
-using ClientMemoryConfig = ClientConfig;
-
 /// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
 ///
 ///     Transport  int32_t dial(uint32_t attempt)             > 0 the link is up, 0 on its way: call
@@ -4450,6 +4448,14 @@ class Blocks {
   void skip(Cursor& cursor, uint32_t size) const noexcept {
     while (size != 0) { size -= next_bytes(cursor, size).size(); }
   }
+  bool equal(Cursor cursor, Bytes bytes) const noexcept {
+    while (!bytes.empty()) {
+      const Bytes part = next_bytes(cursor, bytes.size());
+      if (memcmp(part.data(), bytes.data(), part.size()) != 0) { return false; }
+      bytes = bytes.skip(part.size());
+    }
+    return true;
+  }
   // The next `size` bytes, in place where they lie in one piece, else copied to `scratch`.
   Bytes view(Cursor cursor, uint32_t size, uint8_t* scratch) const noexcept {
     if (size == 0) { return Bytes(); }
@@ -4516,14 +4522,7 @@ class Texts {
     return bytes[0] | (uint32_t{bytes[1]} << 8);
   }
   bool equal(Index cell, Text text) const noexcept {
-    if (size(cell) != text.size()) { return false; }
-    ChainCursor<Index> cursor{cell, 2};
-    for (Bytes rest = text.bytes(); !rest.empty();) {
-      const Bytes part = blocks_.next_bytes(cursor, rest.size());
-      if (memcmp(part.data(), rest.data(), part.size()) != 0) { return false; }
-      rest = rest.skip(part.size());
-    }
-    return true;
+    return size(cell) == text.size() && blocks_.equal({cell, 2}, text.bytes());
   }
   // The whole string: in place when it fits a cell, else copied to `scratch`, which must hold it.
   Text view(Index cell, uint8_t* scratch) const noexcept {
@@ -5327,7 +5326,7 @@ struct JournalRecord {
   enum class Type : uint8_t {
     session,       ///< session, text = client id, number = expiry interval, packet_id = last one
                    ///< used, bytes = user name, flags 1: there is one, message = tag
-    detached,      ///< session, expires_at (wall clock, seconds)
+    detached,      ///< session, expires_at (wall clock, seconds), number = when its will is due
     session_end,   ///< session
     subscribe,     ///< session, text = filter, number = identifier, flags = options
     unsubscribe,   ///< session, text = filter
@@ -6067,6 +6066,7 @@ class BrokerEngine {
     bool stored = false;    // it must be in blocks at once
     bool reserved = false;  // it may have to be
     bool full = false;      // an online subscriber that makes progress has no room
+    bool owned = false;     // it cannot be refused: who has room gets it
     bool follows = false;   // it is plain QoS 0 and lies behind another in the arena
   };
 
@@ -6504,6 +6504,13 @@ class BrokerEngine {
   Text stored_topic(Index message) const noexcept {
     return Text(blocks_.view(body(message), head(message).topic_size, topic_scratch_));
   }
+  // `topic` may lie in topic_scratch_.
+  bool has_topic(Index message, Text topic) const noexcept {
+    return head(message).topic_size == topic.size() && blocks_.equal(body(message), topic.bytes());
+  }
+  Text topic_of(Index handle) const noexcept {
+    return in_arena(handle) ? record_of(handle).message.topic : stored_topic(handle);
+  }
   Incoming stored_message(Index handle) const noexcept {
     const MessageHead& stored = head(handle);
     Incoming message;
@@ -6665,7 +6672,7 @@ class BrokerEngine {
   // Makes the entry refer to blocks instead of the arena; false when there are none.
   bool keep_message(Entry& entry) noexcept {
     entry.message = stored_handle(entry.message);
-    entry.kind = EntryKind::stored;
+    entry.kind = entry.message != none ? EntryKind::stored : EntryKind::skip;
     return entry.message != none;
   }
 
@@ -6721,6 +6728,9 @@ class BrokerEngine {
     if (limits().queued_bytes_max != 0) { session.queued_bytes -= payload_size(entry); }
   }
 
+  // What could stay for long may not take the last blocks: others have to pass.
+  bool scarce() const noexcept { return blocks_.little.available() < limits().blocks / 8; }
+
   // Puts into blocks what the link's queues still refer to in the arena. QoS 0 that does not fit,
   // or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks promised.
   void promote(Link& link) noexcept {
@@ -6728,9 +6738,8 @@ class BrokerEngine {
     const bool cut = link.head_offset != 0 && !link.head_session;
     queues_.for_each(link.queue, [&](Entry& entry) {
       if (entry.kind != EntryKind::turn) { return; }
-      const bool scarce = blocks_.little.available() < limits().blocks / 8;
       const bool first = cut && &entry == queues_.front(link.queue);
-      const bool over = !first && (scarce || waits_enough(link));
+      const bool over = !first && (scarce() || waits_enough(link));
       if (!over && keep_message(entry)) {
         reference(entry.message);
         count_waiting(link, 1);
@@ -6981,7 +6990,7 @@ class BrokerEngine {
       abandon(walk, entry);
       return true;
     }
-    if (from.topic_size <= prefix_size(link)) {  // queued under another prefix
+    if (!link.plain && !under_prefix(link, entry)) {  // queued under another one
       abandon(walk, entry);
       return true;
     }
@@ -7002,6 +7011,12 @@ class BrokerEngine {
     return emit_payload(shape.head_size, from, gather, skip);
   }
 
+  bool under_prefix(const Link& link, const Entry& entry) noexcept {
+    if (!has_prefix(link)) { return true; }
+    const Text prefix = texts_.view(extra(link)->prefix, texts_scratch_);
+    return topic_of(entry.message).size() > prefix.size() &&
+           memcmp(topic_of(entry.message).data(), prefix.data(), prefix.size()) == 0;
+  }
   static bool goes_inline(uint32_t head_size, uint32_t payload_size,
                           const Gather& gather) noexcept {
     return payload_size < inline_payload_max && head_size + payload_size <= gather.scratch.size();
@@ -7041,7 +7056,7 @@ class BrokerEngine {
 
   bool emit_verbatim(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     if (entry.is_plain()) {
-      if (!gather.has_room(Gather::by_reference)) { return false; }
+      if (!gather.has_room(0)) { return false; }
       gather.add_packet(run_bytes(entry).skip(skip));
       return true;
     }
@@ -7347,7 +7362,9 @@ class BrokerEngine {
     if (!publish && state == SendState::pubcomp) { statistics_.packets_sent += 1; }
     if (entry.qos != 0 && state != SendState::none) {
       session.inflight = static_cast<uint16_t>(session.inflight + 1);
-      if (limits().inflight_bytes_max != 0) { session.inflight_bytes += payload_size(entry); }
+      if (limits().inflight_bytes_max != 0 && state != SendState::pubcomp) {
+        session.inflight_bytes += payload_size(entry);
+      }
     }
     if (publish) {
       if (entry.qos == 0) { journal_done(session, entry); }
@@ -7521,9 +7538,8 @@ class BrokerEngine {
            (most_bytes == 0 || session.queued_bytes < most_bytes);
   }
   // The QoS a subscription gets a message with [MQTT-3.8.4-8].
-  uint8_t granted(const Message& message, const SubscriptionSlot& slot) const noexcept {
-    return limits().upgrade_outgoing_qos ? slot.qos()
-                                         : detail::smaller(level(message.qos), slot.qos());
+  uint8_t granted(Qos qos, const SubscriptionSlot& slot) const noexcept {
+    return limits().upgrade_outgoing_qos ? slot.qos() : detail::smaller(level(qos), slot.qos());
   }
   const SubscriptionSlot& subscription_of(const Entry& shared) const noexcept {
     return subscriptions_[static_cast<Index>(shared.number)];
@@ -7544,7 +7560,7 @@ class BrokerEngine {
     for (Index i = filter.first; i != none; i = subscriptions_[i].next) {
       const SubscriptionSlot& member = subscriptions_[i];
       const Session& session = sessions_[member.session];
-      const bool acknowledged = granted(message, member) != 0;
+      const bool acknowledged = granted(message.qos, member) != 0;
       if (member.session == but_not || (acknowledged && !has_room(session)) ||
           !may_have(session, message.topic)) {
         continue;
@@ -7616,10 +7632,13 @@ class BrokerEngine {
   // Makes sure that a QoS > 0 message can be kept as long as somebody needs it, before it is
   // acknowledged.
   bool secure(const Incoming& message) noexcept {
-    if (blocks_.little.available() < message.queue_blocks) { return false; }
-    if (!in_arena(message.handle)) { return true; }
+    const bool stays =
+        in_arena(message.handle) && !message.stored && record_of(message.handle).stored == none;
+    if (!stays) {
+      return stored_handle(message.handle) != none &&
+             blocks_.little.available() >= message.queue_blocks;
+    }
     TurnRecord& record = record_of(message.handle);
-    if (message.stored || record.stored != none) { return stored_handle(message.handle) != none; }
     const uint32_t size = message.topic.size() + message.properties.size() + message.payload.size();
     typename Blocks::Need need = blocks_.needed(sizeof(MessageHead), size);
     need.little += message.queue_blocks;
@@ -7642,13 +7661,13 @@ class BrokerEngine {
     const uint32_t count = find_matches(message.topic);
     if (message.qos != Qos::at_most_once || limits().upgrade_outgoing_qos) {
       if (!message.surveyed) { survey(message, count); }
-      if (message.reserved && !secure(message)) { return Route::full; }
+      if (message.reserved && !secure(message) && !message.owned) { return Route::full; }
     }
     if (message.retain && !retain(message)) {
-      if (message.qos == Qos::at_least_once) { return Route::full; }
+      if (message.qos == Qos::at_least_once && !message.owned) { return Route::full; }
       statistics_.publish_dropped += 1;  // delivered, but not retained
     }
-    route_ += 1;
+    next_route();
     bool matched = false;
     for (uint32_t i = 0; i < count; ++i) {
       const Filter& filter = index_.filters[matches_[i]];
@@ -7666,12 +7685,20 @@ class BrokerEngine {
     return matched ? Route::delivered : Route::unmatched;
   }
 
+  // Numbers the message; 0 is nobody's last one.
+  void next_route() noexcept {
+    route_ += 1;
+    if (route_ != 0) { return; }
+    route_ = 1;
+    for (Index slot = 0; slot < sessions_.used(); ++slot) { sessions_[slot].route = 0; }
+  }
+
   // The entry of a message for one subscription.
   Entry entry_for(const Incoming& message, const SubscriptionSlot& slot) const noexcept {
     Entry entry;
     entry.message = message.handle;
     entry.kind = in_arena(message.handle) ? EntryKind::turn : EntryKind::stored;
-    entry.qos = granted(message, slot) & 3;
+    entry.qos = granted(message.qos, slot) & 3;
     entry.retain = message.retain && slot.retain_as_published();
     entry.number = slot.identifier();
     return entry;
@@ -7747,7 +7774,10 @@ class BrokerEngine {
     Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
     if (session.routed_link && in_arena_kind(*last) && last->packet_id != 0) {
       last = leave_run(links_[session.link], *last);
-      if (last == nullptr) { return; }
+      if (last == nullptr) {
+        session.route = 0;
+        return;
+      }
     }
     if (session.routed_link && entry.qos != 0) {
       Entry better = *last;  // moves to the queue of acknowledged messages
@@ -7823,8 +7853,7 @@ class BrokerEngine {
     message.handle = entry.message;
     message.qos = static_cast<Qos>(entry.qos);
     message.retain = entry.retain;
-    message.topic =
-        in_arena_kind(entry) ? record_of(entry.message).message.topic : stored_topic(entry.message);
+    message.topic = topic_of(entry.message);
     const Index index = sessions_.index_of(session);
     if (pick_member(filter, message, index) == none) { return; }
     deliver_shared(message, filter, index);
@@ -7851,14 +7880,14 @@ class BrokerEngine {
     } else {
       for (Index i = 0; i < retained_.nodes.used(); ++i) {
         const Index message = retained_.nodes[i].message;
-        if (message != none && stored_topic(message) == topic) { return i; }
+        if (message != none && has_topic(message, topic)) { return i; }
       }
       return make ? retained_.nodes.allocate() : none;
     }
   }
   // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
   // false when there is no room.
-  bool retain(const Incoming& message) noexcept {
+  bool retain(Incoming& message) noexcept {
     if constexpr (Features::retained) {
       const uint32_t size =
           in_arena(message.handle) ? message.payload.size() : head(message.handle).payload_size;
@@ -7867,12 +7896,14 @@ class BrokerEngine {
         return true;
       }
       if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
+      message.topic = topic_of(message.handle);  // journaling may have used its memory
       const Index node = retained_node(message.topic, true);
       if (node == none) { return false; }
       Index& kept = retained_.nodes[node].message;
       const bool over = kept == none && statistics_.retained >= limits().retained;
       const Index stored = over ? none : stored_handle(message.handle);
-      if (stored == none) {
+      const bool grows = kept == none || size > head(kept).payload_size;
+      if (stored == none || (grows && scarce() && !restoring_)) {
         if (kept == none) { retained_.clear(node); }
         return false;
       }
@@ -7890,7 +7921,7 @@ class BrokerEngine {
   void clear_retained(Text topic) noexcept {
     const Index node = retained_node(topic, false);
     if (node != none && retained_.nodes[node].message != none &&
-        stored_topic(retained_.nodes[node].message) == topic) {
+        has_topic(retained_.nodes[node].message, topic)) {
       drop_retained(node);
     }
   }
@@ -7981,7 +8012,7 @@ class BrokerEngine {
     entry.kind = EntryKind::stored;
     entry.message = message;
     entry.number = subscription.identifier();
-    entry.qos = detail::smaller(level(head(message).qos), subscription.qos()) & 3;
+    entry.qos = granted(head(message).qos, subscription) & 3;
     entry.retain = true;  // [MQTT-3.3.1-8]
     if (entry.qos == 0) { return link.state == LinkState::open && push_to_link(link, entry); }
     if (!push_to_session(session, entry, Claim::ordinary)) { return false; }
@@ -8113,6 +8144,7 @@ class BrokerEngine {
       head(handle).set_number(0);  // what the journal has of it does not know when it expires
       Incoming will = stored_message(handle);
       will.publisher = sessions_.index_of(session);
+      will.owned = true;
       PublishAnswer answer;
       if (policy_->filters_publish()) {
         Publish packet;
@@ -8122,7 +8154,11 @@ class BrokerEngine {
         packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
         policy_->on_publish(view(session), packet, answer);
       }
-      if (failed(answer.reason) || route(will) == Route::full) { statistics_.publish_dropped += 1; }
+      if (failed(answer.reason)) {
+        statistics_.publish_dropped += 1;
+      } else {
+        route(will);
+      }
       unreference(handle);
     }
   }
@@ -8379,6 +8415,7 @@ class BrokerEngine {
       }
       const Step step = handle(link, frame);
       if (step == Step::pause) { return at; }
+      statistics_.packets_received += 1;
       overdue_ = false;
       at += frame.size();
       if (step == Step::stop) { return bytes.size(); }
@@ -8404,12 +8441,15 @@ class BrokerEngine {
   // left of them.
   Buffer complete_kept(Link& link, Buffer bytes) noexcept {
     while (link.rx.size != 0 && !bytes.empty() && !link.large && !link.discarding) {
-      const uint32_t part = detail::smaller(missing(link, bytes), bytes.size());
+      const uint32_t before = link.rx.size;
+      const uint32_t wanted = missing(link, bytes);
+      const uint32_t part = detail::smaller(wanted, bytes.size());
       const Tick since = link.since;
       keep(link, bytes.first(part));
       bytes = bytes.skip(part);
       if (link.state == LinkState::closing) { return Buffer(); }
-      replay(link);
+      // looked at when whole or twice as long: not copied again for every segment
+      if (part == wanted || (before ^ link.rx.size) >= before) { replay(link); }
       link.since = link.rx.size != 0 ? since : link.since;
       if (waits(link)) {
         keep(link, bytes);
@@ -8536,9 +8576,12 @@ class BrokerEngine {
     link.rx = chain;
     if (link.large) {
       head(chain.first).packet_id = packet.packet_id;
-    } else if (repeated) {
-      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
     } else {
+      count_large(payload_size);
+    }
+    if (!link.large && repeated) {
+      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
+    } else if (!link.large) {
       refuse_publish(link, packet.qos, packet.packet_id,
                      too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded);
     }
@@ -8555,6 +8598,7 @@ class BrokerEngine {
     blocks_.clear(link.rx);
     link.large = false;
     link.discarding = true;
+    count_large(stored.payload_size);
     refuse_publish(link, stored.qos, stored.packet_id, ReasonCode::quota_exceeded);
   }
 
@@ -8563,8 +8607,7 @@ class BrokerEngine {
     const Index handle = link.rx.first;
     link.rx = Chain();
     link.large = false;
-    statistics_.packets_received += 1;
-    count_received(head(handle).payload_size);
+    count_large(head(handle).payload_size);
     begin_packet();
     take_large(link, handle);
   }
@@ -8601,7 +8644,6 @@ class BrokerEngine {
 
   Step handle(Link& link, const Frame& frame) noexcept {
     begin_packet();
-    statistics_.packets_received += 1;
     if (link.state == LinkState::open) { return handle_open(link, frame); }
     if (link.state == LinkState::opening) { return on_connect(link, frame); }
     if (Policy::authenticates() && link.state == LinkState::authenticating &&
@@ -8729,6 +8771,7 @@ class BrokerEngine {
   }
 
   void refuse_connect(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+    gate_ = 0;        // does not wait for the journal
     Connack connack;  // [MQTT-3.2.2-6]: session present 0
     connack.reason_code =
         allowed(reason, PacketType::connack, Side::broker) ? reason : ReasonCode::not_authorized;
@@ -8813,7 +8856,7 @@ class BrokerEngine {
     begin_packet();
     link.state = LinkState::opening;
     if (apply_answer(link, frame, connect, answer) == Step::proceed &&
-        link.state != LinkState::deciding) {
+        link.state == LinkState::open) {
       blocks_.release_chain(more.connect);
       more.connect = none;
       if (link.rx.size != 0) {
@@ -9220,20 +9263,20 @@ class BrokerEngine {
     Incoming message;
     if (!accept_head(link, packet, message)) { return Step::stop; }
     const bool once = Features::qos_2 && packet.qos == Qos::exactly_once;
-    if (find_held(link, packet.packet_id) != nullptr) {
-      return Step::proceed;  // a repeat of what is being decided
-    }
-    if (once && find_received(session_of(link), packet.packet_id) != nullptr) {
-      // a repeat is answered and not delivered [MQTT-4.3.3-10]
-      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
-      return Step::proceed;
-    }
+    const bool deciding = find_held(link, packet.packet_id) != nullptr;
+    const bool repeated =
+        deciding || (once && find_received(session_of(link), packet.packet_id) != nullptr);
     const bool held_back = packet.qos != Qos::at_most_once && journal_->holds_back();
-    if ((held_back && !v5(link.version)) || (!once && !overdue_ && must_wait(message))) {
+    if (!repeated &&
+        ((held_back && !v5(link.version)) || (!once && !overdue_ && must_wait(message)))) {
       pause(link);
       return Step::pause;
     }
     count_received(packet.payload.size());
+    if (repeated) {  // is answered and not delivered [MQTT-4.3.3-10]
+      if (!deciding) { push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success); }
+      return Step::proceed;
+    }
     if (held_back) {
       return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
     }
@@ -9259,6 +9302,10 @@ class BrokerEngine {
     const Step step = decide_publish(link, packet, message);
     if (in_blocks) { unreference(message.handle); }
     return step;
+  }
+  void count_large(uint32_t payload_size) noexcept {
+    statistics_.packets_received += 1;
+    count_received(payload_size);
   }
   void count_received(uint32_t payload_size) noexcept {
     statistics_.publish_received += 1;
@@ -9311,10 +9358,10 @@ class BrokerEngine {
       return own_publish(link, packet_id, message);
     }
     const Route result = route(message);
-    if (message.qos == Qos::at_most_once) { return Step::proceed; }
     if (result == Route::full) {
       return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
     }
+    if (message.qos == Qos::at_most_once) { return Step::proceed; }
     const ReasonCode reason =
         result == Route::unmatched ? ReasonCode::no_matching_subscribers : ReasonCode::success;
     push_ack(link, EntryKind::puback, packet_id, reason);  // [MQTT-4.3.2-4]
@@ -9367,12 +9414,11 @@ class BrokerEngine {
     if (entry->kind == EntryKind::stored) {
       Incoming message = stored_message(entry->message);
       message.publisher = link.session;
-      const bool full = (!overdue_ && must_wait(message)) || route(message) == Route::full;
-      if (full && !overdue_) {
+      message.owned = overdue_;
+      if ((!overdue_ && must_wait(message)) || route(message) == Route::full) {
         pause(link);
         return Step::pause;
       }
-      statistics_.publish_dropped += full ? 1U : 0U;
       journal_change(JournalRecord::Type::deliver, session, ack.packet_id);
       count_unacknowledged(link, link.received != 0 ? -1 : 0);
     }
@@ -9628,7 +9674,8 @@ class BrokerEngine {
   // waited long enough goes through whatever it finds.
   void retry_paused(Link& link) noexcept {
     const Tick since = link.since;
-    overdue_ = detail::reached(now_, since + pause_ticks());
+    const bool overdue = detail::reached(now_, since + pause_ticks());
+    overdue_ = overdue;
     forget_paused(link);
     Extra* more = extra(link);
     if (has_large_packets && more != nullptr && more->waiting != none) {
@@ -9641,7 +9688,7 @@ class BrokerEngine {
     const bool any = replay(link);
     overdue_ = false;
     if (link.state == LinkState::closing) { return; }
-    const bool same_packet = link.paused && !any && !wake_;
+    const bool same_packet = link.paused && !any && !wake_ && !overdue;
     link.since = same_packet ? since : now_;
     arm(link);
     push_due(link);

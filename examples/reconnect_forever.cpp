@@ -4,13 +4,14 @@
 //   reconnect_forever [PORT [OTHER_PORT]]
 
 #include <stdio.h>
+#include <string.h>
 #include <ports/posix/client.hpp>
-#include <ports/posix/file_store.hpp>
+#include <ports/posix/outbox.hpp>
 
 namespace {
 
 struct Config : mqtt::ClientConfig {
-  using Store = mqtt::posix::FileStore;
+  using Store = mqtt::posix::FileOutbox<>;
   static constexpr uint32_t tx_bytes = 16384;
 };
 using Client = mqtt::Client<mqtt::posix::ClientTransport<>, mqtt::posix::ClientClock, Config>;
@@ -43,8 +44,11 @@ int main(int count, char** arguments) {
   connect.will.payload = mqtt::Text("no").bytes();
   connect.will.retain = true;
   static Client client(transport, clock, connect);
-  if (client.engine().store().open("reconnect_forever.outbox", client.engine(), true) != 0) {
-    perror("reconnect_forever.outbox");
+  static uint8_t scratch[Config::tx_bytes];
+  const int error = client.engine().store().open("reconnect_forever.outbox", client.engine(),
+                                                 mqtt::Buffer(scratch));
+  if (error != 0) {
+    fprintf(stderr, "reconnect_forever.outbox: %s\n", strerror(error));
     return 1;
   }
   client.start();

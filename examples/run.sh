@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the broker with nothing but a C++ compiler, starts it and shows a message going round.
+# Builds the broker and its tools with nothing but a C++ compiler, starts it and shows a message
+# going round.
 #
 #   sh examples/run.sh          then serves on 127.0.0.1 until Ctrl-C
 #   sh examples/run.sh --demo   then exits
@@ -25,23 +26,42 @@ build() {
 }
 
 mkdir -p build/bin
-build examples/mqttd/main.cpp build/bin/mqttd
-build examples/round_trip.cpp build/bin/round_trip
+for program in mqttd mqtt_pub mqtt_sub; do
+  build examples/$program/main.cpp build/bin/$program
+done
 
 build/bin/mqttd -p "$port" &
 broker=$!
-trap 'kill $broker 2>/dev/null || :; wait $broker 2>/dev/null || :' EXIT
+heard=build/demo.out
+trap 'kill $broker 2>/dev/null || :; wait $broker 2>/dev/null || :; rm -f $heard' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# A taken port ends mqttd at once; without this check another broker would answer the round trip.
+# A taken port ends mqttd at once; without this check another broker would answer.
 sleep 0.3
 if ! kill -0 $broker 2>/dev/null; then
   echo "mqttd could not start on port $port: see its message above." >&2
   echo "If the port is taken, choose another: MQTT_PORT=1884 sh examples/run.sh" >&2
   exit 1
 fi
-build/bin/round_trip -p "$port"
+
+# The subscriber ends after one message; -d tells when the broker has confirmed its subscription.
+echo "mqtt_sub -p $port -t 'demo/#' -v -q 1 -C 1"
+build/bin/mqtt_sub -p "$port" -t 'demo/#' -v -q 1 -C 1 -W 10 -d >$heard &
+subscriber=$!
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  if grep -q '^Subscribed' $heard; then break; fi
+  sleep 0.2
+done
+echo "mqtt_pub -p $port -t demo/hello -q 1 -m 'hello, MQTT'"
+build/bin/mqtt_pub -p "$port" -t demo/hello -q 1 -m 'hello, MQTT'
+if ! wait $subscriber; then
+  echo "the message did not come back:" >&2
+  cat $heard >&2
+  exit 1
+fi
+grep '^demo/' $heard
+echo "the message went round"
 [ $demo = no ] || exit 0
 
 echo "mqttd serves on 127.0.0.1:$port; Ctrl-C ends it."

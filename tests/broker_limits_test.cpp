@@ -613,3 +613,110 @@ TEST_CASE("too little memory is an error of start") {
   CHECK(engine->start(limits, {reinterpret_cast<uint8_t*>(memory), size}, 1, 0) ==
         mqtt::Error::buffer_too_small);
 }
+
+TEST_CASE("the QoS of the subscription counts with upgrade_outgoing_qos, for retained ones too") {
+  sim::each([](Version version, Wire wire) {
+    Limits limits = sim::small_limits();
+    limits.upgrade_outgoing_qos = true;
+    Broker<> broker(wire, limits);
+    const auto publisher = broker.connect(version, "p");
+    const auto client = broker.connect(version, "s");
+    publisher.publish("r", "retained", 0, true);
+    for (int qos = 0; qos < 3; ++qos) {
+      client.subscribe("r", qos);
+      CHECK(client.message().qos == static_cast<Qos>(qos));
+      client.clear();
+      publisher.publish("r", "now", 0);
+      CHECK(client.message().qos == static_cast<Qos>(qos));
+      client.clear();
+    }
+  });
+}
+
+TEST_CASE("retained messages leave blocks for others, and can be cleared") {
+  sim::each([](Version version, Wire wire) {
+    for (const uint32_t turn_records : {0U, 64U}) {
+      Limits limits = sim::small_limits();
+      limits.turn_records = turn_records;
+      limits.large_blocks = 0;
+      limits.blocks = 128;
+      Broker<> broker(wire, limits);
+      const auto client = broker.connect(version, "s");
+      client.subscribe("t", 0);
+      const auto publisher = broker.connect(version, "p");
+      for (int i = 0; i < 20; ++i) {
+        publisher.publish(numbered("r/", i), std::string(1000, 'x'), 0, true);
+      }
+      CHECK(broker.dropped() != 0);
+      publisher.publish("t", "flows");
+      CHECK(client.message().payload == "flows");
+      for (int i = 0; i < 20; ++i) { publisher.publish(numbered("r/", i), "", 0, true); }
+      CHECK(broker.statistics().retained == 0);
+      CHECK(broker.statistics().stored == 0);
+    }
+  });
+}
+
+TEST_CASE("a will goes to all who have room [MQTT-3.1.2-8]") {
+  sim::each([](Version version, Wire wire) {
+    Limits limits = sim::small_limits();
+    limits.blocks = 64;
+    limits.large_blocks = 0;
+    limits.retained = 1;
+    Broker<> broker(wire, limits);
+    const auto watcher = broker.connect(version, "w");
+    watcher.subscribe("will", 1);
+    const auto dying = broker.connect(version, "d", [](mqtt::Connect& c) {
+      c.has_will = true;
+      c.will.topic = "will";
+      c.will.payload = mqtt::Text("gone").bytes();
+      c.will.qos = Qos::at_least_once;
+      c.will.retain = true;
+    });
+    const auto away = broker.connect_resumable(version, "away");
+    away.subscribe("fill", 1);
+    away.drop();
+    watcher.publish("other", "the only retained one", 0, true);
+    for (int i = 0; i < 100; ++i) {
+      mqtt::Publish packet;
+      packet.topic = "fill";
+      packet.payload = mqtt::Text("x").bytes();
+      packet.qos = Qos::at_least_once;
+      static_cast<void>(broker.engine().publish(packet, broker.now));
+    }
+    const uint32_t before = broker.dropped();
+    dying.drop();
+    CHECK(watcher.message().topic == "will");
+    CHECK(broker.dropped() > before);  // it is not retained
+  });
+}
+
+TEST_CASE("inflight_bytes: one is always sent, then as many as fit, whatever comes between") {
+  Limits limits = sim::small_limits();
+  limits.inflight_bytes_max = 250;
+  Broker<> broker(Wire::whole, limits);
+  auto client = broker.connect_resumable(Version::v3_1_1, "s");
+  client.own_acks();
+  client.subscribe("t", 2);
+  const auto publisher = broker.connect(Version::v3_1_1, "p");
+  for (int i = 0; i < 4; ++i) { publisher.publish("t", std::string(100, 'x'), 2); }
+  CHECK(client.count(PacketType::publish) == 2);
+  // the first one is being sent again, cut in the middle, when its PUBREC comes
+  client.drop();
+  broker.acks = false;
+  client = broker.open(Version::v3_1_1);
+  client.set_window(4 + 50);
+  mqtt::Connect connect;
+  connect.version = Version::v3_1_1;
+  connect.client_id = "s";
+  connect.clean_start = false;
+  client.send(connect);
+  client.ack(PacketType::pubrec, 1);
+  client.open_window();
+  client.take(PacketType::connack);
+  CHECK(client.count(PacketType::publish) == 3);  // the payload of the first is the client's
+  client.ack(PacketType::pubcomp, 1);
+  CHECK(client.count(PacketType::publish) == 3);
+  client.ack(PacketType::pubrec, 2);
+  CHECK(client.count(PacketType::publish) == 4);
+}

@@ -677,3 +677,63 @@ TEST_CASE(
     CHECK(broker.policy.disconnected.size() == 2);
   });
 }
+
+TEST_CASE("a decision put off may ask for more, and more than once [MQTT-4.12.0-2]") {
+  Broker broker;
+  mqtt::ConnectionId asked;
+  broker.policy.connect = [&](const mqtt::Connect&, mqtt::ConnectAnswer& answer) {
+    answer.later = true;
+  };
+  int rounds = 0;
+  broker.policy.authenticate = [&](const mqtt::Auth&, mqtt::ConnectAnswer& answer) {
+    rounds += 1;
+    answer.later = rounds == 2;
+    if (rounds == 1) { answer.reason = ReasonCode::continue_authentication; }
+  };
+  const Client client = start_auth(broker, "M", "1");
+  mqtt::ConnectAnswer more;
+  more.reason = ReasonCode::continue_authentication;
+  for (int i = 0; i < 2; ++i) {
+    if (i == 0) { CHECK(broker.engine().answer_connect(client.id(), more, broker.now)); }
+    broker.run();
+    client.take(PacketType::auth);
+    send_auth(client, ReasonCode::continue_authentication, "M", "2");
+  }
+  CHECK(client.quiet());
+  CHECK(broker.engine().answer_connect(client.id(), more, broker.now));
+  broker.run();
+  client.take(PacketType::auth);
+  send_auth(client, ReasonCode::continue_authentication, "M", "3");
+  CHECK(client.take(PacketType::connack).reason == ReasonCode::success);
+  CHECK(rounds == 3);
+}
+
+TEST_CASE("a session that comes back under another prefix gets nothing of the old one") {
+  sim::each([](Version version, Wire wire) {
+    Broker broker(wire);
+    std::string prefix = "one/";
+    broker.policy.connect = [&](const mqtt::Connect& connect, mqtt::ConnectAnswer& answer) {
+      if (sim::text(connect.client_id)[0] == 'm') { answer.topic_prefix = mqtt::Text(prefix); }
+    };
+    broker.connect_resumable(version, "m").subscribe("t/#", 1);
+    broker.engine();
+    const Client outside = broker.connect(version, "o");
+    for (const char* other : {"twice/", "two/", "", "one/"}) {
+      CAPTURE(other);
+      Client inside = broker.connect_resumable(version, "m");
+      inside.clear();
+      inside.drop();
+      outside.publish("one/t/1", "secret", 1);
+      prefix = other;
+      inside = broker.connect_resumable(version, "m");
+      if (prefix == "one/") {
+        CHECK(inside.message().topic == "t/1");
+      } else if (prefix.empty()) {
+        CHECK(inside.message().topic == "one/t/1");  // nothing is hidden from it
+      }
+      CHECK(inside.quiet());
+      inside.drop();
+      prefix = "one/";
+    }
+  });
+}

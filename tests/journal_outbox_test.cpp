@@ -284,9 +284,9 @@ TEST_CASE("an outbox in a file survives being closed anywhere and cut anywhere")
   Model model;
   Dice dice(5);
   for (int life = 0; life < 20; ++life) {
-    mqtt::posix::FileOutbox store;
+    mqtt::posix::FileOutbox<> store;
     REQUIRE(store.medium().open(path, 64 << 10) == 0);
-    mqtt::posix::FileOutbox second;
+    mqtt::posix::FileOutbox<> second;
     CHECK(second.medium().open(path) == EWOULDBLOCK);
     REQUIRE(store.start());
     CHECK(load(store) == model);

@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <ports/posix/broker_loop.hpp>
 #include <ports/posix/client.hpp>
-#include <ports/posix/file_store.hpp>
+#include <ports/posix/outbox.hpp>
 
 #include <string>
 #include <vector>
@@ -69,9 +69,11 @@ struct Listening {
   _exit(1);
 }
 
-struct FileConfig : ClientConfig {
-  using Store = FileStore;
+struct QuickConfig : ClientConfig {
   static constexpr uint32_t retry_min_ms = 20;
+};
+struct FileConfig : QuickConfig {
+  using Store = FileOutbox<>;
 };
 using Plain = Client<ClientTransport<>, ClientClock>;
 using Kept = Client<ClientTransport<>, ClientClock, FileConfig>;
@@ -89,7 +91,8 @@ constexpr uint32_t messages = 400;
   connect.client_id = "kept";
   connect.clean_start = false;
   static Kept client(transport, clock, connect);
-  if (client.engine().store().open(path, client.engine(), false) != 0) { _exit(1); }
+  static uint8_t scratch[FileConfig::tx_bytes];
+  if (client.engine().store().open(path, client.engine(), Buffer(scratch)) != 0) { _exit(1); }
   client.start();
   while (true) {
     // The number is taken once the message is in the file; killed between the two it is doubled,
@@ -173,7 +176,7 @@ TEST_CASE("a client talks over a Unix socket and by name, several servers in tur
   ClientTransport<> transport(servers);
   ClientClock clock;
   Connect connect;
-  static Client<ClientTransport<>, ClientClock, FileConfig> client(transport, clock, connect);
+  static Client<ClientTransport<>, ClientClock, QuickConfig> client(transport, clock, connect);
   client.start();
   const Millis end = clock.now_ms() + 5000;
   while (!client.online() && clock.now_ms() < end) {

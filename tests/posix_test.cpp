@@ -169,9 +169,9 @@ SocketAddress address_of(const char* host, uint16_t port = 0) {
 }
 
 // A non-blocking client: what it is sent is read only when the test says so.
-class Client {
+class Peer {
  public:
-  explicit Client(const SocketAddress& address)
+  explicit Peer(const SocketAddress& address)
       : socket_(::socket(address.any.sa_family, SOCK_STREAM, 0)) {
     REQUIRE(connect(socket_.get(), &address.any, address.size) == 0);
     REQUIRE(set_nonblocking(socket_.get()));
@@ -226,7 +226,7 @@ struct Server {
     for (int i = 0; i != count; ++i) { REQUIRE(loop.turn(5) == 0); }
   }
   // Turns until the client has `size` bytes or no more can come.
-  std::string answer(Client& client, size_t size, size_t slice = 1 << 20) {
+  std::string answer(Peer& client, size_t size, size_t slice = 1 << 20) {
     std::string all;
     for (int i = 0; i != 20000 && all.size() < size && !client.ended(); ++i) {
       REQUIRE(loop.turn(1) == 0);
@@ -277,7 +277,7 @@ TEST_CASE_TEMPLATE("posix: bytes go round over IPv4 and IPv6", Poller, POLLERS) 
       continue;
     }
     Server<Poller> server(host);
-    Client client(server.address);
+    Peer client(server.address);
     CHECK(client.write("hello"));
     CHECK(is_pattern(server.answer(client, 5), 5));
     CHECK(server.engine.received == "hello");
@@ -289,21 +289,6 @@ TEST_CASE_TEMPLATE("posix: bytes go round over IPv4 and IPv6", Poller, POLLERS) 
     CHECK(server.watcher.broken[0] == 0);
     CHECK(server.watcher.closed == 1);
   }
-}
-
-TEST_CASE_TEMPLATE("posix: the transport hook talks to a loop", Poller, POLLERS) {
-  Server<Poller> server;
-  const std::string port = std::to_string(server.address.port());
-  TcpTransport transport;
-  REQUIRE(transport.open("127.0.0.1", port.c_str(), 1000) == 0);
-  uint8_t bytes[16];
-  CHECK(transport.receive(bytes, sizeof bytes) == 0);
-  CHECK(transport.transmit(reinterpret_cast<const uint8_t*>("abx"), 3) == 3);
-  server.turns(3);
-  CHECK(transport.receive(bytes, sizeof bytes) == 3);
-  CHECK(transport.receive(bytes, sizeof bytes) == -1);
-  server.loop.stop();
-  CHECK(transport.open("127.0.0.1", port.c_str(), 1000) == ECONNREFUSED);
 }
 
 TEST_CASE_TEMPLATE("posix: a unix socket is listened on and a stale one replaced", Poller,
@@ -320,7 +305,7 @@ TEST_CASE_TEMPLATE("posix: a unix socket is listened on and a stale one replaced
     const SocketAddress address = local_address(socket.get());
     if (round == 1) {
       REQUIRE(server.loop.add_listener(socket, 1, 0xFFFFFFFF) == 0);
-      Client client(address);
+      Peer client(address);
       CHECK(client.write("hello"));
       CHECK(is_pattern(server.answer(client, 5), 5));
       char host[INET6_ADDRSTRLEN];
@@ -338,7 +323,7 @@ TEST_CASE_TEMPLATE("posix: a slow reader gets every byte in order after short wr
   listen.send_buffer = 4096;
   Server<Poller> server("127.0.0.1", listen);
   server.engine.answer = 3000000;
-  Client client(server.address);
+  Peer client(server.address);
   CHECK(client.write("b"));
   server.turns(3);
   CHECK(server.engine.short_writes == 1);
@@ -360,7 +345,7 @@ TEST_CASE_TEMPLATE("posix: a paused connection is not read until its output is g
   Server<Poller> server("127.0.0.1", listen);
   server.engine.answer = 2000000;
   server.engine.backlog_max = 1000;
-  Client client(server.address);
+  Peer client(server.address);
   CHECK(client.write("b"));
   server.turns(3);
   CHECK(client.write("c"));
@@ -376,7 +361,7 @@ TEST_CASE_TEMPLATE("posix: a paused connection that breaks is closed", Poller, P
   Server<Poller> server("127.0.0.1", listen);
   server.engine.answer = 8000000;
   server.engine.backlog_max = 1000;
-  Client client(server.address);
+  Peer client(server.address);
   CHECK(client.write("b"));
   server.turns(3);
   client.reset_link();
@@ -392,7 +377,7 @@ TEST_CASE_TEMPLATE("posix: a hang-up sends the last bytes though input is unread
   options.read_bytes = 4;
   options.arena_bytes = 64;
   Server<Poller> server("127.0.0.1", ListenOptions{}, options);
-  Client client(server.address);
+  Peer client(server.address);
   CHECK(client.write("abcx" + std::string(50000, 'y')));
   server.turns(3);
   CHECK(is_pattern(client.take(), 4));
@@ -407,7 +392,7 @@ TEST_CASE_TEMPLATE("posix: a read fills the engine's place first, then the arena
                    POLLERS) {
   Server<Poller> server;
   server.engine.space = 1000;
-  Client client(server.address);
+  Peer client(server.address);
   server.turns(1);
   std::string text;
   for (int i = 0; i != 5000; ++i) { text.push_back(static_cast<char>('a' + i % 20)); }
@@ -423,14 +408,14 @@ TEST_CASE_TEMPLATE("posix: a full arena ends the turn in the middle", Poller, PO
   options.read_bytes = 1000;
   options.arena_bytes = 2000;
   Server<Poller> server("127.0.0.1", ListenOptions{}, options);
-  std::vector<Client*> clients;
-  for (int i = 0; i != 5; ++i) { clients.push_back(new Client(server.address)); }
+  std::vector<Peer*> clients;
+  for (int i = 0; i != 5; ++i) { clients.push_back(new Peer(server.address)); }
   server.turns(2);
-  for (Client* client : clients) { CHECK(client->write(std::string(1000, 'a'))); }
+  for (Peer* client : clients) { CHECK(client->write(std::string(1000, 'a'))); }
   const uint32_t turns = server.engine.turns;
   REQUIRE(server.loop.turn(5) == 0);
   CHECK(server.engine.turns == turns + 3);
-  for (Client* client : clients) {
+  for (Peer* client : clients) {
     CHECK(is_pattern(server.answer(*client, 1000), 1000));
     delete client;
   }
@@ -442,8 +427,8 @@ TEST_CASE_TEMPLATE("posix: connections above a limit are closed at once", Poller
   REQUIRE(listen_tcp(address_of("127.0.0.1"), ListenOptions{}, socket) == 0);
   const SocketAddress limited = local_address(socket.get());
   REQUIRE(server.loop.add_listener(socket, 1, 1) == 0);
-  Client first(limited);
-  Client second(limited);
+  Peer first(limited);
+  Peer second(limited);
   server.turns(3);
   CHECK(server.watcher.refused[static_cast<uint8_t>(Refusal::listener_full)] == 1);
   CHECK(server.loop.connection_count() == 1);
@@ -451,25 +436,25 @@ TEST_CASE_TEMPLATE("posix: connections above a limit are closed at once", Poller
   CHECK(second.ended());
   first.close();
   server.turns(2);
-  Client third(limited);
+  Peer third(limited);
   server.turns(2);
   CHECK(server.loop.connection_count() == 1);
   CHECK(server.loop.group(server.watcher.accepted.back()) == 1);
 
-  std::vector<Client*> clients;
-  for (int i = 0; i != 9; ++i) { clients.push_back(new Client(server.address)); }
+  std::vector<Peer*> clients;
+  for (int i = 0; i != 9; ++i) { clients.push_back(new Peer(server.address)); }
   server.turns(3);
   CHECK(server.loop.connection_count() == 8);
   CHECK(server.watcher.refused[static_cast<uint8_t>(Refusal::broker_full)] == 2);
-  for (Client* client : clients) { delete client; }
+  for (Peer* client : clients) { delete client; }
 }
 
 TEST_CASE_TEMPLATE("posix: running out of descriptors refuses and goes on", Poller, POLLERS) {
   Server<Poller> server;
-  Client established(server.address);
+  Peer established(server.address);
   server.turns(2);
-  std::vector<Client*> clients;
-  for (int i = 0; i != 6; ++i) { clients.push_back(new Client(server.address)); }
+  std::vector<Peer*> clients;
+  for (int i = 0; i != 6; ++i) { clients.push_back(new Peer(server.address)); }
   {
     Descriptor next(dup(established.descriptor()));
     const auto used = static_cast<rlim_t>(next.get());
@@ -480,12 +465,12 @@ TEST_CASE_TEMPLATE("posix: running out of descriptors refuses and goes on", Poll
     CHECK(established.write("still here"));
     CHECK(is_pattern(server.answer(established, 10), 10));
   }
-  for (Client* client : clients) {
+  for (Peer* client : clients) {
     client->take();
     CHECK(client->ended());
     delete client;
   }
-  Client late(server.address);
+  Peer late(server.address);
   CHECK(late.write("late"));
   CHECK(is_pattern(server.answer(late, 4), 4));
 }
@@ -493,7 +478,7 @@ TEST_CASE_TEMPLATE("posix: running out of descriptors refuses and goes on", Poll
 #ifdef __linux__
 TEST_CASE("posix: accepting pauses when not even the spare descriptor is there") {
   Server<EpollPoller> server;
-  Client first(server.address);
+  Peer first(server.address);
   const auto& refused = server.watcher.refused[static_cast<uint8_t>(Refusal::descriptors)];
   {
     const DescriptorLimit limit(0);
@@ -513,8 +498,8 @@ TEST_CASE("posix: accepting pauses when not even the spare descriptor is there")
 TEST_CASE_TEMPLATE("posix: stopping says goodbye to all and closes the listeners", Poller,
                    POLLERS) {
   Server<Poller> server;
-  Client a(server.address);
-  Client b(server.address);
+  Peer a(server.address);
+  Peer b(server.address);
   server.turns(2);
   server.loop.notify('h');
   server.loop.notify(decltype(server.loop)::stop_notice);
@@ -522,7 +507,7 @@ TEST_CASE_TEMPLATE("posix: stopping says goodbye to all and closes the listeners
   CHECK(server.watcher.notices == std::string("h\0", 2));
   CHECK(server.loop.connection_count() == 0);
   CHECK(server.watcher.closed == 2);
-  for (Client* client : {&a, &b}) {
+  for (Peer* client : {&a, &b}) {
     CHECK(client->take().size() == 1);
     client->take();
     CHECK(client->ended());
@@ -543,7 +528,7 @@ TEST_CASE_TEMPLATE("posix: a wait ends at the engine's deadline", Poller, POLLER
 
 TEST_CASE_TEMPLATE("posix: accepted sockets do not delay small packets", Poller, POLLERS) {
   Server<Poller> server;
-  Client client(server.address);
+  Peer client(server.address);
   server.turns(2);
   REQUIRE(server.watcher.accepted.size() == 1);
   int on = 0;
@@ -617,7 +602,7 @@ struct RealServer {
     REQUIRE(loop.add_listener(socket, 0, 0xFFFFFFFF) == 0);
   }
   // Sends, then turns until `size` bytes have come.
-  std::string exchange(Client& client, const std::string& request, size_t size) {
+  std::string exchange(Peer& client, const std::string& request, size_t size) {
     std::string rest = request;
     std::string all;
     for (int i = 0; i != 20000 && (all.size() < size || !rest.empty()) && !client.ended(); ++i) {
@@ -628,7 +613,7 @@ struct RealServer {
     }
     return all;
   }
-  void log_in(Client& client, const std::string& id) {
+  void log_in(Peer& client, const std::string& id) {
     const std::string body =
         std::string("\0\4MQTT\4\2\0\0\0", 11) + static_cast<char>(id.size()) + id;
     const std::string packet = std::string("\x10") + static_cast<char>(body.size()) + body;
@@ -657,8 +642,8 @@ const std::string suback_t("\x90\3\0\1\0", 5);
 
 TEST_CASE_TEMPLATE("posix: messages go from client to client through the engine", Poller, POLLERS) {
   RealServer<Poller> server;
-  Client publisher(server.address);
-  Client subscriber(server.address);
+  Peer publisher(server.address);
+  Peer subscriber(server.address);
   server.log_in(publisher, "p");
   server.log_in(subscriber, "s");
   CHECK(server.exchange(subscriber, subscribe_t, 5) == suback_t);
@@ -672,8 +657,8 @@ TEST_CASE_TEMPLATE("posix: messages go from client to client through the engine"
 TEST_CASE_TEMPLATE("posix: a slow subscriber gets a large message through a small socket buffer",
                    Poller, POLLERS) {
   RealServer<Poller> server(4096);
-  Client publisher(server.address);
-  Client subscriber(server.address);
+  Peer publisher(server.address);
+  Peer subscriber(server.address);
   server.log_in(publisher, "p");
   server.log_in(subscriber, "s");
   CHECK(server.exchange(subscriber, subscribe_t, 5) == suback_t);
@@ -694,7 +679,7 @@ TEST_CASE_TEMPLATE("posix: a slow subscriber gets a large message through a smal
 
 TEST_CASE_TEMPLATE("posix: stopping sends the engine's last packet", Poller, POLLERS) {
   RealServer<Poller> server;
-  Client client(server.address);
+  Peer client(server.address);
   const std::string connect("\x10\x0E\0\4MQTT\5\2\0\0\0\0\1c", 16);
   CHECK(server.exchange(client, connect, 16).size() == 16);
   server.loop.stop();

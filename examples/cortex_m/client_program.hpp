@@ -25,7 +25,7 @@ inline mqtt::lwip::Server server_of_arguments(uint32_t port) {
   return server;
 }
 
-struct ClientMemory : mqtt::ClientMemoryConfig {
+struct ClientMemory : mqtt::ClientConfig {
   static constexpr uint32_t rx_bytes = 512;
   static constexpr uint32_t tx_bytes = 1024;
 };

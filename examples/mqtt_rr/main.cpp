@@ -68,6 +68,10 @@ class Requester {
       stop(ExitCode::failure);
     }
     if (session_.transmit_now()) { return; }
+    if (has_response_ && !session_.is_ending() && session_.engine().idle()) {
+      stop(ExitCode::success);
+      return;
+    }
     fflush(stdout);
     session_.wait(timeout_at_);
     if (session_.now() >= timeout_at_ && !session_.is_ending()) {
@@ -114,7 +118,7 @@ class Requester {
   void subscribed(const ClientEvent& event) {
     const bool is_allowed = !event.reason_codes.empty() && event.reason_codes[0] < 0x80;
     if (is_allowed) {
-      wants_publish_ = true;
+      publish();
       return;
     }
     if (!event.reason_codes.empty()) {
@@ -133,17 +137,19 @@ class Requester {
     sent_at_ = now_ns();
     const mqtt::Submission submission = session_.publish(head, payload_);
     wants_publish_ = submission.answer == mqtt::Answer::full;
+    session_.transmit_now();
     if (!submission && !wants_publish_) {
       stop(tools::refuse_publish(session_, options_, submission, payload_.size()));
     }
   }
 
   void message(const mqtt::Publish& message) {
-    if (session_.is_ending() || (message.retain && options_.no_retain)) { return; }
+    const bool is_stale = message.retain && options_.no_retain;
+    if (session_.is_ending() || has_response_ || is_stale) { return; }
+    has_response_ = true;  // the link ends when the request, too, has come to its end
     received_at_ = now_ns();
     if (options_.debug) { session_.transmit_now(); }
     printer_.print(message);
-    stop(ExitCode::success);
   }
 
   void stop(int exit_code) {
@@ -174,6 +180,7 @@ class Requester {
   uint64_t sent_at_ = 0;
   uint64_t received_at_ = 0;
   bool wants_publish_ = false;
+  bool has_response_ = false;
   bool over_ = false;
   int exit_code_ = ExitCode::success;
 };

@@ -3,6 +3,7 @@
 #ifndef MQTTD_LISTENERS_HPP
 #define MQTTD_LISTENERS_HPP
 
+#include <netdb.h>
 #include <ports/posix/listener.hpp>
 
 #include "limits.hpp"

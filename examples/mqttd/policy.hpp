@@ -122,10 +122,10 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
     }
   }
 
-  bool filters_publish() const noexcept { return any_acl_ || log_.wants(log_debug); }
+  static constexpr bool filters_publish() noexcept { return true; }
   void on_publish(const mqtt::ClientView& client, const mqtt::Publish& publish,
                   mqtt::PublishAnswer& answer) noexcept {
-    const bool allowed = may(client, access_write, publish.topic);
+    const bool allowed = !is_the_brokers(publish.topic) && may(client, access_write, publish.topic);
     if (!allowed) { answer.reason = mqtt::ReasonCode::not_authorized; }
     if (log_.wants(log_debug)) {
       log_.line(log_debug, "%s PUBLISH from %.*s (d%d, q%u, r%d, m%u, '%.*s', ... (%u bytes))",
@@ -443,6 +443,15 @@ class Policy : public mqtt::AllowAll, public mqtt::posix::NoObserver {
   static mqtt::Millis now_ms() noexcept { return mqtt::posix::MonotonicClock{}.now_ms(); }
 
   // --- who may do what ---
+
+  // No client tells others what the broker counts, or writes where only filters begin.
+  static bool is_the_brokers(mqtt::Text topic) noexcept {
+    if (topic.empty() || topic[0] != '$') { return false; }
+    const auto begins = [topic](mqtt::Text front) {
+      return topic.size() >= front.size() && memcmp(topic.data(), front.data(), front.size()) == 0;
+    };
+    return begins("$SYS") || begins("$share");
+  }
 
   static Subject subject_of(const mqtt::ClientView& client) noexcept {
     Subject subject;

@@ -132,7 +132,8 @@ class SysTree {
              minutes(index));
     // Written as a whole number of hundredths: printing floating point takes 40 KiB of the C
     // library into memory.
-    const auto hundredths = static_cast<long long>(averages_[index].value() * 100.0 + 0.5);
+    const auto halves = static_cast<long long>(averages_[index].value() * 200.0);
+    const long long hundredths = (halves + 1) / 2;
     snprintf(text, sizeof text, "%lld.%02lld", hundredths / 100, hundredths % 100);
     publish(topic, text);
   }

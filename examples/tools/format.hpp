@@ -143,7 +143,9 @@ class Printer {
   }
 
  private:
-  void raw(mqtt::Bytes bytes) { fwrite(bytes.data(), 1, bytes.size(), out_); }
+  void raw(mqtt::Bytes bytes) {
+    if (!bytes.empty()) { fwrite(bytes.data(), 1, bytes.size(), out_); }
+  }
   void raw(mqtt::Text text) { raw(text.bytes()); }
 
   void plain(const mqtt::Publish& message) {

@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <unistd.h>
+#include <utility>
 
 #include "format.hpp"
 #include "properties.hpp"
@@ -33,60 +34,72 @@ struct TlsOptions {
   bool off = false;
 };
 
-/// Texts point into the command line or the options file, both of which last.
-struct Options {
-  Tool tool = pub;
-
+/// Where to connect to, and as whom.
+struct ConnectionOptions {
   const char* host = "localhost";
   const char* unix_path = nullptr;
-  int port = -1;  ///< -1: not given
   const char* bind_address = nullptr;
-  bool websocket = false;
-  TlsOptions tls;
-
-  mqtt::Version version = mqtt::Version::v3_1_1;
   const char* client_id = nullptr;
   const char* id_prefix = nullptr;
   const char* user_name = nullptr;
   const char* password = nullptr;
   const char* password_file = nullptr;
-  bool clean_session = true;
-  int64_t session_expiry_s = -1;  ///< -1: not given
-  int keep_alive_s = 60;
   const char* will_topic = nullptr;
   const char* will_payload = nullptr;
+  int64_t session_expiry_s = -1;  ///< -1: not given
+  int port = -1;                  ///< -1: not given
+  int keep_alive_s = 60;
   int will_qos = 0;
+  mqtt::Version version = mqtt::Version::v3_1_1;
   bool will_retain = false;
-  PropertyLists properties;
+  bool clean_session = true;
+  bool websocket = false;
+};
 
-  int qos = 0;
-  const char* topic = nullptr;  ///< to publish to
-  MessageMode mode = MessageMode::none;
+/// What to publish.
+struct MessageOptions {
+  const char* topic = nullptr;
+  const char* response_topic = nullptr;
   const char* message = nullptr;
   const char* file = nullptr;
-  bool retain = false;
+  int qos = 0;  ///< of subscriptions too
   int inflight_max = 20;
   int repeat_count = 1;
   uint32_t repeat_delay_ms = 0;
-
-  const char* response_topic = nullptr;
+  MessageMode mode = MessageMode::none;
+  bool retain = false;
   bool measure_latency = false;
+};
+
+/// What to subscribe to, and when to end.
+struct SubscriptionOptions {
   std::vector<const char*> topics;
   std::vector<const char*> filters_out;
   std::vector<const char*> unsubscribes;
-  bool retain_as_published = false;
+  int message_count = 0;  ///< 0: no end
+  int timeout_s = 0;      ///< 0: none
   mqtt::RetainHandling retain_handling = mqtt::RetainHandling::send;
+  bool retain_as_published = false;
   bool no_retain = false;
   bool retained_only = false;
   bool remove_retained = false;
   bool exit_after_subscribe = false;
-  int message_count = 0;  ///< 0: no end
-  int timeout_s = 0;      ///< 0: none
+};
 
+/// Texts point into the command line, which lasts, or into texts that are kept here.
+struct Options : ConnectionOptions, MessageOptions, SubscriptionOptions {
+  TlsOptions tls;
   OutputOptions output;
+  PropertyLists properties;
+  std::vector<std::vector<char>> texts;
+  Tool tool = pub;
   bool debug = false;
   bool quiet = false;
 
+  char* keep(std::vector<char> text) {
+    texts.push_back(std::move(text));
+    return texts.back().data();
+  }
   mqtt::Qos level() const { return static_cast<mqtt::Qos>(qos); }
   bool is_v5() const { return version == mqtt::Version::v5; }
   const char* name() const {
@@ -177,8 +190,7 @@ inline bool set_message(Options& options, const char* text) {
 
 inline bool set_url(Options& options, const char* text) {
   Url url;
-  char* const copy = strdup(text);  // lasts as long as the options
-  if (copy == nullptr) { return refuse("Error: Out of memory.\n"); }
+  char* const copy = options.keep(std::vector<char>(text, text + strlen(text) + 1));
   if (const char* const error = parse_url(copy, url)) { return refuse("%s", error); }
   if (!add_topic(options, url.topic, "-L topic")) { return false; }
   options.host = url.host;
@@ -566,21 +578,19 @@ inline Parsed parse_words(Options& options, char** words, int count) {
   return Parsed::good;
 }
 
-// A whole file as a text that lasts; nullptr when it cannot be read.
-inline char* load_text(const char* path) {
+// A whole file as a text, kept with the options; nullptr when it cannot be read.
+inline char* load_text(Options& options, const char* path) {
   FILE* const file = fopen(path, "rb");
   if (file == nullptr) { return nullptr; }
-  size_t size = 0;
-  char* text = nullptr;
-  for (size_t got = 1; got != 0; size += got) {
-    char* const larger = static_cast<char*>(realloc(text, size + 4097));
-    if (larger == nullptr) { break; }
-    text = larger;
-    got = fread(text + size, 1, 4096, file);
-    text[size + got] = 0;
+  std::vector<char> text;
+  char piece[4096];
+  for (size_t got = 1; got != 0;) {
+    got = fread(piece, 1, sizeof piece, file);
+    text.insert(text.end(), piece, piece + got);
   }
   fclose(file);
-  return text;
+  text.push_back(0);
+  return options.keep(std::move(text));
 }
 
 // The words of a line: the flag and all behind it, but for -D, whose values are words too.
@@ -642,7 +652,7 @@ inline Parsed parse_options_file(Options& options, char** words, int count) {
     if (size < 0 || static_cast<size_t>(size) >= sizeof own) { return Parsed::good; }
     path = own;
   }
-  char* const text = load_text(path);
+  char* const text = load_text(options, path);
   if (text != nullptr) { return parse_file(options, text); }
   if (!is_named) { return Parsed::good; }
   refuse("Error: Unable to open options file \"%s\".\n", path);
@@ -716,7 +726,7 @@ inline bool check_properties(const Options& options) {
 // -P, else the first line of --password-file, else, with a user name, $MQTT_PASSWORD.
 inline bool find_password(Options& options) {
   if (options.password == nullptr && options.password_file != nullptr) {
-    char* const text = load_text(options.password_file);
+    char* const text = load_text(options, options.password_file);
     if (text == nullptr) {
       return refuse("Error: Unable to open password file \"%s\".\n", options.password_file);
     }

@@ -206,13 +206,12 @@ class Session {
   /// Says why CONNACK refused, and gives the exit code: what the byte is.
   int refusal(const mqtt::ClientEvent& event) {
     const uint8_t code = mqtt::connack_code(options_.version, event.reason_code);
-    const bool is_version = event.reason_code == mqtt::ReasonCode::unsupported_protocol_version;
+    const bool is_version = options_.is_v5() && options_.tool != rr &&
+                            event.reason_code == mqtt::ReasonCode::unsupported_protocol_version;
     complain(
         options_, "Connection error: %s%s\n",
         options_.is_v5() ? detail::reason_text(event.reason_code) : detail::return_code_text(code),
-        options_.is_v5() && is_version
-            ? ". Try connecting to an MQTT v5 broker, or use MQTT v3.x mode."
-            : "");
+        is_version ? ". Try connecting to an MQTT v5 broker, or use MQTT v3.x mode." : "");
     return code;
   }
   /// Says how the link ended, and gives the exit code.
@@ -292,7 +291,7 @@ class Session {
         2 * uint64_t{EngineConfig::receive_maximum} + EngineConfig::control_bytes;
     const uint64_t outbox = options_.remove_retained ? packet_bytes : outbox_bytes;
     const bool uses_aliases = alias_maximum_ != 0 || wants_alias_;
-    constexpr uint64_t alias_bytes = 2 * 65540 * EngineConfig::topic_alias_maximum;
+    constexpr uint64_t alias_bytes = uint64_t{2} * 65540 * EngineConfig::topic_alias_maximum;
     if (!rx_.reserve(packet_bytes) || !tx_.reserve(outbox + reserved) ||
         (uses_aliases && !aliases_.reserve(alias_bytes))) {
       complain(options_, "Error: Out of memory.\n");

@@ -15,23 +15,23 @@ namespace tools {
 class Signals {
  public:
   bool start() {
-    if (pipe(ends_) != 0) { return false; }
-    for (const int end : ends_) {
-      fcntl(end, F_SETFL, O_NONBLOCK);
-      fcntl(end, F_SETFD, FD_CLOEXEC);
+    if (pipe(ends) != 0) { return false; }
+    for (const int each : ends) {
+      fcntl(each, F_SETFL, O_NONBLOCK);
+      fcntl(each, F_SETFD, FD_CLOEXEC);
     }
     struct sigaction action {};
     action.sa_handler = [](int) {
       const int saved = errno;
-      static_cast<void>(!write(ends_[1], "", 1));
+      static_cast<void>(!write(ends[1], "", 1));
       errno = saved;
     };
     return sigaction(SIGINT, &action, nullptr) == 0 && sigaction(SIGTERM, &action, nullptr) == 0;
   }
-  int descriptor() const { return ends_[0]; }
+  int descriptor() const { return ends[0]; }
 
  private:
-  static inline int ends_[2] = {-1, -1};
+  static inline int ends[2] = {-1, -1};  // of the pipe that the handler writes to
 };
 
 }  // namespace tools

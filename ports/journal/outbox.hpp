@@ -4,7 +4,7 @@
 // The Store hook of a client: what is kept at a reboot goes to ClientEngine::restore(), in the
 // order of each key's first keep().
 //
-//     struct Config : mqtt::ClientMemoryConfig { using Store = mqtt::journal::Outbox<MyFlash>; };
+//     struct Config : mqtt::ClientConfig { using Store = mqtt::journal::Outbox<MyFlash>; };
 //     store.medium()...;  store.start();
 //     store.load(scratch, [&](uint32_t key, Bytes it) { return engine.restore(key, it); });
 //

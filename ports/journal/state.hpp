@@ -248,7 +248,14 @@ class BrokerRecords {
     const bool never = session.expires == detail::never;
     record.expires_at = wall_clock_in(
         never ? 0xFFFFFFFFU : (session.expires - engine_.now_) / detail::ticks_per_second);
+    if (session.will != none) { record.number = wall_clock_in(will_waits(session)); }
     return record;
+  }
+  uint32_t will_waits(const Session& session) const noexcept {
+    const detail::Tick due = engine_.will_delay_s(session);
+    return due == detail::never ? 0xFFFFFFFF
+           : due > engine_.now_ ? (due - engine_.now_) / detail::ticks_per_second
+                                : 0;
   }
   JournalRecord subscribe_record(const Session& session, Text filter,
                                  uint32_t options) const noexcept {
@@ -375,7 +382,9 @@ class BrokerRestore {
       case Type::message_end: forget(record.message); break;
       case Type::retain: {
         const Index handle = handle_of(record.message);
-        return or_full(handle == none || engine_.retain(engine_.stored_message(handle)));
+        if (handle == none) { return Error::none; }
+        auto message = engine_.stored_message(handle);
+        return or_full(engine_.retain(message));
       }
       case Type::retain_clear: engine_.clear_retained(record.text); break;
       case Type::detached:
@@ -409,12 +418,12 @@ class BrokerRestore {
       Session& session = engine_.sessions_[slot];
       if (session.id == none) { continue; }
       engine_.begin_sending(session);
-      if (session.will != none) {
-        Tick& delay = engine_.will_delay_s(session);
-        delay = detail::after_seconds(engine_.now_, delay);
-      }
       if (session.attached) {
         session.attached = false;
+        if (session.will != none) {
+          Tick& delay = engine_.will_delay_s(session);
+          delay = detail::after_seconds(engine_.now_, delay);
+        }
         engine_.arm_detached(session);  // written, so that another restart does not begin anew
       }
       engine_.arm_session(session);
@@ -532,6 +541,10 @@ class BrokerRestore {
             record.expires_at == 0xFFFFFFFF
                 ? detail::never
                 : detail::after_seconds(engine_.now_, seconds_until(record.expires_at));
+        if (session.will != none) {
+          engine_.will_delay_s(session) =
+              detail::after_seconds(engine_.now_, seconds_until(record.number));
+        }
         break;
       case Type::session_end:
         engine_.drop_will(session);
@@ -719,7 +732,6 @@ class BrokerSnapshot {
     sink(Records(engine).record_for(Type::session_end,
                                     session));  // what was written since the beginning
     sink(Records(engine).session_record(session));
-    if (session.link == none) { sink(Records(engine).detached_record(session)); }
     for (Index s = session.subscriptions; s != none; s = engine.subscriptions_[s].next_of_session) {
       const auto& it = engine.subscriptions_[s];
       sink(Records(engine).subscribe_record(session, engine.index_.text(it.filter), it.options));
@@ -732,12 +744,9 @@ class BrokerSnapshot {
     engine.queues_.for_each(session.queue,
                             [&](const Entry& entry) { write_entry(engine, session, entry, sink); });
     if (session.will != none) {
-      const detail::Tick delay = engine.will_delay_s(session);
-      const detail::Tick left = delay > engine.now_ ? delay - engine.now_ : 0;
-      const bool waits = session.link == none;
-      sink(Records(engine).will_record(session, waits ? left / detail::ticks_per_second : delay,
-                                       sink));
+      sink(Records(engine).will_record(session, engine.will_delay_s(session), sink));
     }
+    if (session.link == none) { sink(Records(engine).detached_record(session)); }
   }
   // An entry whose message the client has taken over stands on an empty one.
   template <typename Sink>

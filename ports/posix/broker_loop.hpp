@@ -4,6 +4,7 @@
 #define MQTT_PORTS_POSIX_BROKER_LOOP_HPP
 
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <ports/posix/clock.hpp>
 #include <ports/posix/layers.hpp>
 #include <ports/posix/listener.hpp>

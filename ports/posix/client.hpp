@@ -3,6 +3,9 @@
 #ifndef MQTT_PORTS_POSIX_CLIENT_HPP
 #define MQTT_PORTS_POSIX_CLIENT_HPP
 
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <ports/posix/clock.hpp>
 #include <ports/posix/socket.hpp>
 

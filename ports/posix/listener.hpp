@@ -3,6 +3,7 @@
 #ifndef MQTT_PORTS_POSIX_LISTENER_HPP
 #define MQTT_PORTS_POSIX_LISTENER_HPP
 
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <ports/posix/socket.hpp>
 

@@ -19,8 +19,8 @@ class FileMedium {
  public:
   static constexpr bool rewritable = true;
 
-  /// A packet must be smaller than an eighth of `bytes`, less 100. 0, or
-  /// an errno: EWOULDBLOCK when another process uses the file.
+  /// A packet must be smaller than an eighth of `bytes`, less 100. 0 or an errno; EWOULDBLOCK when
+  /// another process uses the file.
   int open(const char* path, uint32_t bytes = 1 << 20) noexcept {
     file_.reset(::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!file_ || flock(file_.get(), LOCK_EX | LOCK_NB) != 0) { return errno; }
@@ -71,8 +71,24 @@ class FileMedium {
   uint32_t block_bytes_ = 0;
 };
 
-/// The Store of a client in a file: `store.medium().open(path)`, `store.start()`, then load().
-using FileOutbox = journal::Outbox<FileMedium>;
+/// The Store hook of a client in a file: what publish() took outlives the process and a power cut.
+/// At most `entries_max` packets at a time.
+template <uint16_t entries_max = 64>
+class FileOutbox : public journal::Outbox<FileMedium, entries_max> {
+ public:
+  /// Opens the file, which need not exist, and gives `client`, before its start(), what it holds.
+  /// `scratch` must hold the largest packet. 0 or an errno; EWOULDBLOCK when another process uses
+  /// the file.
+  template <typename Engine>
+  int open(const char* path, Engine& client, Buffer scratch) noexcept {
+    const int error = this->medium().open(path);
+    if (error != 0) { return error; }
+    const auto restore = [&client](uint32_t key, Bytes packet) {
+      return client.restore(key, packet);
+    };
+    return this->start() && this->load(scratch, restore) ? 0 : EIO;
+  }
+};
 
 }  // namespace posix
 }  // namespace mqtt

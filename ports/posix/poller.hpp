@@ -3,6 +3,7 @@
 #ifndef MQTT_PORTS_POSIX_POLLER_HPP
 #define MQTT_PORTS_POSIX_POLLER_HPP
 
+#include <poll.h>
 #include <ports/posix/socket.hpp>
 #ifdef __linux__
 #include <sys/epoll.h>

@@ -1,4 +1,4 @@
-// ports/posix/socket.hpp — descriptors, addresses, and the client's transport hook over TCP
+// ports/posix/socket.hpp — descriptors and addresses
 // SPDX-License-Identifier: MIT
 #ifndef MQTT_PORTS_POSIX_SOCKET_HPP
 #define MQTT_PORTS_POSIX_SOCKET_HPP
@@ -6,12 +6,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <mqtt.hpp>
@@ -20,9 +16,9 @@ namespace mqtt {
 namespace posix {
 
 #ifdef MSG_NOSIGNAL
-constexpr int send_flags = MSG_NOSIGNAL;
+inline constexpr int send_flags = MSG_NOSIGNAL;
 #else
-constexpr int send_flags = 0;  // the program ignores SIGPIPE
+inline constexpr int send_flags = 0;  // the program ignores SIGPIPE
 #endif
 
 /// A descriptor that is closed at the end; -1 is none.
@@ -103,63 +99,6 @@ struct SocketAddress {
     }
     return false;
   }
-};
-
-/// The Transport hook over one TCP connection: never blocks once it is open.
-class TcpTransport {
- public:
-  /// Connects to a host by name or number and waits at most `timeout_ms`; 0, or an errno.
-  int open(const char* host, const char* port, int timeout_ms) noexcept {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_NUMERICSERV;
-    addrinfo* found = nullptr;
-    if (getaddrinfo(host, port, &hints, &found) != 0) { return EHOSTUNREACH; }
-    int error = EHOSTUNREACH;
-    for (const addrinfo* each = found; each != nullptr && error != 0; each = each->ai_next) {
-      error = open_address(*each, timeout_ms);
-    }
-    freeaddrinfo(found);
-    return error;
-  }
-
-  /// > 0 bytes, 0 nothing now, < 0 gone.
-  int32_t receive(uint8_t* target, size_t size) noexcept {
-    const ssize_t got = recv(socket_.get(), target, size < INT32_MAX ? size : INT32_MAX, 0);
-    if (got < 0) { return try_later(errno) ? 0 : -1; }
-    return got == 0 && size != 0 ? -1 : static_cast<int32_t>(got);
-  }
-
-  /// Bytes taken, may be fewer than offered; 0 later; < 0 gone.
-  int32_t transmit(const uint8_t* source, size_t size) noexcept {
-    const ssize_t taken =
-        send(socket_.get(), source, size < INT32_MAX ? size : INT32_MAX, send_flags);
-    if (taken < 0) { return try_later(errno) ? 0 : -1; }
-    return static_cast<int32_t>(taken);
-  }
-
-  void hang_up() noexcept { socket_.reset(); }
-  /// To wait on with poll or epoll; -1 when not open.
-  int descriptor() const noexcept { return socket_.get(); }
-
- private:
-  int open_address(const addrinfo& address, int timeout_ms) noexcept {
-    socket_.reset(socket(address.ai_family, address.ai_socktype, address.ai_protocol));
-    const int on = 1;
-    if (!socket_ || !set_nonblocking(socket_.get()) ||
-        setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) {
-      return errno;
-    }
-    if (connect(socket_.get(), address.ai_addr, address.ai_addrlen) == 0) { return 0; }
-    if (errno != EINPROGRESS) { return errno; }
-    pollfd wait{socket_.get(), POLLOUT, 0};
-    if (poll(&wait, 1, timeout_ms) != 1) { return ETIMEDOUT; }
-    int error = 0;
-    socklen_t size = sizeof error;
-    return getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
-  }
-
-  Descriptor socket_;
 };
 
 }  // namespace posix

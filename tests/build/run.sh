@@ -54,6 +54,14 @@ needs_only_memory_functions() {
   ! nm -u "$1" | grep -vE " ($allowed)\$"
 }
 
+# readme_shows FILE: one of the README's examples is the file's code, all behind its first comment.
+readme_shows() {
+  sed '1,/^$/d' "$1" >$out/code
+  sed -n '/^```cpp$/,/^```$/p' README.md | sed '/^```/d' >$out/examples
+  python3 -c 'import sys; sys.exit(open(sys.argv[1]).read() not in open(sys.argv[2]).read())' \
+    $out/code $out/examples
+}
+
 # shellcheck disable=SC2086  # lists of options
 compiler_shapes() {
   cxx=$1
@@ -82,10 +90,11 @@ compiler_shapes() {
       $cxx -std=$standard -I. $embedded $warnings -O1 -c $here/everything.cpp -o $out/$cxx.o
   done
   check "$cxx: no heap, no library but memcpy and its kin" needs_only_memory_functions $out/$cxx.o
-  sed -n '/^```cpp$/,/^```$/p' README.md | sed '/^```/d' >$out/readme.cpp
-  check "$cxx: the README's example compiles" \
-    $cxx -std=c++17 -I. $warnings $out/readme.cpp -o $out/readme
-  check "$cxx: the README's example runs" $out/readme
+  for example in subscribe_print publish_once; do
+    check "README: $example is there as it is" readme_shows examples/$example.cpp
+    check "$cxx: $example compiles" \
+      $cxx -std=c++17 -I. $warnings examples/$example.cpp -o $out/$example
+  done
   [ "$quick" = quick ] && return
   check "$cxx: everything, NDEBUG and -O2" \
     $cxx -std=c++17 -I. $embedded $warnings -DNDEBUG -O2 -c $here/everything.cpp -o $out/$cxx.o

@@ -17,7 +17,7 @@ struct Features : mqtt::ClientFeatures {
   static constexpr bool topic_aliases = false;  // clang 14 for AVR breaks on the code of these
 #endif
 };
-struct Config : mqtt::ClientMemoryConfig {
+struct Config : mqtt::ClientConfig {
   using Features = ::Features;
 };
 

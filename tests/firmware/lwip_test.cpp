@@ -141,7 +141,7 @@ constexpr mqtt::BrokerLimits limits = small();
 struct Config : mqtt::BrokerConfig {
   using Index = uint16_t;
 };
-struct ClientSetting : mqtt::ClientMemoryConfig {
+struct ClientSetting : mqtt::ClientConfig {
   static constexpr uint32_t tx_bytes = 2048;
 };
 struct Clock : mqtt::lwip::Clock {

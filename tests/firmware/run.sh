@@ -1,7 +1,7 @@
 #!/bin/sh
 # Firmware on emulated hardware and the embedded ports: prints "ok NAME", "FAIL NAME" or "skip NAME".
 #
-#   sh tests/firmware/run.sh            everything, two steps at a time (about 6 minutes on 2 cores)
+#   sh tests/firmware/run.sh            everything, two steps at a time (about 5 minutes on 2 cores)
 #   sh tests/firmware/run.sh STEP...    the named steps
 #
 # Debian packages, of which each step names what it misses: gcc-arm-none-eabi
@@ -95,6 +95,8 @@ step_sections_m3() {
 # shellcheck disable=SC2086
 step_sections_m0() {
   need "sections on a Cortex-M0+" $arm || return
+  judged "sections 3 to 9 on a Cortex-M0 with 16 KB of RAM" \
+    sh tests/firmware/sections.sh microbit packets properties delivery protocol
   judged "sections 2 to 9, client and broker on a Cortex-M0+" \
     sh tests/firmware/sections.sh cortex-m0plus $plain client broker_connect broker_session
 }

@@ -3,8 +3,8 @@
 #
 #   sh tests/firmware/sections.sh MACHINE TEST...     TEST: codec for tests/codec_test.cpp
 #
-# MACHINE: cortex-m3, cortex-m0plus (on QEMU's mps2-an385), rv32imc (on virt), s390x (big-endian, in
-# user mode, with the real library and doctest).
+# MACHINE: cortex-m3, cortex-m0plus (on QEMU's mps2-an385), microbit (a Cortex-M0 with 16 KB of RAM),
+# rv32imc (on virt), s390x (big-endian, in user mode, with the real library and doctest).
 set -eu
 cd "$(dirname "$0")/../.."
 machine=$1
@@ -27,6 +27,13 @@ case $machine in
       -Wl,--defsym=STACK_SIZE=64K"
     run="qemu-system-arm -M mps2-an385"
     ;;
+  microbit)
+    compiler=arm-none-eabi-gcc
+    flags="-mcpu=cortex-m0 -mthumb $(echo "$board" | sed 's/POOL_BYTES=[0-9]*/POOL_BYTES=4096/') -Os"
+    support="$support examples/cortex_m/startup.cpp"
+    link="-nostartfiles -specs=nano.specs -Wl,--gc-sections -T examples/cortex_m/mps2.ld"
+    run="qemu-system-arm -M microbit"
+    ;;
   rv32imc)
     compiler=riscv64-unknown-elf-gcc
     flags="-march=rv32imc -mabi=ilp32 -specs=picolibc.specs $board"
@@ -40,7 +47,7 @@ case $machine in
     compiler=s390x-linux-gnu-g++
     ln -sfn "$(dirname "$(echo '#include <doctest/doctest.h>' | g++ -E -x c++ - |
       sed -n 's/.*"\(.*\/doctest\.h\)".*/\1/p' | head -n 1)")" $out/doctest
-    flags="-O1 -I. -isystem $out"
+    flags="-O0 -I. -isystem $out"
     support=tests/doctest_main.cpp
     link=-static
     run=qemu-s390x

@@ -22,6 +22,7 @@ import layers_test
 import mqttjs_test
 from broker import Failure, ROOT, Skipped, Suite, Tests, free_port
 from mqttd_options_test import Run, Server, config, dial, expect, folder
+from mqttd_operations_test import Counting, after_next_tick, retained
 from mqttd_security_test import Client, connect, hashed, publish, string, subscribe, write
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -237,6 +238,45 @@ def _():
                             ("connects_received_total", 2), ("packets_received_total", 2 + 1 + 7 + 1),
                             ("packets_sent_total", 2 + 1 + 7 + 7 + 1), ("tls_failed_total", 0)):
             expect(found["mqttd_" + name] == value, name, found)
+
+
+@tests("/metrics and $SYS agree with each other and with what was sent")
+def _():
+    with websocket_broker("sys_interval 1") as (_server, web, plain):
+        subscriber = Counting(plain, client_id=b"subscriber")
+        subscriber.send(subscribe(4, b"t/#", qos=1))
+        subscriber.receive()
+        publisher = Counting(plain, client_id=b"publisher")
+        for number in range(60):
+            publisher.send(publish(4, b"t/%d" % number, b"x" * number, number % 2, number + 1))
+            if number % 2:
+                publisher.receive()
+        for number in range(60):
+            first, body = subscriber.receive()
+            if first & 6:
+                size = struct.unpack(">H", body[:2])[0]
+                subscriber.send(b"\x40\2" + body[2 + size:4 + size])
+        payload = sum(range(60))
+        wanted = {"bytes/received": ("bytes_received_total", subscriber.sent + publisher.sent),
+                  "bytes/sent": ("bytes_sent_total", subscriber.received + publisher.received),
+                  "messages/received": ("packets_received_total", 2 + 1 + 60 + 30),
+                  "messages/sent": ("packets_sent_total", 2 + 1 + 60 + 30),
+                  "publish/messages/received": ("publish_received_total", 60),
+                  "publish/messages/sent": ("publish_sent_total", 60),
+                  "publish/messages/dropped": ("publish_dropped_total", 0),
+                  "publish/bytes/received": ("publish_bytes_received_total", payload),
+                  "publish/bytes/sent": ("publish_bytes_sent_total", payload),
+                  "clients/connected": ("clients_connected", 2),
+                  "clients/total": ("sessions", 2), "subscriptions/count": ("subscriptions", 1)}
+        time.sleep(0.3)
+        after_next_tick(1)
+        after_next_tick(1)
+        counted = metrics(web)
+        told = retained(plain, b"$SYS/broker/#")
+        for topic, (name, value) in wanted.items():
+            expect(counted["mqttd_" + name] == value, name, "is", counted["mqttd_" + name], value)
+            expect(told["$SYS/broker/" + topic] == str(value), topic, "is",
+                   told["$SYS/broker/" + topic], "not", value)
 
 
 # --- PROXY ---

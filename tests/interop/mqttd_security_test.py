@@ -9,6 +9,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -324,6 +325,21 @@ def _(version):
         got = watcher.messages()
         expect(got == ["data/1", "data/1", "own", "own", "id/writer-id/out", "id/writer-id/out"],
                got)
+
+
+@tests("no client publishes under $SYS or $share, whatever the rules", VERSIONS)
+def _(version):
+    for acl in (None, "topic #\ntopic $SYS/#\n"):
+        with broker(acl=acl, anonymous="true") as (_server, port, _path):
+            watcher = Client(port, version, client_id=b"watcher")
+            watcher.subscribe(b"$SYS/broker/fake", b"$other/x")
+            writer = Client(port, version, client_id=b"writer")
+            for topic in (b"$SYS/broker/fake", b"$share/g/t", b"$SYS"):
+                code = writer.publish(topic, b"x", 1, 1)
+                expect(code == (0x87 if version == 5 else 0), topic, "answered with", code)
+            if acl is None:
+                writer.publish(b"$other/x", b"x", 1, 2)
+                expect(watcher.messages() == ["$other/x"], "what is not the broker's")
 
 
 @tests("a filter that one denying rule covers is refused, others are filtered at delivery",
@@ -754,38 +770,64 @@ def _():
                 expect("not authorised" in file.read(), "the first log")
 
 
-@tests("SIGHUP while 200 clients publish drops nobody and loses nothing")
+@tests("SIGHUP while 1,000 clients publish drops nobody, loses nothing and puts new rules in force")
 def _():
-    with broker("u:%s\n" % hashed("p", None), "user u\ntopic #\n",
-                extra=["max_queued_messages 0"]) as (server, port, _path):
+    count, turns = 1000, 12
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * count:
+        raise Skipped("needs %d descriptors" % (2 * count))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * count), hard))
+    users = "u:%s\nspy:%s\n" % (hashed("p", None), hashed("p", None))
+    rules = "user u\ntopic #\nuser spy\ntopic read %s\n"
+    with broker(users, rules % "load/#", extra=["max_queued_messages 0"]) as (server, port, path):
         sink = Client(port, 4, user=b"u", password=b"p", client_id=b"sink")
         expect(sink.subscribe(b"load/#", qos=1) == [1], "granted")
+        spy = Client(port, 4, user=b"spy", password=b"p", client_id=b"spy")
+        expect(spy.subscribe(b"#") == [0], "granted")
         clients = [Client(port, 4, user=b"u", password=b"p", client_id=b"c%d" % i)
-                   for i in range(200)]
-        got = []
+                   for i in range(count)]
+        got, seen = [], []
 
         def drain():
-            while len(got) != 200 * 20:
-                first, body = sink.receive(20)
+            while len(got) != count * turns:
+                first, body = sink.receive(30)
                 size = struct.unpack(">H", body[:2])[0]
                 got.append((body[2:2 + size], body[4 + size:]))
                 sink.link.sendall(b"\x40\2" + body[2 + size:4 + size])
 
-        thread = threading.Thread(target=drain)
-        thread.start()
-        for turn in range(20):
+        def watch():
+            while not seen or seen[-1] != "end":
+                body = spy.receive(60)[1]
+                seen.append(body[2:2 + struct.unpack(">H", body[:2])[0]].decode())
+
+        threads = [threading.Thread(target=drain), threading.Thread(target=watch)]
+        for thread in threads:
+            thread.start()
+        reloads = 0
+        for turn in range(turns):
             for number, client in enumerate(clients):
                 client.link.sendall(publish(4, b"load/%d" % number, b"%d" % turn, 1, turn + 1))
-            if turn % 4 == 0:
+            if turn % 3 == 1:
+                # From the middle on the spy may read nothing of it.
+                write(os.path.join(path, "acl"), rules % ("load/#" if turn < turns // 2 else "end"))
                 server.process.send_signal(signal.SIGHUP)
+                reloads += 1
+                while server.log.count("Config reloaded from") < reloads:
+                    time.sleep(0.01)
         for client in clients:
-            for turn in range(20):
-                first, body = client.receive()
+            for turn in range(turns):
+                first, body = client.receive(30)
                 expect(first == 0x40 and body == struct.pack(">H", turn + 1), "PUBACK", body)
             expect(client.is_open(), "open")
-        thread.join(30)
-        expect(len(set(got)) == 200 * 20, len(set(got)), "of 4000 messages")
-        expect("Config reloaded" in server.log and "Error" not in server.log, server.log[-500:])
+        threads[0].join(60)
+        expect(len(set(got)) == count * turns, len(set(got)), "of", count * turns, "messages")
+        clients[0].publish(b"load/late")
+        clients[0].publish(b"end", b"x", 1, 99)
+        threads[1].join(60)
+        expect(seen[-1] == "end" and seen[-2] != "load/late", "the new rules:", seen[-3:])
+        expect(count * (turns // 2 - 1) <= len(seen) <= count * (turns // 2 + 2) + 1,
+               "the old rules until then:", len(seen))
+        expect("Error" not in server.log, server.log[-500:])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ const char switch_description[] =
     "\"state_topic\":\"porch/light\",\"availability_topic\":\"porch/state\","
     "\"device\":{\"identifiers\":[\"porch\"],\"name\":\"Porch\"}}";
 
-struct Memory : mqtt::ClientMemoryConfig {
+struct Memory : mqtt::ClientConfig {
   static constexpr uint32_t tx_bytes = 2048;  // two descriptions and some reports
 };
 

@@ -17,7 +17,7 @@ constexpr mqtt::BrokerLimits small() {
   limits.large_blocks = 0;
   limits.text_blocks = 48;
   limits.text_block_bytes = 24;
-  limits.turn_records = 4;
+  limits.turn_records = 0;  // every message is stored at once
   limits.packet_bytes_max = limits.control_packet_bytes_max = 512;
   limits.topic_levels_max = 8;
   limits.receive_maximum = limits.inflight_max = 8;

@@ -25,7 +25,6 @@ void operator delete[](void* memory) noexcept;
 /// Knows "%02x" only; the C library's would need a heap.
 int snprintf(char* target, size_t size, const char* format, ...);
 
-
 namespace std {
 
 using ::memcmp;
@@ -395,8 +394,8 @@ class string {
     return npos;
   }
   size_t rfind(const string& text, size_t from) const {
-    const bool there = from == 0 && text.size() <= size() &&
-                       memcmp(data(), text.data(), text.size()) == 0;
+    const bool there =
+        from == 0 && text.size() <= size() && memcmp(data(), text.data(), text.size()) == 0;
     return there ? 0 : npos;
   }
   int compare(const string& other) const {

@@ -64,15 +64,15 @@ void randomSeed(unsigned long seed) { srand(static_cast<unsigned>(seed)); }
 extern "C" {
 char* itoa(int value, char* target, int base) {
   const bool negative = value < 0 && base == 10;
-  return write_number(negative ? 0UL - static_cast<unsigned long>(value)
-                               : static_cast<unsigned>(value),
-                      negative, target, base);
+  return write_number(
+      negative ? 0UL - static_cast<unsigned long>(value) : static_cast<unsigned>(value), negative,
+      target, base);
 }
 char* ltoa(long value, char* target, int base) {
   const bool negative = value < 0 && base == 10;
-  return write_number(negative ? 0UL - static_cast<unsigned long>(value)
-                               : static_cast<unsigned long>(value),
-                      negative, target, base);
+  return write_number(
+      negative ? 0UL - static_cast<unsigned long>(value) : static_cast<unsigned long>(value),
+      negative, target, base);
 }
 char* utoa(unsigned value, char* target, int base) {
   return write_number(value, false, target, base);
