@@ -418,4 +418,53 @@ TEST_CASE("a store without room refuses the message") {
   CHECK_FALSE(client->restore(1, Bytes()));
 }
 
+TEST_CASE("a server that sends anything at all breaks nothing") {
+  uint32_t random = 7;
+  const auto below = [&random](uint32_t limit) {
+    random = random * 1664525U + 1013904223U;
+    return (random >> 8) % limit;
+  };
+  const char* const packets[] = {"30 08 00 01 61 03 23 00 03 31",
+                                 "32 08 00 01 61 00 01 00 31 32",
+                                 "34 07 00 01 61 00 02 00 31",
+                                 "62 02 00 02",
+                                 "40 02 00 01",
+                                 "50 02 00 02",
+                                 "70 02 00 02",
+                                 "90 04 00 03 00 01",
+                                 "b0 04 00 04 00 00",
+                                 "d0 00",
+                                 "e0 01 8b",
+                                 "f0 07 18 05 15 00 02 61 62",
+                                 "20 03 00 00 00"};
+  uint32_t closed = 0;
+  for (uint32_t round = 0; round < 3000; ++round) {
+    const Version version = static_cast<Version>(3 + below(3));
+    sim::Engine<StreamConfig> client(version, {40 + below(64), 256, 64 + below(256)}, Wire::pieces);
+    Source source;
+    client.up();
+    client.run();
+    client.in = sim::bytes(version == Version::v5 ? "20 06 00 00 03 22 00 02" : "20 02 00 00");
+    for (uint32_t i = 0; i < 12; ++i) {
+      static_cast<void>(client.publish("ab", "1", static_cast<int>(below(3))));
+      if (below(4) == 0) { static_cast<void>(client.subscribe("a/+", 1)); }
+      if (below(8) == 0) { static_cast<void>(client->publish(big(1), 300, source)); }
+      std::string packet = sim::bytes(packets[below(13)]);
+      if (below(3) == 0) {
+        packet[below(static_cast<uint32_t>(packet.size()))] = static_cast<char>(below(256));
+      }
+      if (below(9) == 0) { packet.insert(2, below(90), 'x'); }
+      client.in += packet;
+      client.now += below(20000);
+      for (uint32_t turn = below(40); turn != 0; --turn) { client.turn(); }
+      if (client->wants_hang_up() || below(30) == 0) {
+        closed += 1;
+        client.down();
+        client.up();
+      }
+    }
+  }
+  CHECK(closed > 1000);
+}
+
 TEST_SUITE_END();
