@@ -2387,8 +2387,8 @@ struct DeliveryStep {
 };
 
 namespace detail {
-// The sender's half, v5 §4.3: a row for each SendState, a column for PUBACK, PUBREC and PUBCOMP. An
-// unknown id is no error (§4.4: acks may come twice after a resume); PUBACK answers QoS 1 only,
+// The sender's half, v5 §4.3: a row for each SendState, a column for PUBACK, PUBREC and PUBCOMP.
+// An unknown id is no error (§4.4: acks may come twice after a resume); PUBACK answers QoS 1 only,
 // PUBREC QoS 2 only, and no PUBCOMP comes before PUBREL.
 inline constexpr DeliveryAction ack_table[][3] = {
     {DeliveryAction::ignore, DeliveryAction::release_unknown, DeliveryAction::ignore},
@@ -5793,7 +5793,7 @@ class BrokerEngine {
     statistics_.bytes_sent += size;
     if (size < plan_.size) { link->blocked = true; }
     commit(*link, size);
-    wake_ = wake_ || paused_ != none;  // there may be room now
+    wake_ = wake_ || (size != 0 && paused_ != none);  // there may be room now
     go_on_retained(*link);
   }
 

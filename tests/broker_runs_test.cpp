@@ -34,14 +34,19 @@ Limits many() {
   return limits;
 }
 
-void put_publish(const Client& client, Text topic, Text payload, int qos, bool retain = false) {
+mqtt::Publish publish_of(Text topic, Text payload, int qos) {
   mqtt::Publish packet;
   packet.topic = topic;
   packet.payload = payload.bytes();
   packet.qos = static_cast<Qos>(qos);
-  packet.retain = retain;
-  packet.packet_id = qos == 0 ? uint16_t{0} : client.new_id();
+  return packet;
+}
+void put_publish(const Client& client, mqtt::Publish packet) {
+  packet.packet_id = packet.qos == Qos::at_most_once ? uint16_t{0} : client.new_id();
   client.put_packet(packet);
+}
+void put_publish(const Client& client, Text topic, Text payload, int qos) {
+  put_publish(client, publish_of(topic, payload, qos));
 }
 void put_ack(const Client& client, PacketType type, uint16_t id) {
   mqtt::Ack ack;
@@ -302,8 +307,9 @@ class Bursts {
     message.payload = std::string(1, static_cast<char>('A' + message.publisher)) +
                       std::to_string(message.qos) + " " + std::to_string(count_++) +
                       std::string(below(5) == 0 ? 200 : below(20), '.');
-    put_publish(publishers_[message.publisher], Text(message.topic), Text(message.payload),
-                message.qos, message.retain);
+    mqtt::Publish packet = publish_of(Text(message.topic), Text(message.payload), message.qos);
+    packet.retain = message.retain;
+    put_publish(publishers_[message.publisher], packet);
     for (Reader& reader : readers_) { reader.expect(message); }
   }
 

@@ -59,9 +59,8 @@ struct Device {
     store.medium().content = &flash;
     REQUIRE(store.start());
     uint8_t scratch[512];
-    CHECK(store.load(Buffer(scratch), [this](uint32_t key, Bytes packet) {
-      return engine->restore(key, packet);
-    }));
+    CHECK(store.load(Buffer(scratch),
+                     [this](uint32_t key, Bytes packet) { return engine->restore(key, packet); }));
   }
   bool publish(const char* payload, int qos) const {
     mqtt::Publish packet;

@@ -35,6 +35,11 @@ source_get() {  # ARGUMENT...
     -o Dir::State::lists="$apt/lists" -o Dir::Cache::archives="$apt/archives" \
     -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache= -o APT::Sandbox::User="$(id -un)" "$@"
 }
+
+# Tests that run side by side ask for the same source.
+exec 9>"$top/lock"
+flock 9
+if [ -e "$top/$folder/.complete" ]; then echo "$top/$folder"; exit; fi
 rm -rf "${top:?}/$folder"
 {
   source_get update &&

@@ -2,8 +2,8 @@
 // split, take their output in any split and break; time, a policy that answers later, a journal
 // that becomes safe late, holds back, is written anew and brings a broker back after a crash.
 //
-//   clang++ -std=c++17 -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. -Itests
-//     tests/fuzz/broker_fuzz.cpp -o broker_fuzz
+//   clang++ -std=c++17 -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+//     -I. -Itests tests/fuzz/broker_fuzz.cpp -o broker_fuzz
 //   ./broker_fuzz -max_len=2048 -max_total_time=1200 CORPUS
 //
 // check_invariants() holds after each step, what the broker sends is well-formed, ids and

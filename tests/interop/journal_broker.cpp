@@ -104,7 +104,9 @@ int run_plain(uint16_t port) {
   stop_on_signal(loop);
   printf("ready\n");
   fflush(stdout);
-  return loop.run();
+  const int status = loop.run();
+  signalled<Loop>() = nullptr;
+  return status;
 }
 
 void tell(const mqtt::journal::Recovered& it) {
@@ -142,6 +144,7 @@ int run(uint16_t port, const mqtt::posix::JournalOptions& options) {
   printf("ready cpu=%.3f\n", static_cast<double>(clock()) / CLOCKS_PER_SEC);
   fflush(stdout);
   const int error = loop.run();
+  signalled<Loop>() = nullptr;
   const bool settled = journal.stop(engine, 10000);
   printf("stopped settled=%d bytes=%llu syncs=%llu records=%llu segments=%u turn_max_ms=%.3f\n",
          settled ? 1 : 0, static_cast<unsigned long long>(journal.worker().bytes_written()),

@@ -79,6 +79,8 @@ def declaration(head):
 
 def parameter_list(head):
     """The parameter list of a function's declaration, or None where it is no function's."""
+    if re.match(r"[A-Z_]+\(", head):  # the arguments of doctest's macros are no parameters
+        return ""
     operator = re.search(r"\boperator\s*(\(\s*\)|[^(]+)", head)
     opening = head.find("(", operator.end() if operator else 0)
     if opening < 0 or ("=" in head[:opening] and not operator):
