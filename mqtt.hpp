@@ -5726,7 +5726,9 @@ class BrokerEngine {
     message.payload = packet.payload;
     message.qos = packet.qos;
     message.retain = packet.retain;
-    message.handle = store(message, Claim::ordinary);
+    // one that ends a retained message frees memory
+    const bool frees = packet.retain && packet.payload.empty();
+    message.handle = store(message, frees ? Claim::answer : Claim::ordinary);
     if (message.handle == none) { return Error::buffer_too_small; }
     const Route result = route(message);
     unreference(message.handle);

@@ -106,9 +106,17 @@ step_unit_tls() {
 # A short run of the fuzz targets, without libFuzzer: the same inputs every time.
 step_fuzz() {
   mkdir -p build/fuzz
-  g++ -std=c++17 -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -DSTANDALONE -I. -Itests \
-    tests/fuzz/codec_fuzz.cpp -o build/fuzz/codec_fuzz &&
-    timeout 300 build/fuzz/codec_fuzz mutate 1000000
+  for target in codec broker; do
+    echo "-std=c++17 -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -DSTANDALONE -I. -Itests \
+      tests/fuzz/${target}_fuzz.cpp -o build/fuzz/${target}_fuzz"
+  done | xargs -P 2 -L 1 g++ || return
+  judged "codec_fuzz" build/fuzz/codec_fuzz mutate 1000000
+  judged "broker_fuzz" build/fuzz/broker_fuzz 100000
+}
+judged() {  # NAME COMMAND...
+  name=$1
+  shift
+  if timeout 300 "$@"; then echo "ok $name"; else echo "FAIL $name"; fi
 }
 
 # Everything as a user builds it, warnings being errors; leaves mqttd for the interop scripts.
