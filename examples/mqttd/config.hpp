@@ -47,8 +47,16 @@ class ConfigReader {
   // What a negative number means.
   enum class Negative : uint8_t { error, zero, no_limit };
 
+  // A name in place: a pointer to it would be four words in the program.
+  struct Name {
+    char text[32] = {};
+    constexpr Name(const char* name) {
+      for (uint32_t i = 0; name[i] != 0; ++i) { text[i] = name[i]; }
+    }
+  };
+
   struct Row {
-    const char* name;
+    Name name;
     union {  // by kind
       const char* sentence;
       bool Options::*flag;
@@ -792,7 +800,7 @@ inline bool ConfigReader::is_unbuilt(const char* name) {
 
 inline const ConfigReader::Row* ConfigReader::find(const char* name) {
   for (const Row& row : Known::rows) {
-    if (strcmp(row.name, name) == 0) { return &row; }
+    if (strcmp(row.name.text, name) == 0) { return &row; }
   }
   return nullptr;
 }
@@ -807,7 +815,7 @@ inline const char* ConfigReader::nearest_name(const char* name) {
       nearest = known;
     }
   };
-  for (const Row& row : Known::rows) { consider(row.name); }
+  for (const Row& row : Known::rows) { consider(row.name.text); }
   for (const char* each = Known::unbuilt; *each != 0; each += strlen(each) + 1) { consider(each); }
   return nearest;
 }

@@ -42,46 +42,46 @@ constexpr uint32_t figure_count = static_cast<uint32_t>(Figure::count_);
 
 /// How a figure is called: below `$SYS/broker/`, there once more, and in Prometheus' format below
 /// `mqttd_`. Those that only grow are counters.
+/// Texts in place: a pointer would be four words in the program.
 struct FigureName {
-  const char* topic;
-  const char* second_topic;
-  const char* metric;
-  const char* help;
+  char topic[27];
+  char second_topic[21];  ///< may be empty, as topic
+  char metric[30];
+  char help[44];
   bool counter;
 };
 
 constexpr FigureName figure_names[] = {
-    {"clients/total", nullptr, "sessions", "Sessions, with and without a connection.", false},
-    {"clients/maximum", nullptr, "sessions_maximum", "The most sessions there were.", false},
+    {"clients/total", "", "sessions", "Sessions, with and without a connection.", false},
+    {"clients/maximum", "", "sessions_maximum", "The most sessions there were.", false},
     {"clients/connected", "clients/active", "clients_connected", "Clients connected now.", false},
     {"clients/disconnected", "clients/inactive", "clients_disconnected",
      "Sessions whose client is not connected.", false},
-    {"clients/expired", nullptr, "sessions_expired_total", "Sessions that have expired.", true},
+    {"clients/expired", "", "sessions_expired_total", "Sessions that have expired.", true},
     {"messages/stored", "store/messages/count", "messages_stored", "Messages in the store.", false},
-    {"store/messages/bytes", nullptr, "stored_bytes", "Payload bytes in the store.", false},
-    {"subscriptions/count", nullptr, "subscriptions", "Subscriptions.", false},
-    {"shared_subscriptions/count", nullptr, "shared_subscriptions", "Shared subscriptions.", false},
-    {"retained messages/count", nullptr, "retained_messages", "Retained messages.", false},
-    {"heap/current", nullptr, "memory_bytes", "Memory in use for messages and names.", false},
-    {"heap/maximum", nullptr, "memory_maximum_bytes", "The most memory that was in use.", false},
-    {"messages/received", nullptr, "packets_received_total", "MQTT packets received.", true},
-    {"messages/sent", nullptr, "packets_sent_total", "MQTT packets sent.", true},
-    {"bytes/received", nullptr, "bytes_received_total", "Bytes received.", true},
-    {"bytes/sent", nullptr, "bytes_sent_total", "Bytes sent.", true},
-    {"connections/socket/count", nullptr, "sockets_accepted_total", "Connections accepted.", true},
-    {nullptr, nullptr, "connects_received_total", "CONNECT packets received.", true},
-    {"publish/messages/dropped", nullptr, "publish_dropped_total", "Messages dropped.", true},
-    {"publish/messages/received", nullptr, "publish_received_total", "PUBLISH packets received.",
-     true},
-    {"publish/messages/sent", nullptr, "publish_sent_total", "PUBLISH packets sent.", true},
-    {"publish/bytes/received", nullptr, "publish_bytes_received_total",
+    {"store/messages/bytes", "", "stored_bytes", "Payload bytes in the store.", false},
+    {"subscriptions/count", "", "subscriptions", "Subscriptions.", false},
+    {"shared_subscriptions/count", "", "shared_subscriptions", "Shared subscriptions.", false},
+    {"retained messages/count", "", "retained_messages", "Retained messages.", false},
+    {"heap/current", "", "memory_bytes", "Memory in use for messages and names.", false},
+    {"heap/maximum", "", "memory_maximum_bytes", "The most memory that was in use.", false},
+    {"messages/received", "", "packets_received_total", "MQTT packets received.", true},
+    {"messages/sent", "", "packets_sent_total", "MQTT packets sent.", true},
+    {"bytes/received", "", "bytes_received_total", "Bytes received.", true},
+    {"bytes/sent", "", "bytes_sent_total", "Bytes sent.", true},
+    {"connections/socket/count", "", "sockets_accepted_total", "Connections accepted.", true},
+    {"", "", "connects_received_total", "CONNECT packets received.", true},
+    {"publish/messages/dropped", "", "publish_dropped_total", "Messages dropped.", true},
+    {"publish/messages/received", "", "publish_received_total", "PUBLISH packets received.", true},
+    {"publish/messages/sent", "", "publish_sent_total", "PUBLISH packets sent.", true},
+    {"publish/bytes/received", "", "publish_bytes_received_total",
      "Payload bytes of PUBLISH packets received.", true},
-    {"publish/bytes/sent", nullptr, "publish_bytes_sent_total",
-     "Payload bytes of PUBLISH packets sent.", true},
-    {nullptr, nullptr, "proxy_failed_total", "Connections with a bad PROXY header.", true},
-    {nullptr, nullptr, "tls_failed_total", "Connections whose TLS failed.", true},
-    {nullptr, nullptr, "http_failed_total", "Connections with a bad HTTP request.", true},
-    {nullptr, nullptr, "websocket_failed_total", "Connections whose WebSocket failed.", true},
+    {"publish/bytes/sent", "", "publish_bytes_sent_total", "Payload bytes of PUBLISH packets sent.",
+     true},
+    {"", "", "proxy_failed_total", "Connections with a bad PROXY header.", true},
+    {"", "", "tls_failed_total", "Connections whose TLS failed.", true},
+    {"", "", "http_failed_total", "Connections with a bad HTTP request.", true},
+    {"", "", "websocket_failed_total", "Connections whose WebSocket failed.", true},
 };
 static_assert(sizeof figure_names / sizeof figure_names[0] == figure_count, "one row each");
 

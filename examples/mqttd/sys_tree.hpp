@@ -98,7 +98,7 @@ class SysTree {
 
  private:
   struct Load {
-    const char* topic;
+    char topic[18];
     Figure figure;
   };
   static constexpr Load loads[] = {{"messages/received", Figure::messages_received},
@@ -147,7 +147,7 @@ class SysTree {
     snprintf(text, sizeof text, "%lld", static_cast<long long>(value));
     const char* const names[] = {name.topic, name.second_topic};
     for (const char* each : names) {
-      if (each == nullptr) { continue; }
+      if (each[0] == 0) { continue; }
       snprintf(topic, sizeof topic, "$SYS/broker/%s", each);
       publish(topic, text);
     }

@@ -74,6 +74,7 @@ class Outbox {
         const Entry& it = entries_[i];
         if (it.order > last && (best == nullptr || it.order < best->order)) { best = &it; }
       }
+      if (best == nullptr) { return false; }  // never: orders differ
       last = best->order;
       const uint32_t size = best->packet_size;
       if (size > scratch.size() || !medium_.read(best->packet, scratch.first(size)) ||

@@ -163,7 +163,7 @@ mqtt::journal::Sync sync_of(const char* word) {
 
 int main(int argc, char** argv) {
   if (argc < 3) { return 2; }
-  const auto port = static_cast<uint16_t>(atoi(argv[1]));
+  const auto port = static_cast<uint16_t>(strtol(argv[1], nullptr, 10));
   if (strcmp(argv[2], "none") == 0) { return run_plain(port); }
   mqtt::posix::JournalOptions options;
   options.path = argv[2];
