@@ -1111,6 +1111,54 @@ TEST_CASE("a session that was connected at a crash expires once over all restart
   CHECK(third->statistics().sessions == 0);
 }
 
+TEST_CASE("what runs out while the broker is down is gone at once [MQTT-4.1.0-2] [MQTT-3.3.2-5]") {
+  Bench<Wide> bench;
+  const auto kept = bench.connect("kept");
+  bench.subscribe(kept, "q", 1);
+  kept.drop();
+  bench.connect("brief", session_of(Version::v5, 2)).drop();
+  const auto other = bench.connect("other");
+  Props properties;
+  properties.number(PropertyId::message_expiry_interval, 3);
+  mqtt::Publish packet = message("q", "queued", 1);
+  packet.properties = properties;
+  bench.publish(other, packet);
+  packet.topic = "r";
+  packet.retain = true;
+  bench.publish(other, packet);
+  bench.settle();
+  bench.journal().wall += 3;
+  const auto after = revived(bench);
+  after->connect("brief", session_of(Version::v5, 2));
+  CHECK_FALSE(after->b.last_connack.session_present);
+  const auto back = after->connect("kept");
+  CHECK(after->b.last_connack.session_present);
+  CHECK(back.quiet());
+  after->subscribe(back, "r", 1);
+  CHECK(back.quiet());
+}
+
+TEST_CASE("a message that is cut goes on while the next one waits for the journal") {
+  for (const Version version : versions) {
+    Bench<Wide> bench;
+    const auto client = bench.connect("client", session_of(version, 60));
+    bench.subscribe(client, "a", 2);
+    client.set_window(0);
+    const auto other = bench.connect("other");
+    bench.publish(other, message("a", "first", 2));
+    const uint16_t id = other.publish("a", "second", 2);
+    bench.settle();
+    other.ack(PacketType::pubrel, id);
+    bench.b.run();
+    client.set_window(6);
+    bench.b.run();
+    client.open_window();
+    bench.settle();
+    CHECK(client.message().payload == "first");
+    CHECK(client.message().payload == "second");
+  }
+}
+
 TEST_CASE("a will keeps its expiry interval over a crash [MQTT-3.1.3-9]") {
   Bench<Wide> bench;
   bench.connect("client", with_will("will/c", 5, 60));

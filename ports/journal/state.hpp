@@ -131,7 +131,8 @@ class BrokerRecords {
       return true;
     }
     Link& link = *walk.link;
-    if (entry.packet_id == 0 && !link.sends_held) {
+    // not behind messages of this fill(), which sent() has still to find
+    if (entry.packet_id == 0 && !link.sends_held && engine_.plan_.messages == 0) {
       Entry gate;  // stands among the answers for all of them
       gate.packet_id = 1;
       assign_ids(walk);
@@ -426,7 +427,11 @@ class BrokerRestore {
         }
         engine_.arm_detached(session);  // written, so that another restart does not begin anew
       }
-      engine_.arm_session(session);
+    }
+    for (Index slot = 0; slot < engine_.sessions_.used(); ++slot) {
+      Session& session = engine_.sessions_[slot];
+      // what is over meanwhile ends before anybody connects
+      if (session.id != none) { engine_.on_session_timer(session); }
     }
   }
 
@@ -455,6 +460,11 @@ class BrokerRestore {
   uint32_t seconds_until(uint32_t wall_clock) noexcept {
     const uint32_t wall = engine_.journal_->wall_clock_s();
     return wall_clock > wall ? wall_clock - wall : 0;
+  }
+  Tick due(uint32_t wall_clock) noexcept {
+    const uint32_t wait_s = seconds_until(wall_clock);
+    if (wall_clock == 0xFFFFFFFF) { return detail::never; }
+    return wait_s == 0 ? engine_.now_ : detail::after_seconds(engine_.now_, wait_s);
   }
   static constexpr Error or_full(bool done) noexcept {
     return done ? Error::none : Error::buffer_too_small;
@@ -523,6 +533,7 @@ class BrokerRestore {
     MessageHead& head = engine_.head(it.chain.first);
     head.set_number(record.message);
     head.segment = engine_.segment_;
+    if (message.has_expiry && message.expiry_s == 0) { head.stored_at -= 1; }  // it is over already
     engine_.message_number_ = detail::larger(engine_.message_number_, record.message);
     return Error::none;
   }
@@ -537,10 +548,7 @@ class BrokerRestore {
     switch (record.type) {
       case Type::detached:
         session.attached = false;
-        session.expires =
-            record.expires_at == 0xFFFFFFFF
-                ? detail::never
-                : detail::after_seconds(engine_.now_, seconds_until(record.expires_at));
+        session.expires = due(record.expires_at);
         if (session.will != none) {
           engine_.will_delay_s(session) =
               detail::after_seconds(engine_.now_, seconds_until(record.number));
