@@ -4070,6 +4070,19 @@ inline constexpr Index none = static_cast<Index>(~Index{0});
 template <typename Index>
 inline constexpr Index top_bit = static_cast<Index>(Index{1} << (8 * sizeof(Index) - 1));
 
+template <typename T>
+constexpr void adjust(T& count, int change) noexcept {
+  count = static_cast<T>(static_cast<int>(count) + change);
+}
+// Takes an item of a table out of the list that begins at `link`.
+template <typename Items, typename Index>
+void unlink(const Items& items, Index* link, Index index) noexcept {
+  while (*link != index) {
+    MQTT_ASSERT(*link != none<Index>);
+    link = &items[*link].next;
+  }
+  *link = items[index].next;
+}
 // Hands out parts of one block of memory; without memory it only adds up what they take.
 class Carver {
  public:
@@ -4097,11 +4110,7 @@ class Table {
     items_ = items;
     limit_ = static_cast<Index>(limit);
   }
-  T& operator[](Index index) noexcept {
-    MQTT_ASSERT(index < used_);
-    return items_[index];
-  }
-  const T& operator[](Index index) const noexcept {
+  T& operator[](Index index) const noexcept {
     MQTT_ASSERT(index < used_);
     return items_[index];
   }
@@ -4119,14 +4128,14 @@ class Table {
     } else {
       return none<Index>;
     }
-    count_ = static_cast<Index>(count_ + 1);
+    ++count_;
     reset(index);
     return index;
   }
   // Takes this very slot; false when it is in use.
   bool allocate_at(Index index) noexcept {
     while (used_ <= index && used_ < limit_) {
-      count_ = static_cast<Index>(count_ + 1);
+      ++count_;
       release(used_++);
     }
     Index* link = &free_;
@@ -4134,7 +4143,7 @@ class Table {
     if (*link == none<Index>) { return false; }
     *link = items_[index].next;
     items_[index].next = none<Index>;
-    count_ = static_cast<Index>(count_ + 1);
+    ++count_;
     return true;
   }
   void release(Index index) noexcept {
@@ -4142,7 +4151,7 @@ class Table {
     reset(index);
     items_[index].next = free_;
     free_ = index;
-    count_ = static_cast<Index>(count_ - 1);
+    --count_;
   }
 
  private:
@@ -4178,12 +4187,7 @@ class Directory {
   }
   template <typename T>
   void remove(Table<T, Index>& table, Index index) noexcept {
-    Index* link = &heads_[bucket(table[index].hash)];
-    while (*link != index) {
-      MQTT_ASSERT(*link != none<Index>);
-      link = &table[*link].next;
-    }
-    *link = table[index].next;
+    unlink(table, &heads_[bucket(table[index].hash)], index);
     items_ -= 1;
   }
 
@@ -4270,28 +4274,21 @@ class BlockPool {
   T& as(Index block) const noexcept {
     return *reinterpret_cast<T*>(data(block));
   }
-  Index next(Index block) const noexcept { return link(block); }
-  void set_next(Index block, Index value) noexcept { link(block) = value; }
+  Index& next(Index block) const noexcept { return *reinterpret_cast<Index*>(at(block)); }
 
   // none when no block is left for this claim.
   Index allocate(Claim claim) noexcept {
-    const uint32_t held = claim == Claim::promised ? 0
-                          : claim == Claim::answer ? reserved_
-                                                   : reserved_ + kept_;
-    if (free_but(held) == 0) { return none<Index>; }
-    Index block = free_;
-    if (block != none<Index>) {
-      free_ = next(block);
-    } else {
-      block = used_++;
-    }
+    const uint32_t promised = claim == Claim::promised ? 0 : reserved_;
+    if (free_but(promised + (claim == Claim::ordinary ? kept_ : 0)) == 0) { return none<Index>; }
+    const Index block = free_ != none<Index> ? free_ : used_++;
+    if (block == free_) { free_ = next(block); }
     taken_ += 1;
-    set_next(block, none<Index>);
+    next(block) = none<Index>;
     return block;
   }
   void release(Index block) noexcept {
     MQTT_ASSERT(block < used_ && taken_ != 0);
-    set_next(block, free_);
+    next(block) = free_;
     free_ = block;
     taken_ -= 1;
   }
@@ -4304,7 +4301,6 @@ class BlockPool {
     return free > held ? free - held : 0;
   }
   uint8_t* at(Index block) const noexcept { return base_ + static_cast<size_t>(block) * bytes_; }
-  Index& link(Index block) const noexcept { return *reinterpret_cast<Index*>(at(block)); }
 
   uint8_t* base_ = nullptr;
   uint32_t bytes_ = 0;
@@ -4345,12 +4341,11 @@ class Blocks {
 
   uint8_t* data(Index block) const noexcept { return pool(block).data(plain(block)); }
   uint32_t room(Index block) const noexcept { return pool(block).room(); }
-  Index next(Index block) const noexcept { return pool(block).next(plain(block)); }
-  void set_next(Index block, Index value) noexcept { pool(block).set_next(plain(block), value); }
+  Index& next(Index block) const noexcept { return pool(block).next(plain(block)); }
   void release_chain(Index block) noexcept {
     while (block != none<Index>) {
       const Index following = next(block);
-      pool(block).release(plain(block));
+      release(block);
       block = following;
     }
   }
@@ -4415,16 +4410,13 @@ class Blocks {
   void consume(Chain<Index>& chain, uint32_t size) noexcept {
     MQTT_ASSERT(size <= chain.size);
     chain.size -= size;
-    if (chain.size == 0) {
-      clear(chain);
-      return;
-    }
+    if (chain.size == 0) { return clear(chain); }
     uint32_t skip = chain.skip + size;
     while (skip >= room(chain.first)) {
       const Index gone = chain.first;
       skip -= room(gone);
       chain.first = next(gone);
-      pool(gone).release(plain(gone));
+      release(gone);
     }
     chain.skip = static_cast<uint16_t>(skip);
   }
@@ -4467,16 +4459,15 @@ class Blocks {
   }
 
  private:
-  static constexpr bool is_large(Index block) noexcept {
-    return large && (block & top_bit<Index>) != 0;
-  }
+  static constexpr bool is_large(Index block) noexcept { return large && block >= top_bit<Index>; }
   static constexpr Index plain(Index block) noexcept {
-    return large ? static_cast<Index>(block & ~top_bit<Index>) : block;
+    return is_large(block) ? static_cast<Index>(block - top_bit<Index>) : block;
   }
-  BlockPool<Index>& pool(Index block) noexcept { return is_large(block) ? big : little; }
+  // const: what lies in the blocks is no part of this
   const BlockPool<Index>& pool(Index block) const noexcept {
     return is_large(block) ? big : little;
   }
+  void release(Index block) noexcept { (is_large(block) ? big : little).release(plain(block)); }
   uint8_t* end_of(const Chain<Index>& chain) const noexcept {
     return data(chain.last) + room(chain.last) - chain.room;
   }
@@ -4488,11 +4479,7 @@ class Blocks {
     }
     if (block == none<Index>) { block = little.allocate(claim); }
     if (block == none<Index>) { return false; }
-    if (chain.first == none<Index>) {
-      chain.first = block;
-    } else {
-      set_next(chain.last, block);
-    }
+    (chain.first == none<Index> ? chain.first : next(chain.last)) = block;
     chain.last = block;
     chain.room = static_cast<uint16_t>(room(block));
     return true;
@@ -4561,8 +4548,17 @@ struct Entry {
   bool shared : 1;    // `number` is the shared subscription
   bool sent : 1;      // a byte of it has gone out: a repeat sets DUP
 
-  constexpr Entry() noexcept
-      : qos(0), state_bits(0), retain(false), many_ids(false), shared(false), sent(false) {}
+  constexpr explicit Entry(EntryKind what = EntryKind::skip, Index about = none<Index>,
+                           uint32_t count = 0) noexcept
+      : message(about),
+        number(count),
+        kind(what),
+        qos(0),
+        state_bits(0),
+        retain(false),
+        many_ids(false),
+        shared(false),
+        sent(false) {}
   constexpr bool is_message() const noexcept {
     return kind == EntryKind::turn || kind == EntryKind::stored;
   }
@@ -4585,7 +4581,7 @@ struct QueuePlace {
   Index chunk = none<Index>;
   uint16_t at = 0;
 
-  constexpr void step() noexcept { at = static_cast<uint16_t>(at + 1); }
+  constexpr void step() noexcept { ++at; }
 };
 
 // A first-in first-out queue of entries in small blocks, borrowed only while it is not empty.
@@ -4614,18 +4610,13 @@ class Queues {
     if (push_takes_block(queue)) {
       const Index chunk = pool_->allocate(claim);
       if (chunk == none<Index>) { return nullptr; }
-      if (queue.empty()) {
-        queue.first = chunk;
-        queue.first_at = 0;
-      } else {
-        pool_->set_next(queue.last, chunk);
-      }
+      (queue.empty() ? queue.first : pool_->next(queue.last)) = chunk;
       queue.last = chunk;
       queue.last_at = 0;
     }
     E* target = slot(queue.last, queue.last_at);
     *target = entry;
-    queue.last_at = static_cast<uint16_t>(queue.last_at + 1);
+    ++queue.last_at;
     return target;
   }
   // The entry at the place, null at the end.
@@ -4666,6 +4657,12 @@ class Queues {
   void for_each(const Queue<Index>& queue, F f) noexcept {
     for (Reader reader = from(queue); E* entry = next(queue, reader);) { f(*entry); }
   }
+  E* find(const Queue<Index>& queue, uint16_t packet_id) noexcept {
+    for (Place place; E* entry = at(queue, place); place.step()) {
+      if (entry->packet_id == packet_id) { return entry; }
+    }
+    return nullptr;
+  }
   E* back(const Queue<Index>& queue) noexcept {
     return slot(queue.last, static_cast<uint16_t>(queue.last_at - 1));
   }
@@ -4678,19 +4675,15 @@ class Queues {
   }
   // Drops the first entry. A place in a block that goes away becomes that of the first entry.
   void pop(Queue<Index>& queue, Place* place = nullptr) noexcept {
-    queue.first_at = static_cast<uint16_t>(queue.first_at + 1);
+    ++queue.first_at;
     const bool emptied = queue.first == queue.last && queue.first_at == queue.last_at;
     if (!emptied && queue.first_at != per_chunk_) { return; }
     const Index gone = queue.first;
-    const Index following = pool_->next(gone);
     if (place != nullptr && place->chunk == gone) { *place = Place(); }
+    queue.first = pool_->next(gone);
+    queue.first_at = 0;
     pool_->release(gone);
-    if (emptied) {
-      queue = Queue<Index>();
-    } else {
-      queue.first = following;
-      queue.first_at = 0;
-    }
+    if (emptied) { queue = Queue<Index>(); }
   }
   // Whether the place is that of the queue's first entry.
   static bool at_front(const Queue<Index>& queue, const Place& place) noexcept {
@@ -4728,10 +4721,7 @@ class Timers {
     return places_[item] == none<Index> ? never : ticks_[item];
   }
   void set(uint32_t item, Tick tick) noexcept {
-    if (tick == never) {
-      cancel(item);
-      return;
-    }
+    if (tick == never) { return cancel(item); }
     if (places_[item] == none<Index>) { put(count_++, static_cast<Index>(item)); }
     ticks_[item] = tick;
     settle(places_[item]);
@@ -4983,9 +4973,7 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     const Filter<Index> gone = filters[filter];
     texts->release(gone.text);
     if constexpr (tree) {
-      Index* link = &nodes[gone.node].filters;
-      while (*link != filter) { link = &filters[*link].next; }
-      *link = gone.next;
+      unlink(filters, &nodes[gone.node].filters, filter);
       wildcard_filters -= gone.wild ? 1U : 0U;
       this->prune(gone.node);
     }
@@ -5028,10 +5016,7 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
   }
   void count_child(Index node, int change) noexcept {
     const Index parent = nodes[node].parent;
-    if (parent != none<Index>) {
-      nodes[parent].children =
-          static_cast<Index>(static_cast<int64_t>(nodes[parent].children) + change);
-    }
+    if (parent != none<Index>) { adjust(nodes[parent].children, change); }
   }
 
   // The filters at a node that really match: hashes may collide.
@@ -5122,7 +5107,7 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
       move(cursor, node, depth);
     } else {
       do {
-        cursor.node = static_cast<Index>(cursor.node + 1);  // none + 1 is the first
+        ++cursor.node;  // none + 1 is the first
       } while (cursor.node < nodes.used() && nodes[cursor.node].message == none<Index>);
       if (cursor.node == nodes.used()) { cursor.node = none<Index>; }
     }
@@ -5136,13 +5121,7 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
     }
   }
   // The message of a node has gone.
-  void clear(Index node) noexcept {
-    if constexpr (tree) {
-      this->prune(node);
-    } else {
-      nodes.release(node);
-    }
-  }
+  void clear(Index node) noexcept { tree ? this->prune(node) : nodes.release(node); }
 
   void added(Index node) noexcept {
     Index& head = first_child(nodes[node].parent);
@@ -5152,11 +5131,8 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
   }
   void removing(Index node) noexcept {
     const RetainedNode<Index>& gone = nodes[node];
-    if (gone.previous_sibling != none<Index>) {
-      nodes[gone.previous_sibling].sibling = gone.sibling;
-    } else {
-      first_child(gone.parent) = gone.sibling;
-    }
+    (gone.previous_sibling != none<Index> ? nodes[gone.previous_sibling].sibling
+                                          : first_child(gone.parent)) = gone.sibling;
     if (gone.sibling != none<Index>) {
       nodes[gone.sibling].previous_sibling = gone.previous_sibling;
     }
@@ -5209,12 +5185,12 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
            (!level_at(filter, depth + 1, level) || is_level(level, '#'));
   }
   void move(Cursor& cursor, Index node, uint32_t depth) noexcept {
-    if (node != none<Index>) { nodes[node].pins = static_cast<uint16_t>(nodes[node].pins + 1); }
+    if (node != none<Index>) { ++nodes[node].pins; }
     const Index left = cursor.node;
     cursor.node = node;
     cursor.depth = static_cast<uint16_t>(depth);
     if (left != none<Index>) {
-      nodes[left].pins = static_cast<uint16_t>(nodes[left].pins - 1);
+      --nodes[left].pins;
       this->prune(left);
     }
   }
@@ -5422,16 +5398,19 @@ struct BrokerStatistics {
 };
 
 namespace detail {
-// A message as it lies in memory: its topic with the client's prefix, properties without expiry,
-// alias, delay and subscription ids.
-struct Message {
-  Text topic;
-  Bytes properties;
-  Bytes payload;
+// How a message is handled.
+struct MessageTraits {
   uint32_t expiry_s = 0;
   bool has_expiry = false;
   bool retain = false;
   Qos qos = Qos::at_most_once;
+};
+// A message as it lies in memory: its topic with the client's prefix, properties without expiry,
+// alias, delay and subscription ids.
+struct Message : MessageTraits {
+  Text topic;
+  Bytes properties;
+  Bytes payload;
 };
 
 // The number of a message in the journal, 0: not there.
@@ -5502,13 +5481,18 @@ struct Gather {
   }
 };
 
-// Limits, unless they are known at compile time.
-template <bool kept>
-struct KeptLimits {
+// Limits, kept unless they are known at compile time.
+template <typename Config, bool kept = Config::fixed_limits == nullptr>
+struct Limits {
   BrokerLimits value;
+  const BrokerLimits& get() const noexcept { return value; }
+  void set(const BrokerLimits& limits) noexcept { value = limits; }
 };
-template <>
-struct KeptLimits<false> {};
+template <typename Config>
+struct Limits<Config, false> {
+  static const BrokerLimits& get() noexcept { return *Config::fixed_limits; }
+  static void set(const BrokerLimits&) noexcept {}
+};
 }  // namespace detail
 
 /// The memory of an engine: broker_bytes(limits) bytes, aligned to 16, which need not be zero.
@@ -5551,10 +5535,10 @@ class BrokerEngine {
   Error start(const BrokerLimits& limits, BrokerMemory memory, uint32_t seed, Millis now) noexcept {
     if (!limits_fit(limits)) { return Error::invalid_limits; }
     if (memory.size < memory_bytes(limits)) { return Error::buffer_too_small; }
-    set_limits(limits);
+    limits_.set(limits);
     random_ = seed | 1;
     last_ms_ = now;
-    carve(fixed != nullptr ? *fixed : limits, memory.data, this);
+    carve(limits_.get(), memory.data, this);
     index_.seed = retained_.seed = seed;
     // kept for answers: messages may not take the last blocks
     blocks_.little.keep(answer_blocks());
@@ -5565,7 +5549,7 @@ class BrokerEngine {
   void change_limits(const BrokerLimits& limits) noexcept {
     BrokerLimits changed = limits;
     static_cast<BrokerSizes&>(changed) = this->limits();
-    set_limits(changed);
+    limits_.set(changed);
   }
 
   // ---- inputs -------------------------------------------------------------------------------
@@ -5591,8 +5575,7 @@ class BrokerEngine {
   /// Bytes came in. All are taken: parsed in place, what is unfinished kept in blocks. Larger
   /// than can be kept only while wants_read() says no.
   void receive(ConnectionId id, Buffer bytes, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr || bytes.empty()) { return; }
     statistics_.bytes_received += bytes.size();
     link->last_rx = now_;
@@ -5608,8 +5591,7 @@ class BrokerEngine {
     return pieces[0].empty() ? 0 : 1;
   }
   void rx_commit(ConnectionId id, uint32_t size, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr || size == 0) { return; }
     statistics_.bytes_received += size;
     link->last_rx = now_;
@@ -5637,10 +5619,11 @@ class BrokerEngine {
 
   /// The transport is gone, or has been closed after Output::hang_up.
   void lost(ConnectionId id, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr) { return; }
-    if (link->state != LinkState::closing) { end_link(*link, because(Error::link_closed), false); }
+    if (link->state != LinkState::closing) {
+      end_link(*link, because(Error::link_closed, ReasonCode::success), false);
+    }
     free_link(*link);
   }
 
@@ -5674,23 +5657,20 @@ class BrokerEngine {
 
   /// Ends a connection with a DISCONNECT of this code (5.0) and a close.
   void disconnect(ConnectionId id, ReasonCode reason, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link != nullptr && link->state < LinkState::closing) { refuse_link(*link, reason); }
   }
 
   /// The decision a policy put off by ConnectAnswer::later. False: call again after end_turn().
   bool answer_connect(ConnectionId id, const ConnectAnswer& answer, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr || link->state != LinkState::deciding) { return true; }
     return decide_connect(*link, answer);
   }
 
   /// The decision a policy put off by PublishAnswer::later.
   void answer_publish(ConnectionId id, uint16_t packet_id, ReasonCode reason, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr || link->state != LinkState::open) { return; }
     Entry* held = find_held(*link, packet_id);
     if (held != nullptr && held->order == undecided) { held->order = code(reason); }
@@ -5769,8 +5749,7 @@ class BrokerEngine {
       full = !emit(walk, *entry, gather);
       if (full) { break; }
       walk.first = false;
-      plan_.answers += walk.from_session ? 0U : 1U;
-      plan_.messages += walk.from_session ? 1U : 0U;
+      (walk.from_session ? plan_.messages : plan_.answers) += 1;
     }
     new_aliases_ = false;
     gather.flush();
@@ -5833,13 +5812,7 @@ class BrokerEngine {
     return last_ms_ + Millis{wait} * tick_ms;
   }
 
-  const BrokerLimits& limits() const noexcept {
-    if constexpr (Config::fixed_limits != nullptr) {
-      return *Config::fixed_limits;
-    } else {
-      return limits_.value;
-    }
-  }
+  const BrokerLimits& limits() const noexcept { return limits_.get(); }
   /// Counters; those that say "now" are brought up to date.
   const BrokerStatistics& statistics() noexcept {
     statistics_.sessions = sessions_.count();
@@ -5881,6 +5854,7 @@ class BrokerEngine {
   using Filter = detail::Filter<Index>;
   using SubscriptionSlot = detail::SubscriptionSlot<Index>;
   using Message = detail::Message;
+  using MessageTraits = detail::MessageTraits;
   using Gather = detail::Gather;
   using Claim = detail::Claim;
   using Tick = detail::Tick;
@@ -6030,17 +6004,13 @@ class BrokerEngine {
   };
 
   // In front of a message in blocks: topic, properties and payload follow.
-  struct MessageHead : detail::MessageNumber<Journal::enabled> {
+  struct MessageHead : detail::MessageNumber<Journal::enabled>, detail::MessageTraits {
     uint32_t payload_size = 0;
     uint32_t properties_size = 0;
-    uint32_t expiry_s = 0;
     Tick stored_at = 0;
     Index references = 1;
     uint16_t topic_size = 0;
     uint16_t packet_id = 0;  // of the PUBLISH, while its payload comes
-    Qos qos = Qos::at_most_once;
-    bool retain = false;
-    bool has_expiry = false;
 
     uint32_t body_size() const noexcept { return topic_size + properties_size + payload_size; }
   };
@@ -6059,6 +6029,7 @@ class BrokerEngine {
 
   // A message on its way in, and what it will need.
   struct Incoming : Message {
+    uint16_t packet_id = 0;
     Index publisher = none;  // session
     Index handle = none;     // top bit: turn record; else in blocks, one reference ours
     uint32_t queue_blocks = 0;
@@ -6128,10 +6099,8 @@ class BrokerEngine {
       return v5(version) ? Version::v5 : version;
     }
   }
-  static Disconnection because(Error error) noexcept {
-    Disconnection why;
-    why.error = error;
-    return why;
+  static Disconnection because(Error error, ReasonCode reason) noexcept {
+    return {reason, error, false};
   }
 
   // ---- memory and time ----------------------------------------------------------------------
@@ -6154,11 +6123,6 @@ class BrokerEngine {
            limits.control_packet_bytes_max >= 128 && limits.receive_maximum != 0 &&
            limits.inflight_max != 0;
   }
-  void set_limits(const BrokerLimits& limits) noexcept {
-    if constexpr (fixed == nullptr) { limits_.value = limits; }
-    static_cast<void>(limits);
-  }
-
   uint32_t answer_blocks() const noexcept {
     return detail::smaller(limits().blocks / 4, limits().connections / 8 + 2);
   }
@@ -6264,14 +6228,15 @@ class BrokerEngine {
   ConnectionId id_of(const Link& link) const noexcept {
     return {links_.index_of(link), link.generation};
   }
-  Link* find(ConnectionId id) noexcept {
-    return const_cast<Link*>(static_cast<const BrokerEngine*>(this)->find(id));
-  }
-  const Link* find(ConnectionId id) const noexcept {
+  Link* find(ConnectionId id) const noexcept {
     if (id.slot >= links_.used()) { return nullptr; }
-    const Link& link = links_[static_cast<Index>(id.slot)];
+    Link& link = links_[static_cast<Index>(id.slot)];
     const bool current = link.generation == id.generation && id.generation != 0;
     return current && link.state != LinkState::gone ? &link : nullptr;
+  }
+  Link* find(ConnectionId id, Millis now) noexcept {
+    advance(now);
+    return find(id);
   }
   Session& session_of(const Link& link) noexcept { return sessions_[link.session]; }
   bool online(const Session& session) const noexcept {
@@ -6300,11 +6265,7 @@ class BrokerEngine {
     link.due = true;
     link.next_due = none;
     const Index slot = links_.index_of(link);
-    if (due_first_ == none) {
-      due_first_ = slot;
-    } else {
-      links_[due_last_].next_due = slot;
-    }
+    (due_first_ == none ? due_first_ : links_[due_last_].next_due) = slot;
     due_last_ = slot;
   }
 
@@ -6419,22 +6380,19 @@ class BrokerEngine {
       timers_.set(links_.index_of(link), deadline);
       return;
     }
-    if (link.state == LinkState::closing) {
-      give_up(link);
-      return;
-    }
+    if (link.state == LinkState::closing) { return give_up(link); }
     if (link.paused && detail::reached(now_, link.since + pause_ticks())) {
-      retry_paused(link);
-      return;
+      return retry_paused(link);
     }
     if (expire_held(link)) { return; }
     if (link.state == LinkState::deciding) {
       refuse_connect(link, ReasonCode::implementation_specific_error, ConnectAnswer());
     }
     const bool was_open = link.state == LinkState::open;
-    Disconnection why;
-    why.reason = was_open ? ReasonCode::keep_alive_timeout : ReasonCode::maximum_connect_time;
-    end_link(link, why, was_open);
+    end_link(link,
+             because(Error::none,
+                     was_open ? ReasonCode::keep_alive_timeout : ReasonCode::maximum_connect_time),
+             was_open);
   }
 
   // ---- messages in blocks -------------------------------------------------------------------
@@ -6454,14 +6412,11 @@ class BrokerEngine {
     const Bytes properties = message.properties;
     MessageHead& fresh = head(chain.first);
     fresh = MessageHead();
+    static_cast<MessageTraits&>(fresh) = message;
     fresh.payload_size = payload_size;
     fresh.properties_size = properties.size();
     fresh.topic_size = static_cast<uint16_t>(message.topic.size());
-    fresh.expiry_s = message.expiry_s;
-    fresh.has_expiry = message.has_expiry;
     fresh.stored_at = now_;
-    fresh.qos = message.qos;
-    fresh.retain = message.retain;
     if (!blocks_.append(chain, message.topic.bytes(), claim, properties.size() + payload_size) ||
         !blocks_.append(chain, properties, claim, payload_size)) {
       blocks_.clear(chain);
@@ -6482,13 +6437,11 @@ class BrokerEngine {
     return chain.first;
   }
 
-  void reference(Index message) noexcept {
-    head(message).references = static_cast<Index>(head(message).references + 1);
-  }
+  void reference(Index message) noexcept { ++head(message).references; }
   void unreference(Index message) noexcept {
     MessageHead& it = head(message);
     MQTT_ASSERT(it.references != 0);
-    it.references = static_cast<Index>(it.references - 1);
+    --it.references;
     if (it.references == 0) {
       journal([&it](auto records) { records.message_end(it); });
       forget_stored(it);
@@ -6512,14 +6465,11 @@ class BrokerEngine {
     return in_arena(handle) ? record_of(handle).message.topic : stored_topic(handle);
   }
   Incoming stored_message(Index handle) const noexcept {
-    const MessageHead& stored = head(handle);
     Incoming message;
+    static_cast<MessageTraits&>(message) = head(handle);
+    message.packet_id = head(handle).packet_id;
     message.handle = handle;
     message.topic = stored_topic(handle);
-    message.qos = stored.qos;
-    message.retain = stored.retain;
-    message.has_expiry = stored.has_expiry;
-    message.expiry_s = stored.expiry_s;
     return message;
   }
 
@@ -6567,11 +6517,6 @@ class BrokerEngine {
       queues_.pop(queue);
     }
   }
-  static Index next_order(Link& link) noexcept {
-    const Index order = link.order;
-    link.order = static_cast<Index>(order + 1);
-    return order;
-  }
 
   // Queues an answer; without a block left the link is given up, so that nothing acknowledged is
   // lost for want of the acknowledgement.
@@ -6583,7 +6528,7 @@ class BrokerEngine {
   }
   void queue_answer(Link& link, Entry& entry) noexcept {
     if (joins_run(link, entry)) { return; }
-    entry.order = next_order(link);
+    entry.order = link.order++;
     if (queues_.push(link.queue, entry, Claim::answer) == nullptr) {
       release_entry(entry);
       give_up(link);
@@ -6601,7 +6546,7 @@ class BrokerEngine {
       return false;
     }
     last.number += 0x100;
-    last.order = next_order(link);
+    last.order = link.order++;
     return true;
   }
   // Whether the packet of the arena has become part of the link's last entry, being the next one.
@@ -6617,8 +6562,8 @@ class BrokerEngine {
         record_of(last.message).packet.size() > link.packet_bytes_max) {
       return false;
     }
-    last.packet_id = static_cast<uint16_t>(last.packet_id + 1);
-    last.order = next_order(link);
+    ++last.packet_id;
+    last.order = link.order++;
     return true;
   }
   // How many packets an acknowledgement, or a PUBLISH of the arena at QoS 0, stands for.
@@ -6626,10 +6571,8 @@ class BrokerEngine {
     return 1 + (in_arena_kind(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
   }
   void push_ack(Link& link, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
-    Entry entry;
-    entry.kind = kind;
+    Entry entry(kind, none, v5(link.version) ? code(reason) : 0);
     entry.packet_id = packet_id;
-    entry.number = v5(link.version) ? code(reason) : 0;
     push_answer(link, entry);
   }
 
@@ -6641,24 +6584,15 @@ class BrokerEngine {
     const bool optional = detail::Same<Packet, Disconnect>::value;
     if (!size || (optional && size.value > link.packet_bytes_max)) { return; }
     Chain chain;
-    if (!blocks_.append(chain, target.first(size.value), Claim::answer)) {
-      blocks_.clear(chain);
-      give_up(link);
-      return;
-    }
-    push_chain(link, chain);
+    const bool whole = blocks_.append(chain, target.first(size.value), Claim::answer);
+    push_chain(link, chain, whole);
   }
-  void push_chain(Link& link, Chain& chain) noexcept {
-    if (chain.size > link.packet_bytes_max) {  // [MQTT-3.1.2-24]
+  void push_chain(Link& link, Chain& chain, bool whole) noexcept {
+    if (!whole || chain.size > link.packet_bytes_max) {  // [MQTT-3.1.2-24]
       blocks_.clear(chain);
-      give_up(link);
-      return;
+      return give_up(link);
     }
-    Entry entry;
-    entry.kind = EntryKind::encoded;
-    entry.message = chain.first;
-    entry.number = chain.size;
-    push_answer(link, entry);
+    push_answer(link, Entry(EntryKind::encoded, chain.first, chain.size));
   }
 
   // An entry that refers to the arena must have gone out, or be stored, when the turn ends.
@@ -6681,44 +6615,42 @@ class BrokerEngine {
     const uint32_t most = limits().queued_max;
     return link.waiting == 65535 || (most != 0 && link.waiting >= most);
   }
-  static void count_waiting(Link& link, int change) noexcept {
-    link.waiting = static_cast<uint16_t>(link.waiting + change);
+  // The entry of the link's queue goes.
+  static void stop_waiting(Link& link, const Entry& entry) noexcept {
+    if (entry.kind == EntryKind::stored) { --link.waiting; }
   }
 
-  // A QoS 0 message for a link; false when dropped.
-  bool push_to_link(Link& link, Entry entry) noexcept {
-    if (link.blocked) {
-      if (waits_enough(link) || !keep_message(entry)) { return false; }
-    }
-    entry.order = link.order;
-    if (queues_.push(link.queue, entry, Claim::ordinary) == nullptr) { return false; }
-    next_order(link);
+  // A message for the link's queue or its session's; false when no block is left.
+  bool push_message(Queue& queue, Link* link, Entry& entry, Claim claim) noexcept {
+    if (link != nullptr) { entry.order = link->order; }
+    if (queues_.push(queue, entry, claim) == nullptr) { return false; }
     if (entry.kind == EntryKind::turn) {
-      join_turn(link);
+      join_turn(*link);
     } else {
       reference(entry.message);
-      count_waiting(link, 1);
     }
-    mark_due(link);
+    if (link != nullptr) {
+      ++link->order;
+      mark_due(*link);
+    }
     return true;
   }
-
+  // A QoS 0 message for a link; false when dropped.
+  bool push_to_link(Link& link, Entry entry) noexcept {
+    const bool dropped = link.blocked && (waits_enough(link) || !keep_message(entry));
+    if (dropped || !push_message(link.queue, &link, entry, Claim::ordinary)) { return false; }
+    if (entry.kind == EntryKind::stored) { ++link.waiting; }
+    return true;
+  }
   // A message for a session's queue; false when no block is left.
   bool push_to_session(Session& session, Entry entry, Claim claim) noexcept {
     Link* link = session.link == none ? nullptr : &links_[session.link];
     const bool goes_now =
         link != nullptr && !link->blocked && session.inflight + session.queued < link->send_limit;
     if (entry.kind == EntryKind::turn && !goes_now && !keep_message(entry)) { return false; }
-    if (link != nullptr) { entry.order = next_order(*link); }
-    if (queues_.push(session.queue, entry, claim) == nullptr) { return false; }
+    if (!push_message(session.queue, link, entry, claim)) { return false; }
     session.queued += 1;
     if (limits().queued_bytes_max != 0) { session.queued_bytes += payload_size(entry); }
-    if (entry.kind == EntryKind::turn) {
-      join_turn(*link);
-    } else {
-      reference(entry.message);
-    }
-    if (link != nullptr) { mark_due(*link); }
     return true;
   }
   // An entry of a session's queue does not wait to be sent any more.
@@ -6742,7 +6674,7 @@ class BrokerEngine {
       const bool over = !first && (scarce() || waits_enough(link));
       if (!over && keep_message(entry)) {
         reference(entry.message);
-        count_waiting(link, 1);
+        ++link.waiting;
         return;
       }
       entry.message = none;
@@ -6780,7 +6712,7 @@ class BrokerEngine {
         if (link.head_offset < size) { break; }
         link.head_offset -= size;
         count_sent(entry);
-        entry.message = static_cast<Index>(entry.message + 1);
+        ++entry.message;
       }
       for (uint32_t i = 0; i <= more; ++i) {
         if (queues_.push(apart, entry, Claim::answer) == nullptr) {
@@ -6881,31 +6813,25 @@ class BrokerEngine {
 
   static constexpr uint32_t ack_run_max = 32;
   static uint32_t ack_size(const Entry& entry) noexcept {
-    return (entry.number & 0xFF) != 0 ? 5 : 4 * run_of(entry);
+    return entry.kind == EntryKind::pingresp ? 2
+           : (entry.number & 0xFF) != 0      ? 5
+                                             : 4 * run_of(entry);
   }
   // An acknowledgement, several of them, or PINGRESP.
   static bool emit_ack(PacketType type, const Entry& entry, Gather& gather,
                        uint32_t skip) noexcept {
     gather.flush();
     if (!gather.has_room(4 * ack_run_max)) { return false; }
+    const uint32_t size = ack_size(entry);
     uint8_t* target = gather.target();
-    uint32_t size = 2;
-    target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
-    target[1] = 0;
-    if (type != PacketType::pingresp) {
-      size = ack_size(entry);
-      for (uint32_t i = 0; i < run_of(entry); ++i, target += 4) {
-        const uint32_t id = entry.packet_id + i;
-        target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
-        target[1] = 2;
-        target[2] = static_cast<uint8_t>(id >> 8);
-        target[3] = static_cast<uint8_t>(id);
-      }
-      if (size == 5) {
-        gather.target()[1] = 3;
-        gather.target()[4] = static_cast<uint8_t>(entry.number);
-      }
+    for (uint32_t i = 0; i < run_of(entry); ++i, target += 4) {
+      const uint32_t id = entry.packet_id + i;
+      target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+      target[1] = size == 5 ? 3 : size == 2 ? 0 : 2;
+      target[2] = static_cast<uint8_t>(id >> 8);
+      target[3] = static_cast<uint8_t>(id);
     }
+    *target = static_cast<uint8_t>(entry.number);  // counts in an acknowledgement with a code
     gather.used += skip;
     gather.add_scratch(size - skip);
     return true;
@@ -6987,19 +6913,15 @@ class BrokerEngine {
     Source from = source(entry);
     if (from.expired && !entry.sent && skip == 0) {  // [MQTT-3.3.2-5] [MQTT-4.3.3-7]
       statistics_.messages_expired += 1;
-      abandon(walk, entry);
-      return true;
+      return abandon(walk, entry);
     }
-    if (!link.plain && !under_prefix(link, entry)) {  // queued under another one
-      abandon(walk, entry);
-      return true;
-    }
+    // queued under another prefix
+    if (!link.plain && !under_prefix(link, entry)) { return abandon(walk, entry); }
     const Shape shape = shape_of(link, entry, from, skip != 0);
     if (shape.size() > link.packet_bytes_max ||     // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
         shape.head_size > gather.scratch.size()) {  // too many identifiers for this port
       statistics_.publish_dropped += 1;
-      abandon(walk, entry);
-      return true;
+      return abandon(walk, entry);
     }
     gather.flush();
     const bool inlined = goes_inline(shape.head_size, from.payload_size, gather);
@@ -7118,14 +7040,15 @@ class BrokerEngine {
   }
 
   // The entry will not be sent: the client counts as having had it.
-  void abandon(Walk& walk, Entry& entry) noexcept {
+  bool abandon(Walk& walk, Entry& entry) noexcept {
     if (walk.from_session) {
       walk.inflight -= entry.qos != 0 ? 1U : 0U;
       drop_entry(*walk.session, entry);
-      return;
+    } else {
+      stop_waiting(*walk.link, entry);
+      release_entry(entry);
     }
-    count_waiting(*walk.link, entry.kind == EntryKind::stored ? -1 : 0);
-    release_entry(entry);
+    return true;
   }
   // The message is nobody's any more; its entry stays till it can go.
   void drop_entry(Session& session, Entry& entry) noexcept {
@@ -7239,7 +7162,7 @@ class BrokerEngine {
     if (block == none || identifier_list(block)[0] == per_block) {
       const Index fresh = blocks_.little.allocate(Claim::answer);
       if (fresh == none) { return; }
-      blocks_.little.set_next(fresh, block);
+      blocks_.little.next(fresh) = block;
       identifier_list(fresh)[0] = entry.many_ids ? 0 : 1;
       identifier_list(fresh)[1] = entry.number;  // the only one so far
       entry.many_ids = true;
@@ -7259,8 +7182,8 @@ class BrokerEngine {
       case EntryKind::puback:
       case EntryKind::pubrec:
       case EntryKind::pubrel:
-      case EntryKind::pubcomp: return ack_size(entry);
-      case EntryKind::pingresp: return 2;
+      case EntryKind::pubcomp:
+      case EntryKind::pingresp: return ack_size(entry);
       case EntryKind::encoded: return entry.number;
       case EntryKind::turn:
       case EntryKind::stored: break;
@@ -7302,11 +7225,7 @@ class BrokerEngine {
       size -= left;
       if (alias != 0) { offered_alias(link, alias).established = true; }
       link.head_offset = 0;
-      if (walk.from_session) {
-        commit_message(link);
-      } else {
-        commit_answer(link);
-      }
+      walk.from_session ? commit_message(link) : commit_answer(link);
     }
   }
 
@@ -7331,7 +7250,7 @@ class BrokerEngine {
     Entry& entry = *queues_.front(link.queue);
     if (entry.is_message()) {
       count_sent(entry);
-      count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
+      stop_waiting(link, entry);
     } else if (entry.kind != EntryKind::skip) {
       statistics_.packets_sent += entry.kind >= EntryKind::puback ? run_of(entry) : 1;
     }
@@ -7361,7 +7280,7 @@ class BrokerEngine {
     const SendState state = entry.state();
     if (!publish && state == SendState::pubcomp) { statistics_.packets_sent += 1; }
     if (entry.qos != 0 && state != SendState::none) {
-      session.inflight = static_cast<uint16_t>(session.inflight + 1);
+      ++session.inflight;
       if (limits().inflight_bytes_max != 0 && state != SendState::pubcomp) {
         session.inflight_bytes += payload_size(entry);
       }
@@ -7453,11 +7372,7 @@ class BrokerEngine {
         block = make ? blocks_.little.allocate(Claim::answer) : none;
         if (block == none) { return nullptr; }
         for (uint32_t i = 0; i < aliases_per_block(); ++i) { alias_cells(block)[i] = none; }
-        if (previous == none) {
-          more->aliases_in = block;
-        } else {
-          blocks_.little.set_next(previous, block);
-        }
+        (previous == none ? more->aliases_in : blocks_.little.next(previous)) = block;
       }
       if (at < aliases_per_block()) { return &alias_cells(block)[at]; }
       previous = block;
@@ -7695,12 +7610,10 @@ class BrokerEngine {
 
   // The entry of a message for one subscription.
   Entry entry_for(const Incoming& message, const SubscriptionSlot& slot) const noexcept {
-    Entry entry;
-    entry.message = message.handle;
-    entry.kind = in_arena(message.handle) ? EntryKind::turn : EntryKind::stored;
+    Entry entry(in_arena(message.handle) ? EntryKind::turn : EntryKind::stored, message.handle,
+                slot.identifier());
     entry.qos = granted(message.qos, slot) & 3;
     entry.retain = message.retain && slot.retain_as_published();
-    entry.number = slot.identifier();
     return entry;
   }
 
@@ -7788,7 +7701,7 @@ class BrokerEngine {
       }
       last->number = 0;  // `better` has the identifiers now
       last->many_ids = false;
-      count_waiting(links_[session.link], last->kind == EntryKind::stored ? -1 : 0);
+      stop_waiting(links_[session.link], *last);
       release_entry(*last);
       session.routed_link = false;
       last = queues_.back(session.queue);
@@ -7808,8 +7721,8 @@ class BrokerEngine {
   // The last packet of the last entry gets one of its own; null when there is no room.
   Entry* leave_run(Link& link, Entry& last) noexcept {
     Entry alone = last;
-    last.packet_id = static_cast<uint16_t>(last.packet_id - 1);
-    last.order = static_cast<Index>(last.order - 1);
+    --last.packet_id;
+    --last.order;
     alone.message = static_cast<Index>(last.message + run_of(last));
     alone.packet_id = 0;
     Entry* entry = queues_.push(link.queue, alone, Claim::answer);
@@ -7862,7 +7775,7 @@ class BrokerEngine {
   }
   // A message under way is settled.
   void leave_flight(Session& session, const Entry& entry) noexcept {
-    session.inflight = static_cast<uint16_t>(session.inflight - (session.inflight != 0 ? 1 : 0));
+    if (session.inflight != 0) { --session.inflight; }
     leave_flight_bytes(session, entry);
   }
   void leave_flight_bytes(Session& session, const Entry& entry) noexcept {
@@ -7958,9 +7871,7 @@ class BrokerEngine {
       const bool begun = last == queues_.front(more->retained) && more->cursor.node != none;
       if (last->number == subscription && !begun) { return; }  // asked for again
     }
-    Entry task;
-    task.kind = EntryKind::stored;  // skip: the subscription is gone
-    task.number = subscription;
+    const Entry task(EntryKind::stored, none, subscription);  // skip: the subscription is gone
     if (more == nullptr || queues_.push(more->retained, task, Claim::ordinary) == nullptr) {
       statistics_.publish_dropped += 1;
     }
@@ -8008,10 +7919,7 @@ class BrokerEngine {
   }
   bool give_retained(Link& link, const SubscriptionSlot& subscription, Index message) noexcept {
     Session& session = sessions_[subscription.session];
-    Entry entry;
-    entry.kind = EntryKind::stored;
-    entry.message = message;
-    entry.number = subscription.identifier();
+    Entry entry(EntryKind::stored, message, subscription.identifier());
     entry.qos = granted(head(message).qos, subscription) & 3;
     entry.retain = true;  // [MQTT-3.3.1-8]
     if (entry.qos == 0) { return link.state == LinkState::open && push_to_link(link, entry); }
@@ -8109,17 +8017,12 @@ class BrokerEngine {
   // The QoS 2 message from the client with this id: an entry of kind stored, or skip where there is
   // nothing to deliver; null when there is none.
   Entry* find_received(const Session& session, uint16_t packet_id) noexcept {
-    for (Place place; Entry* entry = queues_.at(session.received, place); place.step()) {
-      if (entry->packet_id == packet_id) { return entry; }
-    }
-    return nullptr;
+    return queues_.find(session.received, packet_id);
   }
   // Takes one in; `message` none: it was refused. False when no block is left.
   bool add_received(Session& session, uint16_t packet_id, Index message) noexcept {
-    Entry entry;
+    Entry entry(message == none ? EntryKind::skip : EntryKind::stored, message);
     entry.packet_id = packet_id;
-    entry.message = message;
-    entry.kind = message == none ? EntryKind::skip : EntryKind::stored;
     if (queues_.push(session.received, entry, Claim::ordinary) == nullptr) { return false; }
     if (message != none) { reference(message); }
     return true;
@@ -8360,14 +8263,10 @@ class BrokerEngine {
   // ---- bytes in -----------------------------------------------------------------------------
 
   void take_bytes(Link& link, Buffer bytes) noexcept {
-    if (link.state == LinkState::closing) {
-      return;  // nothing after an error [MQTT-3.1.4-6] or DISCONNECT counts
-    }
+    // nothing after an error [MQTT-3.1.4-6] or DISCONNECT counts
+    if (link.state == LinkState::closing) { return; }
     bytes = feed(link, bytes);
-    if (waits(link)) {
-      keep(link, bytes);
-      return;
-    }
+    if (waits(link)) { return keep(link, bytes); }
     if (link.rx.size != 0 && !link.large) { bytes = complete_kept(link, bytes); }
     if (!bytes.empty() && link.state != LinkState::closing) {
       const uint32_t used = parse(link, bytes);
@@ -8401,16 +8300,15 @@ class BrokerEngine {
     uint32_t at = 0;
     while (at < bytes.size()) {
       Frame frame;
-      const Error error =
+      Error error =
           next_frame(bytes.skip(at), known(link.version), limits().packet_bytes_max, frame);
       if (error == Error::incomplete) { return at + begin_large(link, frame); }
+      if (error == Error::none && frame.type() != PacketType::publish &&
+          frame.remaining > limits().control_packet_bytes_max) {
+        error = Error::packet_too_large;
+      }
       if (error != Error::none) {
         fail(link, error);
-        return bytes.size();
-      }
-      if (frame.remaining > limits().control_packet_bytes_max &&
-          frame.type() != PacketType::publish) {
-        fail(link, Error::packet_too_large);
         return bytes.size();
       }
       const Step step = handle(link, frame);
@@ -8514,47 +8412,46 @@ class BrokerEngine {
 
   // ---- large PUBLISH packets ----------------------------------------------------------------
 
-  // An incomplete packet: when it is a large PUBLISH whose head is there, its message is begun
-  // and the payload goes into its blocks. Returns the bytes consumed, 0 when it must be kept.
-  uint32_t begin_large(Link& link, const Frame& frame) noexcept {
+  // What is wrong with the packet whose front this is; incomplete: it must be kept, none: it is a
+  // large PUBLISH whose head is there.
+  Error take_large_head(const Link& link, const Frame& frame, Publish& packet,
+                        uint32_t& head_size) const noexcept {
     const uint32_t most = limits().control_packet_bytes_max;
-    if (frame.header_size == 0) { return 0; }
+    if (frame.header_size == 0) { return Error::incomplete; }
     if (frame.type() != PacketType::publish) {
-      if (frame.remaining > most) { fail(link, Error::packet_too_large); }
+      return frame.remaining > most ? Error::packet_too_large : Error::incomplete;
+    }
+    if (link.state != LinkState::open) { return Error::protocol_state; }  // nothing is read for it
+    if (!has_large_packets) { return Error::incomplete; }
+    head_size = detail::publish_head_size(frame.first, frame.body, known(link.version));
+    if (head_size == 0 && frame.body.size() >= most) { return Error::packet_too_large; }
+    const uint32_t least = detail::smaller(large_publish_min, most / 2);
+    if (head_size == 0 || head_size > frame.remaining || frame.size() < least) {
+      return Error::incomplete;
+    }
+    mqtt::Reader reader(frame.body.first(head_size));
+    return detail::take_publish_head(reader, frame.first, {known(link.version), Side::broker},
+                                     packet);
+  }
+  // An incomplete packet: the message of a large PUBLISH is begun and its payload goes into blocks.
+  // Returns the bytes consumed, 0 when the packet must be kept.
+  uint32_t begin_large(Link& link, const Frame& frame) noexcept {
+    Publish packet;
+    uint32_t head_size = 0;
+    const Error error = take_large_head(link, frame, packet, head_size);
+    if (error == Error::incomplete) { return 0; }
+    if (error != Error::none || !has_large_packets) {
+      fail(link, error);
       return 0;
     }
-    if (link.state != LinkState::open) {
-      fail(link, Error::protocol_state);  // nothing is read for it
-      return 0;
-    }
-    if constexpr (has_large_packets) {
-      const uint32_t head_size =
-          detail::publish_head_size(frame.first, frame.body, known(link.version));
-      if (head_size == 0 && frame.body.size() >= most) {
-        fail(link, Error::packet_too_large);
-        return 0;
-      }
-      const uint32_t least = detail::smaller(large_publish_min, most / 2);
-      if (head_size == 0 || head_size > frame.remaining || frame.size() < least) { return 0; }
-      Publish packet;
-      mqtt::Reader reader(frame.body.first(head_size));
-      const Error error = detail::take_publish_head(reader, frame.first,
-                                                    {known(link.version), Side::broker}, packet);
-      if (error != Error::none) {
-        fail(link, error);
-        return 0;
-      }
-      packet.payload = frame.body.skip(head_size);
-      receive_large(link, packet, frame.remaining - head_size);
-      return link.state == LinkState::closing ? 0 : frame.header_size + frame.body.size();
-    } else {
-      return 0;
-    }
+    packet.payload = frame.body.skip(head_size);
+    receive_large(link, packet, frame.remaining - head_size);
+    return link.state == LinkState::closing ? 0 : frame.header_size + frame.body.size();
   }
 
   void receive_large(Link& link, const Publish& packet, uint32_t payload_size) noexcept {
     Incoming message;
-    if (!accept_head(link, packet, message)) { return; }
+    if (accept_head(link, packet, message) == Step::stop) { return; }
     link.since = now_;
     link.rx_missing = payload_size - packet.payload.size();
     const bool repeated = packet.qos == Qos::exactly_once &&
@@ -8582,7 +8479,7 @@ class BrokerEngine {
     if (!link.large && repeated) {
       push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
     } else if (!link.large) {
-      refuse_publish(link, packet.qos, packet.packet_id,
+      refuse_publish(link, message,
                      too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded);
     }
     if (link.state != LinkState::closing) { arm(link); }
@@ -8593,13 +8490,14 @@ class BrokerEngine {
 
   // No block is left for the rest of the payload.
   void drop_large(Link& link) noexcept {
-    const MessageHead stored = head(link.rx.first);
+    const Incoming message = stored_message(link.rx.first);
+    const MessageHead& stored = head(link.rx.first);
     forget_stored(stored);
+    count_large(stored.payload_size);
     blocks_.clear(link.rx);
     link.large = false;
     link.discarding = true;
-    count_large(stored.payload_size);
-    refuse_publish(link, stored.qos, stored.packet_id, ReasonCode::quota_exceeded);
+    refuse_publish(link, message, ReasonCode::quota_exceeded);
   }
 
   // All of the payload is there: the message takes the way of every other.
@@ -8628,7 +8526,7 @@ class BrokerEngine {
     Publish packet;
     packet.qos = message.qos;
     packet.retain = message.retain;
-    packet.packet_id = stored.packet_id;
+    packet.packet_id = message.packet_id;
     Cursor cursor = body(handle);
     blocks_.skip(cursor, uint32_t{stored.topic_size} + stored.properties_size);
     if (stored.payload_size != 0) {
@@ -8691,20 +8589,16 @@ class BrokerEngine {
   // The peer broke the protocol: it is told why if its version can be, and cut off
   // [MQTT-4.13.1-1] [MQTT-4.8.0-1].
   Step fail(Link& link, Error error) noexcept {
-    Disconnection why;
-    why.error = error;
-    why.reason = reason_code(error);
+    const ReasonCode reason = reason_code(error);
     if (link.state == LinkState::authenticating) {  // before CONNACK [MQTT-4.12.0-4]
-      refuse_connect(link, why.reason, ConnectAnswer());
+      refuse_connect(link, reason, ConnectAnswer());
     }
-    end_link(link, why, link.state == LinkState::open);
+    end_link(link, because(error, reason), link.state == LinkState::open);
     return Step::stop;
   }
   // Cuts a client off for a reason of ours.
   Step refuse_link(Link& link, ReasonCode reason) noexcept {
-    Disconnection why;
-    why.reason = reason;
-    end_link(link, why, true);
+    end_link(link, because(Error::none, reason), true);
     return Step::stop;
   }
 
@@ -8733,8 +8627,7 @@ class BrokerEngine {
     if (reader.failed() && error != Error::none) {
       error = Error::unsupported_protocol;  // cut off before the version: no way to answer
     }
-    if (error != Error::unsupported_protocol && error != Error::unsupported_version &&
-        !accepts(connect.version)) {
+    if (error != Error::unsupported_protocol && !accepts(connect.version)) {
       error = Error::unsupported_version;
     }
     if (error == Error::none) { error = check_connect(connect); }
@@ -8762,11 +8655,8 @@ class BrokerEngine {
     const bool answered = error == Error::unsupported_version ||
                           error == Error::identifier_rejected ||
                           (v5(link.version) && error != Error::unsupported_protocol);
-    Disconnection why;
-    why.error = error;
-    why.reason = reason_code(error);
-    if (answered) { refuse_connect(link, why.reason, ConnectAnswer()); }
-    end_link(link, why, false);
+    if (answered) { refuse_connect(link, reason_code(error), ConnectAnswer()); }
+    end_link(link, because(error, reason_code(error)), false);
     return Step::stop;
   }
 
@@ -8785,6 +8675,13 @@ class BrokerEngine {
       connack.properties = Properties();  // [MQTT-3.2.2-19]
     }
     push_packet(link, connack);
+  }
+  static void put_data(PropertyWriter& properties, Bytes data) noexcept {
+    if (!data.empty()) { properties.binary(PropertyId::authentication_data, data); }
+  }
+  Step turn_away(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+    refuse_connect(link, reason, answer);
+    return refuse_link(link, reason);
   }
   Buffer answer_memory() const noexcept { return Buffer(texts_scratch_, scratch_bytes(limits())); }
   static void put_text(PropertyWriter& properties, PropertyId id, Text text) noexcept {
@@ -8806,10 +8703,7 @@ class BrokerEngine {
       }
       return Step::proceed;
     }
-    if (failed(answer.reason)) {
-      refuse_connect(link, answer.reason, answer);
-      return refuse_link(link, answer.reason);
-    }
+    if (failed(answer.reason)) { return turn_away(link, answer.reason, answer); }
     return accept_connect(link, connect, answer);
   }
 
@@ -8850,9 +8744,8 @@ class BrokerEngine {
     frame.remaining = size;
     frame.body = Bytes(memory, size);
     Connect connect;
-    const Error error = decode(frame, connect);
+    [[maybe_unused]] const Error error = decode(frame, connect);
     MQTT_ASSERT(error == Error::none);
-    static_cast<void>(error);
     begin_packet();
     link.state = LinkState::opening;
     if (apply_answer(link, frame, connect, answer) == Step::proceed &&
@@ -8871,9 +8764,7 @@ class BrokerEngine {
     PropertyWriter properties(answer_memory());
     properties.text(PropertyId::authentication_method,  // [MQTT-4.12.0-5]
                     texts_.view(extra(link)->method, topic_scratch_));
-    if (!answer.authentication_data.empty()) {
-      properties.binary(PropertyId::authentication_data, answer.authentication_data);
-    }
+    put_data(properties, answer.authentication_data);
     Auth auth;
     auth.reason_code = reason;
     auth.properties = properties.properties();
@@ -8927,10 +8818,7 @@ class BrokerEngine {
     }
     link.maximum_qos = detail::smaller(maximum_qos(), answer.maximum_qos);
     const ReasonCode will_reason = check_will(link, connect);
-    if (failed(will_reason)) {
-      refuse_connect(link, will_reason, ConnectAnswer());
-      return refuse_link(link, will_reason);
-    }
+    if (failed(will_reason)) { return turn_away(link, will_reason, ConnectAnswer()); }
     const Index old = find_session(client_id);
     const bool resumed = take_over(old, connect);
     const Index index = resumed ? old : make_session(client_id);
@@ -8941,8 +8829,7 @@ class BrokerEngine {
       } else if (index != none) {
         end_session(sessions_[index]);
       }
-      refuse_connect(link, ReasonCode::quota_exceeded, ConnectAnswer());
-      return refuse_link(link, ReasonCode::quota_exceeded);
+      return turn_away(link, ReasonCode::quota_exceeded, ConnectAnswer());
     }
     Session& session = sessions_[index];
     push_connack(link, {connect, answer, resumed, assigns ? client_id : Text()});
@@ -9006,9 +8893,8 @@ class BrokerEngine {
     if (session.link != none) {
       const bool resumable = session.resumable;
       const bool will_waits = session.will != none && will_delay_s(session) != 0;
-      if (will_waits && !connect.clean_start && resumable) {
-        drop_will(session);
-      }  // [MQTT-3.1.3-9]
+      // [MQTT-3.1.3-9]
+      if (will_waits && !connect.clean_start && resumable) { drop_will(session); }
       refuse_link(links_[session.link], ReasonCode::session_taken_over);
       if (!resumable) { return false; }  // it ended with its link
     }
@@ -9114,105 +9000,86 @@ class BrokerEngine {
     const ConnectAnswer& answer = opened.answer;
     const Properties& wishes = opened.connect.properties;
     PropertyWriter properties(answer_memory());
-    if (shortens_keep_alive(opened.connect)) {
-      properties.number(PropertyId::server_keep_alive, link.keep_alive_s);
-    }
-    if (link.alias_in_max != 0) {
-      properties.number(PropertyId::topic_alias_maximum, link.alias_in_max);
-    }
-    put_text(properties, PropertyId::assigned_client_identifier,
-             opened.assigned);  // [MQTT-3.1.3-7]
+    const auto number = [&properties](bool wanted, PropertyId id, uint32_t value) {
+      if (wanted) { properties.number(id, value); }
+    };
+    number(shortens_keep_alive(opened.connect), PropertyId::server_keep_alive, link.keep_alive_s);
+    number(link.alias_in_max != 0, PropertyId::topic_alias_maximum, link.alias_in_max);
+    // [MQTT-3.1.3-7]
+    put_text(properties, PropertyId::assigned_client_identifier, opened.assigned);
     if (Policy::authenticates()) {
       put_text(properties, PropertyId::authentication_method,  // [MQTT-4.12.0-5]
                wishes.text(PropertyId::authentication_method));
-      if (!answer.authentication_data.empty()) {
-        properties.binary(PropertyId::authentication_data, answer.authentication_data);
-      }
+      put_data(properties, answer.authentication_data);
     }
-    if (wishes.number(PropertyId::session_expiry_interval, 0) > limits().session_expiry_max_s) {
-      properties.number(PropertyId::session_expiry_interval, limits().session_expiry_max_s);
-    }
+    const uint32_t expiry_max_s = limits().session_expiry_max_s;
+    number(wishes.number(PropertyId::session_expiry_interval, 0) > expiry_max_s,
+           PropertyId::session_expiry_interval, expiry_max_s);
     if (!opened.brief && wishes.number(PropertyId::request_response_information, 0) != 0) {
-      put_text(properties, PropertyId::response_information,
-               answer.response_information);  // [MQTT-3.1.2-28]
+      // [MQTT-3.1.2-28]
+      put_text(properties, PropertyId::response_information, answer.response_information);
     }
     if (!opened.brief) { put_text(properties, PropertyId::reason_string, answer.reason_string); }
-    if (!retain_available()) { properties.number(PropertyId::retain_available, 0); }
-    properties.number(PropertyId::maximum_packet_size, limits().packet_bytes_max);
-    if (limits().receive_maximum != 65535) {
-      properties.number(PropertyId::receive_maximum, limits().receive_maximum);
-    }
-    if (link.maximum_qos != Qos::exactly_once) {
-      properties.number(PropertyId::maximum_qos, level(link.maximum_qos));  // [MQTT-3.2.2-9]
-    }
-    if (!Features::shared_subscriptions) {
-      properties.number(PropertyId::shared_subscription_available, 0);
-    }
+    number(!retain_available(), PropertyId::retain_available, 0);
+    number(true, PropertyId::maximum_packet_size, limits().packet_bytes_max);
+    const uint16_t receive_maximum = limits().receive_maximum;
+    number(receive_maximum != 65535, PropertyId::receive_maximum, receive_maximum);
+    number(link.maximum_qos != Qos::exactly_once, PropertyId::maximum_qos,
+           level(link.maximum_qos));  // [MQTT-3.2.2-9]
+    number(!Features::shared_subscriptions, PropertyId::shared_subscription_available, 0);
     return properties.properties();
   }
 
   // ---- PUBLISH ------------------------------------------------------------------------------
 
   // Checks of the head that do not depend on the payload; resolves the alias and puts the prefix
-  // before the topic. False: the link has been ended.
-  bool accept_head(Link& link, const Publish& packet, Incoming& message) noexcept {
+  // before the topic.
+  Step accept_head(Link& link, const Publish& packet, Incoming& message) noexcept {
     message.topic = packet.topic;
     message.qos = packet.qos;
     message.retain = packet.retain;
+    message.packet_id = packet.packet_id;
     message.publisher = link.session;
-    if (packet.qos > link.maximum_qos) {
-      refuse_link(link, ReasonCode::qos_not_supported);
-      return false;
-    }
+    if (packet.qos > link.maximum_qos) { return refuse_link(link, ReasonCode::qos_not_supported); }
     if (packet.retain && !retain_available()) {
-      refuse_link(link, ReasonCode::retain_not_supported);
-      return false;
+      return refuse_link(link, ReasonCode::retain_not_supported);
     }
-    if (packet.properties.has(PropertyId::topic_alias) && !resolve_alias(link, packet, message)) {
-      return false;
+    if (packet.properties.has(PropertyId::topic_alias) &&
+        resolve_alias(link, packet, message) == Step::stop) {
+      return Step::stop;
     }
     if (message.topic.size() >= limits().topic_levels_max &&
         detail::level_count(message.topic) > limits().topic_levels_max) {
-      fail(link, Error::malformed_topic);
-      return false;
+      return fail(link, Error::malformed_topic);
     }
     if (packet.qos != Qos::at_most_once && v5(link.version) &&
         link.received >= limits().receive_maximum && Features::qos_2 &&
         find_received(session_of(link), packet.packet_id) == nullptr) {
-      fail(link, Error::receive_maximum);  // v5 §3.3.4
-      return false;
+      return fail(link, Error::receive_maximum);  // v5 §3.3.4
     }
     message.topic = with_prefix(link, message.topic);
-    if (message.topic.empty()) {  // longer than a topic may be
-      refuse_link(link, ReasonCode::topic_name_invalid);
-      return false;
-    }
-    return true;
+    const bool fits = !message.topic.empty();  // else longer than a topic may be
+    return fits ? Step::proceed : refuse_link(link, ReasonCode::topic_name_invalid);
   }
 
   // Sets or looks up a topic alias [MQTT-3.3.2-7] [MQTT-3.3.2-12].
-  bool resolve_alias(Link& link, const Publish& packet, Incoming& message) noexcept {
+  Step resolve_alias(Link& link, const Publish& packet, Incoming& message) noexcept {
     const uint32_t alias = packet.properties.number(PropertyId::topic_alias, 0);
     const bool known = packet.topic.empty();
     if (!Features::topic_aliases || alias == 0 || alias > link.alias_in_max) {
-      fail(link, Error::topic_alias_invalid);
-      return false;
+      return fail(link, Error::topic_alias_invalid);
     }
     Index* cell = alias_cell(link, alias, !known);
     if (cell != nullptr && !known) {
       texts_.release(*cell);
       *cell = texts_.store(packet.topic);
     }
-    if (cell == nullptr || *cell == none) {
-      if (known) {
-        fail(link, Error::protocol_value);  // v5 §3.3.2.3.4: no topic is known for it
-      } else {
-        refuse_link(link, ReasonCode::quota_exceeded);
-      }
-      return false;
+    if (cell == nullptr || *cell == none) {  // known: no topic for it (v5 §3.3.2.3.4)
+      return known ? fail(link, Error::protocol_value)
+                   : refuse_link(link, ReasonCode::quota_exceeded);
     }
     if (known) { message.topic = texts_.view(*cell, topic_scratch_); }
-    return true;
+    return Step::proceed;
   }
 
   // An empty text when it would be longer than a topic may be.
@@ -9261,7 +9128,7 @@ class BrokerEngine {
       return fail(link, Error::packet_too_large);
     }
     Incoming message;
-    if (!accept_head(link, packet, message)) { return Step::stop; }
+    if (accept_head(link, packet, message) == Step::stop) { return Step::stop; }
     const bool once = Features::qos_2 && packet.qos == Qos::exactly_once;
     const bool deciding = find_held(link, packet.packet_id) != nullptr;
     const bool repeated =
@@ -9277,11 +9144,9 @@ class BrokerEngine {
       if (!deciding) { push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success); }
       return Step::proceed;
     }
-    if (held_back) {
-      return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
-    }
+    if (held_back) { return refuse_publish(link, message, ReasonCode::quota_exceeded); }
     if (exceeds(packet.payload.size())) {
-      return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::packet_too_large);
+      return refuse_publish(link, message, ReasonCode::packet_too_large);
     }
     message.payload = packet.payload;
     if (!packet.properties.empty()) { take_properties(packet.properties, message); }
@@ -9296,7 +9161,7 @@ class BrokerEngine {
     if (in_blocks) {
       message.handle = store(message, Claim::ordinary);
       if (message.handle == none) {
-        return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
+        return refuse_publish(link, message, ReasonCode::quota_exceeded);
       }
     }
     const Step step = decide_publish(link, packet, message);
@@ -9343,63 +9208,55 @@ class BrokerEngine {
       const bool acknowledged = packet.qos != Qos::at_most_once;
       if (Policy::answers_later() && acknowledged &&
           (answer.later || first_held(link) != nullptr)) {
-        return hold_publish(link, packet.packet_id, message, answer);
+        return hold_publish(link, message, answer);
       }
-      if (failed(answer.reason)) {
-        return refuse_publish(link, packet.qos, packet.packet_id, answer.reason);
-      }
+      if (failed(answer.reason)) { return refuse_publish(link, message, answer.reason); }
     }
-    return take_publish(link, packet.packet_id, message);
+    return take_publish(link, message);
   }
 
   // QoS 0 and 1: route and acknowledge; QoS 2: own and acknowledge, routed at PUBREL.
-  Step take_publish(Link& link, uint16_t packet_id, Incoming& message) noexcept {
-    if (Features::qos_2 && message.qos == Qos::exactly_once) {
-      return own_publish(link, packet_id, message);
-    }
+  Step take_publish(Link& link, Incoming& message) noexcept {
+    if (Features::qos_2 && message.qos == Qos::exactly_once) { return own_publish(link, message); }
     const Route result = route(message);
-    if (result == Route::full) {
-      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
-    }
+    if (result == Route::full) { return refuse_publish(link, message, ReasonCode::quota_exceeded); }
     if (message.qos == Qos::at_most_once) { return Step::proceed; }
     const ReasonCode reason =
         result == Route::unmatched ? ReasonCode::no_matching_subscribers : ReasonCode::success;
-    push_ack(link, EntryKind::puback, packet_id, reason);  // [MQTT-4.3.2-4]
+    push_ack(link, EntryKind::puback, message.packet_id, reason);  // [MQTT-4.3.2-4]
     return Step::proceed;
   }
 
-  Step own_publish(Link& link, uint16_t packet_id, const Incoming& message) noexcept {
+  Step own_publish(Link& link, const Incoming& message) noexcept {
+    const uint16_t packet_id = message.packet_id;
     Session& session = session_of(link);
     const Index stored = stored_handle(message.handle);
     if (stored == none || !add_received(session, packet_id, stored)) {
-      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
+      return refuse_publish(link, message, ReasonCode::quota_exceeded);
     }
     head(stored).stored_at = now_;
-    count_unacknowledged(link, 1);
+    ++link.received;
     journal(session, [&](auto records) { records.receive(session, packet_id, stored); });
     push_ack(link, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
     return Step::proceed;
-  }
-  static void count_unacknowledged(Link& link, int change) noexcept {
-    link.received = static_cast<uint16_t>(link.received + change);
   }
 
   // Tells a publisher that its message is not taken. 3.x has no way to say it: what may not be is
   // acknowledged and discarded [MQTT-3.3.5-2], what cannot be ends the connection
   // [MQTT-4.8.0-2].
-  Step refuse_publish(Link& link, Qos qos, uint16_t packet_id, ReasonCode reason) noexcept {
+  Step refuse_publish(Link& link, const Incoming& message, ReasonCode reason) noexcept {
     statistics_.publish_dropped += 1;
-    if (qos == Qos::at_most_once) { return Step::proceed; }
-    const bool once = Features::qos_2 && qos == Qos::exactly_once;
-    if (!v5(link.version) &&
-        (reason == ReasonCode::quota_exceeded ||
-         (once && !add_received(session_of(link), packet_id, none)))) {  // PUBREL must find the id
+    if (message.qos == Qos::at_most_once) { return Step::proceed; }
+    const bool once = Features::qos_2 && message.qos == Qos::exactly_once;
+    if (!v5(link.version) && (reason == ReasonCode::quota_exceeded ||
+                              (once && !add_received(session_of(link), message.packet_id,
+                                                     none)))) {  // PUBREL must find the id
       return refuse_link(link, reason);
     }
     const ReasonCode told = allowed(reason, PacketType::puback, Side::broker)
                                 ? reason
                                 : ReasonCode::implementation_specific_error;
-    push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, packet_id, told);
+    push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, message.packet_id, told);
     return Step::proceed;
   }
 
@@ -9420,7 +9277,7 @@ class BrokerEngine {
         return Step::pause;
       }
       journal_change(JournalRecord::Type::deliver, session, ack.packet_id);
-      count_unacknowledged(link, link.received != 0 ? -1 : 0);
+      if (link.received != 0) { --link.received; }
     }
     drop_received(session, *entry);
     push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::success);  // [MQTT-4.3.3-11]
@@ -9531,7 +9388,7 @@ class BrokerEngine {
           subscribes ? subscribe_one(link, entry, identifier) : unsubscribe_one(link, entry.filter);
       if (count != 0) { *blocks_.next_bytes(codes, 1).data() = suback_code(version, reason); }
     }
-    push_chain(link, answer);  // once the changes are in the journal [MQTT-3.10.4-4]
+    push_chain(link, answer, true);  // once the changes are in the journal [MQTT-3.10.4-4]
     go_on_retained(link);
     return Step::proceed;
   }
@@ -9633,10 +9490,7 @@ class BrokerEngine {
       if (session.expiry_interval_s == 0) { session.resumable = false; }
       journal([&session](auto records) { records.session(session); });
     }
-    Disconnection why;
-    why.by_client = true;
-    why.reason = packet.reason_code;
-    end_link(link, why, false);
+    end_link(link, {packet.reason_code, Error::none, true}, false);
     return Step::stop;
   }
 
@@ -9653,9 +9507,7 @@ class BrokerEngine {
   }
   void forget_paused(Link& link) noexcept {
     if (!link.paused) { return; }
-    Index* at = &paused_;
-    while (&links_[*at] != &link) { at = &links_[*at].next; }
-    *at = link.next;
+    detail::unlink(links_, &paused_, links_.index_of(link));
     link.next = none;
     link.paused = false;
     link.last_rx = now_;  // it was not read meanwhile
@@ -9702,32 +9554,25 @@ class BrokerEngine {
     return more == nullptr ? nullptr : queues_.front(more->publishes);
   }
   Entry* find_held(const Link& link, uint16_t packet_id) noexcept {
-    if (first_held(link) == nullptr) { return nullptr; }
-    for (Place place; Entry* held = queues_.at(extra(link)->publishes, place); place.step()) {
-      if (held->packet_id == packet_id) { return held; }
-    }
-    return nullptr;
+    const bool any = first_held(link) != nullptr;
+    return any ? queues_.find(extra(link)->publishes, packet_id) : nullptr;
   }
   Tick held_until(const Entry& held) const noexcept {
     return detail::after_seconds(held.number, limits().policy_timeout_s);
   }
 
   // Routing and acknowledgement wait; later ones of the client queue behind it.
-  Step hold_publish(Link& link, uint16_t packet_id, const Incoming& message,
-                    const PublishAnswer& answer) noexcept {
+  Step hold_publish(Link& link, const Incoming& message, const PublishAnswer& answer) noexcept {
     Extra* more = need_extra(link);
-    Entry held;
-    held.kind = EntryKind::stored;
-    held.message = more == nullptr ? none : stored_handle(message.handle);
-    held.packet_id = packet_id;
-    held.number = now_;
+    Entry held(EntryKind::stored, more == nullptr ? none : stored_handle(message.handle), now_);
+    held.packet_id = message.packet_id;
     held.order = answer.later ? undecided : code(answer.reason);
     if (held.message == none || queues_.push(more->publishes, held, Claim::answer) == nullptr) {
-      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
+      return refuse_publish(link, message, ReasonCode::quota_exceeded);
     }
     reference(held.message);
     head(held.message).retain = message.retain;
-    count_unacknowledged(link, 1);
+    ++link.received;
     arm(link);
     return Step::proceed;
   }
@@ -9738,15 +9583,16 @@ class BrokerEngine {
       if (first == nullptr || first->order == undecided) { return; }
       Entry held = *first;
       queues_.pop(extra(link)->publishes);
-      count_unacknowledged(link, -1);
+      --link.received;
       Incoming message = stored_message(held.message);
+      message.packet_id = held.packet_id;
       message.publisher = link.session;
       begin_packet();
       const ReasonCode reason = static_cast<ReasonCode>(held.order);
       if (failed(reason)) {
-        refuse_publish(link, message.qos, held.packet_id, reason);
+        refuse_publish(link, message, reason);
       } else {
-        take_publish(link, held.packet_id, message);
+        take_publish(link, message);
       }
       release_entry(held);
     }
@@ -9789,10 +9635,8 @@ class BrokerEngine {
   }
   // A change of a session, if the journal knows it.
   template <typename Write>
-  void journal([[maybe_unused]] const Session& session, [[maybe_unused]] Write put) noexcept {
-    if constexpr (Journal::enabled) {
-      if (!restoring_ && session.journaled) { put(Records(*this)); }
-    }
+  void journal(const Session& session, Write put) noexcept {
+    if (session.journaled) { journal(put); }
   }
 
   // ---- checks -------------------------------------------------------------------------------
@@ -9830,7 +9674,7 @@ class BrokerEngine {
  private:
   Policy* policy_;
   Journal* journal_;
-  detail::KeptLimits<fixed == nullptr> limits_;
+  detail::Limits<Config> limits_;
   BrokerStatistics statistics_;
 
   detail::Table<Link, Index> links_;
