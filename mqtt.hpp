@@ -4055,9 +4055,7 @@ using Tick = uint32_t;
 inline constexpr Tick ticks_per_second = 8;
 inline constexpr Tick never = 0xFFFFFFFF;
 
-constexpr bool reached(Tick now, Tick deadline) noexcept {
-  return deadline != never && now >= deadline;
-}
+constexpr bool reached(Tick now, Tick due) noexcept { return due != never && now >= due; }
 // `seconds` from now, not before; never when too far.
 constexpr Tick after_seconds(Tick now, uint32_t seconds) noexcept {
   constexpr uint32_t horizon = 0x1FFFFFFF / ticks_per_second;
@@ -4335,8 +4333,9 @@ template <typename Index, bool large = true>
 class Blocks {
  public:
   using Cursor = ChainCursor<Index>;
-  BlockPool<Index> little;
-  BlockPool<Index> big;
+  using Pool = BlockPool<Index>;
+  Pool little;
+  Pool big;
   static constexpr uint32_t large_from = 1024;  // bytes still to come that justify a large block
 
   uint8_t* data(Index block) const noexcept { return pool(block).data(plain(block)); }
@@ -4463,10 +4462,7 @@ class Blocks {
   static constexpr Index plain(Index block) noexcept {
     return is_large(block) ? static_cast<Index>(block - top_bit<Index>) : block;
   }
-  // const: what lies in the blocks is no part of this
-  const BlockPool<Index>& pool(Index block) const noexcept {
-    return is_large(block) ? big : little;
-  }
+  const Pool& pool(Index block) const noexcept { return is_large(block) ? big : little; }
   void release(Index block) noexcept { (is_large(block) ? big : little).release(plain(block)); }
   uint8_t* end_of(const Chain<Index>& chain) const noexcept {
     return data(chain.last) + room(chain.last) - chain.room;
@@ -4563,12 +4559,8 @@ struct Entry {
     return kind == EntryKind::turn || kind == EntryKind::stored;
   }
   constexpr SendState state() const noexcept { return static_cast<SendState>(state_bits); }
-  constexpr void set_state(SendState state) noexcept {
-    state_bits = static_cast<uint8_t>(state) & 3;
-  }
-  constexpr bool settled() const noexcept {
-    return kind == EntryKind::skip && state() == SendState::none;
-  }
+  constexpr void set_state(SendState to) noexcept { state_bits = static_cast<uint8_t>(to) & 3; }
+  constexpr bool settled() const noexcept { return kind == EntryKind::skip && state_bits == 0; }
   // Whether a PUBLISH goes out at QoS 0 without RETAIN and identifiers.
   constexpr bool is_plain() const noexcept {
     return number == 0 && (qos | retain | many_ids | shared) == 0;
@@ -4637,9 +4629,7 @@ class Queues {
   };
   Reader from(const Queue<Index>& queue, Place place = Place()) noexcept {
     Reader reader;
-    if (E* entry = at(queue, place)) {
-      reader = {entry, chunk_end(queue, place.chunk), place.chunk};
-    }
+    if (E* it = at(queue, place)) { reader = {it, chunk_end(queue, place.chunk), place.chunk}; }
     return reader;
   }
   // Null at the end.
@@ -4691,9 +4681,7 @@ class Queues {
   }
 
  private:
-  E* slot(Index chunk, uint16_t at) noexcept {
-    return reinterpret_cast<E*>(pool_->data(chunk)) + at;
-  }
+  E* slot(Index chunk, uint16_t at) noexcept { return &pool_->template as<E>(chunk) + at; }
   E* chunk_end(const Queue<Index>& queue, Index chunk) noexcept {
     return slot(chunk, chunk == queue.last ? queue.last_at : per_chunk_);
   }
@@ -4717,9 +4705,7 @@ class Timers {
   void introduce(uint32_t item) noexcept { places_[item] = none<Index>; }
   Tick soonest() const noexcept { return count_ == 0 ? never : ticks_[heap_[0]]; }
   uint32_t first() const noexcept { return heap_[0]; }
-  Tick tick(uint32_t item) const noexcept {
-    return places_[item] == none<Index> ? never : ticks_[item];
-  }
+  Tick tick(uint32_t of) const noexcept { return places_[of] == none<Index> ? never : ticks_[of]; }
   void set(uint32_t item, Tick tick) noexcept {
     if (tick == never) { return cancel(item); }
     if (places_[item] == none<Index>) { put(count_++, static_cast<Index>(item)); }
@@ -4790,9 +4776,7 @@ inline bool has_wildcards(Text filter) noexcept {
   return false;
 }
 
-inline bool is_level(Text level, char wildcard) noexcept {
-  return level.size() == 1 && level[0] == wildcard;
-}
+inline bool is_level(Text level, char c) noexcept { return level.size() == 1 && level[0] == c; }
 
 // What the nodes of both trees have. They hold no text: what hangs on a node is verified whole, so
 // that a collision costs a comparison and never a wrong delivery.
@@ -5142,9 +5126,7 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
   }
 
  private:
-  Index& first_child(Index parent) noexcept {
-    return parent == none<Index> ? root_child : nodes[parent].child;
-  }
+  Index& first_child(Index of) noexcept { return of == none<Index> ? root_child : nodes[of].child; }
 
   // The filter's level at a depth, behind a '#' always that; false when the filter ends before.
   static bool level_at(Text filter, uint32_t depth, Text& level) noexcept {
@@ -5622,7 +5604,7 @@ class BrokerEngine {
     Link* link = find(id, now);
     if (link == nullptr) { return; }
     if (link->state != LinkState::closing) {
-      end_link(*link, because(Error::link_closed, ReasonCode::success), false);
+      end_link(*link, {ReasonCode::success, Error::link_closed}, false);
     }
     free_link(*link);
   }
@@ -5695,10 +5677,7 @@ class BrokerEngine {
     advance(now);
     if (!valid_topic(packet.topic)) { return Error::invalid_topic; }
     const uint32_t size = packet.properties.size();
-    if (size > scratch_bytes(limits()) ||
-        detail::level_count(packet.topic) > limits().topic_levels_max) {
-      return Error::invalid_packet;
-    }
+    if (size > scratch_bytes(limits()) || too_deep(packet.topic)) { return Error::invalid_packet; }
     detail::copy(texts_scratch_, packet.properties.wire().data(), size);
     Incoming message;
     take_properties(Properties(Bytes(texts_scratch_, size)), message);
@@ -5862,7 +5841,7 @@ class BrokerEngine {
   static constexpr Index none = detail::none<Index>;
   static constexpr Index top_bit = detail::top_bit<Index>;
   static constexpr const BrokerLimits* fixed = Config::fixed_limits;
-  static constexpr Millis tick_ms = 1000 / detail::ticks_per_second;
+  static constexpr uint32_t tick_ms = 1000 / detail::ticks_per_second;
   static constexpr uint32_t inline_payload_max = 4096;  // larger ones go by reference
   static constexpr uint32_t large_publish_min = 2048;   // smaller ones are kept raw till whole
   static constexpr uint32_t retained_slice = 64;
@@ -6099,9 +6078,6 @@ class BrokerEngine {
       return v5(version) ? Version::v5 : version;
     }
   }
-  static Disconnection because(Error error, ReasonCode reason) noexcept {
-    return {reason, error, false};
-  }
 
   // ---- memory and time ----------------------------------------------------------------------
 
@@ -6202,7 +6178,7 @@ class BrokerEngine {
     while (now > last_ms_ && now - last_ms_ >= tick_ms) {
       const Millis gap = now - last_ms_;
       const uint32_t part = gap > 0x7FFFFFFF ? 0x7FFFFFFF : static_cast<uint32_t>(gap);
-      const uint32_t ticks = part / static_cast<uint32_t>(tick_ms);
+      const uint32_t ticks = part / tick_ms;
       now_ += ticks;
       last_ms_ += Millis{ticks} * tick_ms;
     }
@@ -6225,9 +6201,7 @@ class BrokerEngine {
 
   // ---- links --------------------------------------------------------------------------------
 
-  ConnectionId id_of(const Link& link) const noexcept {
-    return {links_.index_of(link), link.generation};
-  }
+  ConnectionId id_of(const Link& of) const noexcept { return {links_.index_of(of), of.generation}; }
   Link* find(ConnectionId id) const noexcept {
     if (id.slot >= links_.used()) { return nullptr; }
     Link& link = links_[static_cast<Index>(id.slot)];
@@ -6243,9 +6217,13 @@ class BrokerEngine {
     return session.link != none && links_[session.link].state == LinkState::open;
   }
 
+  template <typename T>
+  T* in_block(Index block) const noexcept {
+    return &blocks_.little.template as<T>(block);
+  }
   // Null where there is none.
   Extra* extra(const Link& link) const noexcept {
-    return link.extra == none ? nullptr : &blocks_.little.template as<Extra>(link.extra);
+    return link.extra == none ? nullptr : in_block<Extra>(link.extra);
   }
   // Null when no block is left.
   Extra* need_extra(Link& link) noexcept {
@@ -6370,9 +6348,7 @@ class BrokerEngine {
     const Entry* held = first_held(link);
     return held == nullptr ? soonest : detail::smaller(soonest, held_until(*held));
   }
-  Tick pause_ticks() const noexcept {
-    return limits().pause_ms / static_cast<uint32_t>(tick_ms) + 1;
-  }
+  Tick pause_ticks() const noexcept { return limits().pause_ms / tick_ms + 1; }
 
   void on_link_timer(Link& link) noexcept {
     const Tick deadline = link_deadline(link);
@@ -6389,9 +6365,7 @@ class BrokerEngine {
       refuse_connect(link, ReasonCode::implementation_specific_error, ConnectAnswer());
     }
     const bool was_open = link.state == LinkState::open;
-    end_link(link,
-             because(Error::none,
-                     was_open ? ReasonCode::keep_alive_timeout : ReasonCode::maximum_connect_time),
+    end_link(link, {was_open ? ReasonCode::keep_alive_timeout : ReasonCode::maximum_connect_time},
              was_open);
   }
 
@@ -6402,8 +6376,8 @@ class BrokerEngine {
   }
   static Cursor body(Index message) noexcept { return {message, sizeof(MessageHead)}; }
 
-  // Begins a message: head, topic and properties; the payload is appended by the caller. One
-  // reference is the caller's. An empty chain: no block is left.
+  // Begins a message: head, topic, properties and what is there of the payload. One reference is
+  // the caller's. An empty chain: no block is left.
   Chain begin_message(const Message& message, uint32_t payload_size, Claim claim) noexcept {
     Chain chain;
     chain.first = chain.last = blocks_.little.allocate(claim);
@@ -6418,7 +6392,8 @@ class BrokerEngine {
     fresh.topic_size = static_cast<uint16_t>(message.topic.size());
     fresh.stored_at = now_;
     if (!blocks_.append(chain, message.topic.bytes(), claim, properties.size() + payload_size) ||
-        !blocks_.append(chain, properties, claim, payload_size)) {
+        !blocks_.append(chain, properties, claim, payload_size) ||
+        !blocks_.append(chain, message.payload, claim, payload_size - message.payload.size())) {
       blocks_.clear(chain);
     } else {
       statistics_.stored += 1;
@@ -6429,12 +6404,7 @@ class BrokerEngine {
 
   // none when no block is left.
   Index store(const Message& message, Claim claim) noexcept {
-    Chain chain = begin_message(message, message.payload.size(), claim);
-    if (chain.first != none && !blocks_.append(chain, message.payload, claim)) {
-      forget_stored(head(chain.first));
-      blocks_.clear(chain);
-    }
-    return chain.first;
+    return begin_message(message, message.payload.size(), claim).first;
   }
 
   void reference(Index message) noexcept { ++head(message).references; }
@@ -6473,12 +6443,9 @@ class BrokerEngine {
     return message;
   }
 
-  TurnRecord& record_of(Index handle) const noexcept {
-    return records_[static_cast<Index>(handle & ~top_bit)];
-  }
-  static constexpr bool in_arena(Index handle) noexcept {
-    return has_turns && (handle & top_bit) != 0;
-  }
+  TurnRecord& record_of(Index handle) const noexcept { return records_[handle - top_bit]; }
+  static constexpr bool in_arena(Index handle) noexcept { return has_turns && handle >= top_bit; }
+  static bool in_arena(const Entry& it) noexcept { return has_turns && it.kind == EntryKind::turn; }
 
   // The message's handle once it is in blocks; none when there are none.
   Index stored_handle(Index handle) noexcept {
@@ -6568,7 +6535,7 @@ class BrokerEngine {
   }
   // How many packets an acknowledgement, or a PUBLISH of the arena at QoS 0, stands for.
   static uint32_t run_of(const Entry& entry) noexcept {
-    return 1 + (in_arena_kind(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
+    return 1 + (in_arena(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
   }
   void push_ack(Link& link, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
     Entry entry(kind, none, v5(link.version) ? code(reason) : 0);
@@ -6705,7 +6672,7 @@ class BrokerEngine {
     for (bool first = cut; Entry* front = queues_.front(link.queue); first = false) {
       Entry entry = *front;
       queues_.pop(link.queue);
-      uint32_t more = in_arena_kind(entry) ? run_of(entry) - 1 : 0;
+      uint32_t more = in_arena(entry) ? run_of(entry) - 1 : 0;
       if (more != 0) { entry.packet_id = 0; }
       for (; first && more != 0; --more) {
         const uint32_t size = record_of(entry.message).packet.size();
@@ -6794,34 +6761,24 @@ class BrokerEngine {
   // Adds the entry's packet to the output; false when there is no room for it.
   bool emit(Walk& walk, Entry& entry, Gather& gather) noexcept {
     const uint32_t skip = walk.first ? walk.link->head_offset : 0;
-    switch (entry.kind) {
-      case EntryKind::skip:
-        // PUBLISH is acknowledged by PUBREC, PUBREL must be repeated [MQTT-4.4.0-1]
-        return entry.state() != SendState::pubcomp ||
-               emit_ack(PacketType::pubrel, entry, gather, skip);
-      case EntryKind::turn:
-      case EntryKind::stored: return emit_publish(walk, entry, gather, skip);
-      case EntryKind::encoded: return emit_encoded(entry, gather, skip);
-      case EntryKind::puback:
-      case EntryKind::pubrec:
-      case EntryKind::pubrel:
-      case EntryKind::pubcomp:
-      case EntryKind::pingresp: break;
-    }
-    return emit_ack(static_cast<PacketType>(entry.kind), entry, gather, skip);
+    if (entry.is_message()) { return emit_publish(walk, entry, gather, skip); }
+    if (entry.kind == EntryKind::encoded) { return emit_encoded(entry, gather, skip); }
+    return ack_size(entry) == 0 || emit_ack(entry, gather, skip);
   }
 
   static constexpr uint32_t ack_run_max = 32;
+  // Behind PUBREC, which acknowledged the PUBLISH, PUBREL must be repeated [MQTT-4.4.0-1].
   static uint32_t ack_size(const Entry& entry) noexcept {
-    return entry.kind == EntryKind::pingresp ? 2
-           : (entry.number & 0xFF) != 0      ? 5
-                                             : 4 * run_of(entry);
+    if (entry.kind == EntryKind::skip) { return entry.state() == SendState::pubcomp ? 4 : 0; }
+    if (entry.kind == EntryKind::pingresp) { return 2; }
+    return (entry.number & 0xFF) != 0 ? 5 : 4 * run_of(entry);
   }
   // An acknowledgement, several of them, or PINGRESP.
-  static bool emit_ack(PacketType type, const Entry& entry, Gather& gather,
-                       uint32_t skip) noexcept {
+  static bool emit_ack(const Entry& entry, Gather& gather, uint32_t skip) noexcept {
     gather.flush();
     if (!gather.has_room(4 * ack_run_max)) { return false; }
+    const PacketType type =
+        entry.kind == EntryKind::skip ? PacketType::pubrel : static_cast<PacketType>(entry.kind);
     const uint32_t size = ack_size(entry);
     uint8_t* target = gather.target();
     for (uint32_t i = 0; i < run_of(entry); ++i, target += 4) {
@@ -6867,7 +6824,7 @@ class BrokerEngine {
 
   Source source(const Entry& entry) noexcept {
     Source from;
-    if (in_arena_kind(entry)) {
+    if (in_arena(entry)) {
       const TurnRecord& record = record_of(entry.message);
       from.record = &record;
       from.topic_size = record.message.topic.size();
@@ -6889,9 +6846,6 @@ class BrokerEngine {
     }
     return from;
   }
-  static bool in_arena_kind(const Entry& entry) noexcept {
-    return has_turns && entry.kind == EntryKind::turn;
-  }
   uint32_t seconds_left(const MessageHead& stored) const noexcept {
     const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
     return stored.expiry_s - detail::smaller(waited_s, stored.expiry_s);
@@ -6904,11 +6858,8 @@ class BrokerEngine {
 
   bool emit_publish(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     Link& link = *walk.link;
-    if (in_arena_kind(entry)) {
-      const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record) && (skip == 0 || entry.is_plain())) {
-        return emit_verbatim(walk, entry, gather, skip);
-      }
+    if (goes_as_it_came(link, entry) && (skip == 0 || entry.is_plain())) {
+      return emit_verbatim(walk, entry, gather, skip);
     }
     Source from = source(entry);
     if (from.expired && !entry.sent && skip == 0) {  // [MQTT-3.3.2-5] [MQTT-4.3.3-7]
@@ -6924,7 +6875,7 @@ class BrokerEngine {
       return abandon(walk, entry);
     }
     gather.flush();
-    const bool inlined = goes_inline(shape.head_size, from.payload_size, gather);
+    const bool inlined = is_inline(shape.head_size, from.payload_size, gather);
     if (!gather.has_room(shape.head_size + (inlined ? from.payload_size : 0))) { return false; }
     if (skip != 0 && from.has_expiry) { from.expiry_s = link.head_expiry_s; }  // the same again
     assign_id(walk, entry);
@@ -6939,8 +6890,7 @@ class BrokerEngine {
     return topic_of(entry.message).size() > prefix.size() &&
            memcmp(topic_of(entry.message).data(), prefix.data(), prefix.size()) == 0;
   }
-  static bool goes_inline(uint32_t head_size, uint32_t payload_size,
-                          const Gather& gather) noexcept {
+  static bool is_inline(uint32_t head_size, uint32_t payload_size, const Gather& gather) noexcept {
     return payload_size < inline_payload_max && head_size + payload_size <= gather.scratch.size();
   }
 
@@ -6955,7 +6905,7 @@ class BrokerEngine {
       return emit_rest(from.cursor, from.payload_size - rest_skip, gather);
     }
     const Bytes payload = from.record->message.payload.skip(rest_skip);
-    if (goes_inline(head_size, from.payload_size, gather)) {
+    if (is_inline(head_size, from.payload_size, gather)) {
       detail::copy(gather.target(), payload.data(), payload.size());
       gather.add_scratch(payload.size());
     } else {
@@ -6965,15 +6915,17 @@ class BrokerEngine {
   }
 
   // Whether the packet of the arena, but for id, DUP and RETAIN, is what this client gets.
-  bool goes_as_it_came(const Link& link, const Entry& entry,
-                       const TurnRecord& record) const noexcept {
+  bool goes_as_it_came(const Link& link, const Entry& entry) const noexcept {
+    if (!in_arena(entry)) { return false; }
+    const TurnRecord& record = record_of(entry.message);
     return record.verbatim && link.plain && level(record.message.qos) == entry.qos &&
            record.with_properties == v5(link.version) &&
-           record.packet.size() <= link.packet_bytes_max && !names_identifiers(entry);
+           record.packet.size() <= link.packet_bytes_max && !entry.many_ids &&
+           identifier_of(entry) == 0;
   }
-  bool names_identifiers(const Entry& entry) const noexcept {
-    return entry.shared ? subscription_of(entry).identifier() != 0
-                        : entry.many_ids || entry.number != 0;
+  // The only subscription identifier, 0 for none.
+  uint32_t identifier_of(const Entry& entry) const noexcept {
+    return entry.shared ? subscription_of(entry).identifier() : entry.number;
   }
 
   bool emit_verbatim(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
@@ -6988,7 +6940,7 @@ class BrokerEngine {
     const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
     gather.flush();
     const uint32_t head_size = packet.size() - message.payload.size();
-    const bool by_reference = !goes_inline(head_size, message.payload.size(), gather);
+    const bool by_reference = !is_inline(head_size, message.payload.size(), gather);
     const uint32_t copied = by_reference ? head_size : packet.size();
     if (!gather.has_room(copied)) { return false; }
     assign_id(walk, entry);
@@ -7022,8 +6974,7 @@ class BrokerEngine {
       session.packet_id = next_packet_id(session.packet_id);
     } while (id_in_use(session, session.packet_id));
     entry.packet_id = session.packet_id;
-    journal(session,
-            [&](auto records) { records.entry(JournalRecord::Type::send, session, entry); });
+    journal(session, [&](auto records) { records.entry(RecordType::send, session, entry); });
   }
 
   // Ids under way count up from the oldest one's, so only its id can be met first; from then on
@@ -7132,23 +7083,18 @@ class BrokerEngine {
     }
   }
 
-  // A block of subscription identifiers: their count and they.
-  uint32_t* identifier_list(Index block) const noexcept {
-    return &blocks_.little.template as<uint32_t>(block);
-  }
-  // Calls f with each subscription identifier of the entry.
+  // Calls f with each subscription identifier of the entry; a block of them begins with a count.
   template <typename F>
   void for_each_identifier(const Entry& entry, F f) const noexcept {
     if (entry.many_ids) {
       for (Index block = static_cast<Index>(entry.number); block != none;
            block = blocks_.little.next(block)) {
-        const uint32_t* list = identifier_list(block);
+        const uint32_t* list = in_block<uint32_t>(block);
         for (uint32_t i = 0; i < list[0]; ++i) { f(list[1 + i]); }
       }
       return;
     }
-    const uint32_t one = entry.shared ? subscription_of(entry).identifier() : entry.number;
-    if (one != 0) { f(one); }
+    if (identifier_of(entry) != 0) { f(identifier_of(entry)); }
   }
   // Adds an identifier to an entry; when no block is left the entry keeps those it has.
   void add_identifier(Entry& entry, uint32_t identifier) noexcept {
@@ -7159,17 +7105,17 @@ class BrokerEngine {
     }
     const uint32_t per_block = blocks_.little.room() / static_cast<uint32_t>(sizeof(uint32_t)) - 1;
     Index block = entry.many_ids ? static_cast<Index>(entry.number) : none;
-    if (block == none || identifier_list(block)[0] == per_block) {
+    if (block == none || in_block<uint32_t>(block)[0] == per_block) {
       const Index fresh = blocks_.little.allocate(Claim::answer);
       if (fresh == none) { return; }
       blocks_.little.next(fresh) = block;
-      identifier_list(fresh)[0] = entry.many_ids ? 0 : 1;
-      identifier_list(fresh)[1] = entry.number;  // the only one so far
+      in_block<uint32_t>(fresh)[0] = entry.many_ids ? 0 : 1;
+      in_block<uint32_t>(fresh)[1] = entry.number;  // the only one so far
       entry.many_ids = true;
       entry.number = fresh;
       block = fresh;
     }
-    uint32_t* list = identifier_list(block);
+    uint32_t* list = in_block<uint32_t>(block);
     list[0] += 1;
     list[list[0]] = identifier;
   }
@@ -7177,21 +7123,11 @@ class BrokerEngine {
   // Bytes of the entry's packet on the wire, and the alias in it.
   uint32_t packet_size(Walk& walk, const Entry& entry, uint16_t& alias) noexcept {
     alias = 0;
-    switch (entry.kind) {
-      case EntryKind::skip: return entry.state() == SendState::pubcomp ? 4 : 0;
-      case EntryKind::puback:
-      case EntryKind::pubrec:
-      case EntryKind::pubrel:
-      case EntryKind::pubcomp:
-      case EntryKind::pingresp: return ack_size(entry);
-      case EntryKind::encoded: return entry.number;
-      case EntryKind::turn:
-      case EntryKind::stored: break;
-    }
+    if (entry.kind == EntryKind::encoded) { return entry.number; }
+    if (!entry.is_message()) { return ack_size(entry); }
     Link& link = *walk.link;
     const bool frozen = walk.first && link.head_offset != 0;
-    if (in_arena_kind(entry) && goes_as_it_came(link, entry, record_of(entry.message)) &&
-        (!frozen || entry.is_plain())) {
+    if (goes_as_it_came(link, entry) && (!frozen || entry.is_plain())) {
       return run_bytes(entry).size();
     }
     const Shape shape = shape_of(link, entry, source(entry), frozen);
@@ -7258,7 +7194,7 @@ class BrokerEngine {
     queues_.pop(link.queue);
   }
   void count_sent(const Entry& entry) noexcept {
-    const uint32_t run = in_arena_kind(entry) ? run_of(entry) : 1;
+    const uint32_t run = in_arena(entry) ? run_of(entry) : 1;
     statistics_.packets_sent += run;
     statistics_.publish_sent += run;
     statistics_.publish_bytes_sent += payload_size(entry);
@@ -7339,23 +7275,20 @@ class BrokerEngine {
   uint32_t out_aliases_per_block() const noexcept {
     return blocks_.little.room() / static_cast<uint32_t>(sizeof(OutAlias));
   }
-  Index* alias_cells(Index block) const noexcept {
-    return &blocks_.little.template as<Index>(block);
-  }
-  OutAlias* out_aliases(const Extra& more) const noexcept {
-    return &blocks_.little.template as<OutAlias>(more.aliases_out);
-  }
+
   OutAlias& offered_alias(const Link& link, uint16_t alias) const noexcept {
-    return out_aliases(*extra(link))[alias - 1];
+    return in_block<OutAlias>(extra(link)->aliases_out)[alias - 1];
   }
 
   void release_aliases(Extra& more) noexcept {
     for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < aliases_per_block(); ++i) { texts_.release(alias_cells(block)[i]); }
+      for (uint32_t i = 0; i < aliases_per_block(); ++i) {
+        texts_.release(in_block<Index>(block)[i]);
+      }
     }
     blocks_.release_chain(more.aliases_in);
     for (uint32_t i = 0; more.aliases_out != none && i < out_aliases_per_block(); ++i) {
-      texts_.release(out_aliases(more)[i].text);
+      texts_.release(in_block<OutAlias>(more.aliases_out)[i].text);
     }
     blocks_.release_chain(more.aliases_out);
     more.aliases_in = more.aliases_out = none;
@@ -7371,10 +7304,10 @@ class BrokerEngine {
       if (block == none) {
         block = make ? blocks_.little.allocate(Claim::answer) : none;
         if (block == none) { return nullptr; }
-        for (uint32_t i = 0; i < aliases_per_block(); ++i) { alias_cells(block)[i] = none; }
+        for (uint32_t i = 0; i < aliases_per_block(); ++i) { in_block<Index>(block)[i] = none; }
         (previous == none ? more->aliases_in : blocks_.little.next(previous)) = block;
       }
-      if (at < aliases_per_block()) { return &alias_cells(block)[at]; }
+      if (at < aliases_per_block()) { return &in_block<Index>(block)[at]; }
       previous = block;
       block = blocks_.little.next(block);
     }
@@ -7409,12 +7342,12 @@ class BrokerEngine {
     if (more != nullptr && more->aliases_out == none && new_aliases_) {
       more->aliases_out = blocks_.little.allocate(Claim::answer);
       for (uint32_t i = 0; more->aliases_out != none && i < out_aliases_per_block(); ++i) {
-        out_aliases(*more)[i] = OutAlias();
+        in_block<OutAlias>(more->aliases_out)[i] = OutAlias();
       }
     }
     const bool there = more != nullptr && more->aliases_out != none;
     new_aliases_ = new_aliases_ && there;
-    return there ? out_aliases(*more) : nullptr;
+    return there ? in_block<OutAlias>(more->aliases_out) : nullptr;
   }
 
   // Aliases that a fill() offered count from the moment their packet has gone out whole.
@@ -7422,7 +7355,7 @@ class BrokerEngine {
     const Extra* more = link.alias_max != 0 ? extra(link) : nullptr;
     if (more == nullptr || more->aliases_out == none) { return; }
     for (uint32_t i = 0; i < out_aliases_per_block(); ++i) {
-      OutAlias& alias = out_aliases(*more)[i];
+      OutAlias& alias = in_block<OutAlias>(more->aliases_out)[i];
       alias.established = alias.established || (out && alias.pending);
       alias.pending = false;
     }
@@ -7432,10 +7365,8 @@ class BrokerEngine {
 
   // The filters that match, in matches_; the last topic is remembered: messages come in batches.
   uint32_t find_matches(Text topic) noexcept {
-    if (has_trees && memo_version_ == index_.version && memo_size_ == topic.size() &&
-        memcmp(memo_, topic.data(), topic.size()) == 0) {
-      return memo_count_;
-    }
+    const bool same = has_trees && memo_version_ == index_.version;
+    if (same && topic == Text(Bytes(memo_, memo_size_))) { return memo_count_; }
     memo_count_ = index_.match(topic, matches_);
     memo_size_ = 0;
     if (has_trees && topic.size() <= memo_bytes) {
@@ -7685,7 +7616,7 @@ class BrokerEngine {
   // Adds another subscription's share to the entry this route has just queued.
   void merge(Session& session, const Entry& entry) noexcept {
     Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
-    if (session.routed_link && in_arena_kind(*last) && last->packet_id != 0) {
+    if (session.routed_link && in_arena(*last) && last->packet_id != 0) {
       last = leave_run(links_[session.link], *last);
       if (last == nullptr) {
         session.route = 0;
@@ -8042,7 +7973,7 @@ class BrokerEngine {
     if constexpr (Features::wills) {
       const Index handle = session.will;
       session.will = none;
-      journal_change(JournalRecord::Type::will_clear, session);
+      journal_change(RecordType::will_clear, session);
       head(handle).stored_at = now_;
       head(handle).set_number(0);  // what the journal has of it does not know when it expires
       Incoming will = stored_message(handle);
@@ -8067,9 +7998,7 @@ class BrokerEngine {
   }
   // A will keeps its delay, and once its connection has ended the time when it is due, where a
   // published message keeps its own time.
-  uint32_t& will_delay_s(const Session& session) const noexcept {
-    return head(session.will).stored_at;
-  }
+  uint32_t& will_delay_s(const Session& of) const noexcept { return head(of.will).stored_at; }
   Tick will_due(const Session& session) const noexcept {
     const bool waits = session.will != none && session.link == none;
     return waits ? will_delay_s(session) : detail::never;
@@ -8078,7 +8007,7 @@ class BrokerEngine {
     if (session.will != none) {
       unreference(session.will);
       session.will = none;
-      journal_change(JournalRecord::Type::will_clear, session);
+      journal_change(RecordType::will_clear, session);
     }
   }
 
@@ -8329,7 +8258,7 @@ class BrokerEngine {
     // a control packet is always kept: it may be the ack that frees memory
     const bool brief = link.rx.size + bytes.size() <= blocks_.little.room();
     if (!blocks_.append(link.rx, bytes, brief ? Claim::answer : Claim::ordinary)) {
-      refuse_link(link, ReasonCode::quota_exceeded);  // no memory for a part of a packet
+      refuse_link(link);  // no memory for a part of a packet
       return;
     }
     arm(link);
@@ -8457,16 +8386,12 @@ class BrokerEngine {
     const bool repeated = packet.qos == Qos::exactly_once &&
                           find_received(session_of(link), packet.packet_id) != nullptr;
     take_properties(packet.properties, message);
+    message.payload = packet.payload;
     const uint32_t size = message.topic.size() + message.properties.size() + payload_size;
     Chain chain;
     const bool too_large = exceeds(payload_size);
     if (!repeated && !too_large && blocks_.available(blocks_.needed(sizeof(MessageHead), size))) {
       chain = begin_message(message, payload_size, Claim::ordinary);
-      if (chain.first != none &&
-          !blocks_.append(chain, packet.payload, Claim::ordinary, link.rx_missing)) {
-        forget_stored(head(chain.first));
-        blocks_.clear(chain);
-      }
     }
     link.large = chain.first != none;
     link.discarding = !link.large;
@@ -8497,7 +8422,7 @@ class BrokerEngine {
     blocks_.clear(link.rx);
     link.large = false;
     link.discarding = true;
-    refuse_publish(link, message, ReasonCode::quota_exceeded);
+    refuse_publish(link, message);
   }
 
   // All of the payload is there: the message takes the way of every other.
@@ -8593,12 +8518,12 @@ class BrokerEngine {
     if (link.state == LinkState::authenticating) {  // before CONNACK [MQTT-4.12.0-4]
       refuse_connect(link, reason, ConnectAnswer());
     }
-    end_link(link, because(error, reason), link.state == LinkState::open);
+    end_link(link, {reason, error}, link.state == LinkState::open);
     return Step::stop;
   }
   // Cuts a client off for a reason of ours.
-  Step refuse_link(Link& link, ReasonCode reason) noexcept {
-    end_link(link, because(Error::none, reason), true);
+  Step refuse_link(Link& link, ReasonCode reason = ReasonCode::quota_exceeded) noexcept {
+    end_link(link, {reason}, true);
     return Step::stop;
   }
 
@@ -8614,9 +8539,8 @@ class BrokerEngine {
   }
 
   Step on_connect(Link& link, const Frame& frame) noexcept {
-    if (frame.type() != PacketType::connect) {
-      return fail(link, Error::protocol_state);  // [MQTT-3.1.0-1]
-    }
+    // [MQTT-3.1.0-1]
+    if (frame.type() != PacketType::connect) { return fail(link, Error::protocol_state); }
     statistics_.connects_received += 1;
     Connect connect;
     Error error = decode(frame, connect);
@@ -8644,8 +8568,7 @@ class BrokerEngine {
     if ((empty && !limits().allow_empty_client_id) || (long_id && limits().client_id_23)) {
       return Error::identifier_rejected;
     }
-    const bool deep =
-        connect.has_will && detail::level_count(connect.will.topic) > limits().topic_levels_max;
+    const bool deep = connect.has_will && too_deep(connect.will.topic);
     return deep ? Error::malformed_topic : Error::none;
   }
 
@@ -8656,7 +8579,7 @@ class BrokerEngine {
                           error == Error::identifier_rejected ||
                           (v5(link.version) && error != Error::unsupported_protocol);
     if (answered) { refuse_connect(link, reason_code(error), ConnectAnswer()); }
-    end_link(link, because(error, reason_code(error)), false);
+    end_link(link, {reason_code(error), error}, false);
     return Step::stop;
   }
 
@@ -8694,9 +8617,7 @@ class BrokerEngine {
     const bool more =
         Policy::authenticates() && answer.reason == ReasonCode::continue_authentication;
     if (later || more) {
-      if (!keep_connect(link, frame, connect)) {
-        return refuse_link(link, ReasonCode::quota_exceeded);
-      }
+      if (!keep_connect(link, frame, connect)) { return refuse_link(link); }
       link.state = later ? LinkState::deciding : LinkState::authenticating;
       if (!later) {
         push_auth(link, ReasonCode::continue_authentication, answer);  // [MQTT-4.12.0-2]
@@ -8870,14 +8791,11 @@ class BrokerEngine {
   ReasonCode check_will(const Link& link, const Connect& connect) const noexcept {
     if (!connect.has_will) { return ReasonCode::success; }
     if (!Features::wills) { return ReasonCode::implementation_specific_error; }
-    if (connect.will.qos > link.maximum_qos) {
-      return ReasonCode::qos_not_supported;  // [MQTT-3.2.2-12]
-    }
-    if (connect.will.retain && !retain_available()) {
-      return ReasonCode::retain_not_supported;  // [MQTT-3.2.2-13]
-    }
-    return exceeds(connect.will.payload.size()) ? ReasonCode::packet_too_large
-                                                : ReasonCode::success;
+    const Will& will = connect.will;
+    if (will.qos > link.maximum_qos) { return ReasonCode::qos_not_supported; }  // [MQTT-3.2.2-12]
+    // [MQTT-3.2.2-13]
+    if (will.retain && !retain_available()) { return ReasonCode::retain_not_supported; }
+    return exceeds(will.payload.size()) ? ReasonCode::packet_too_large : ReasonCode::success;
   }
   Qos maximum_qos() const noexcept {
     return Features::qos_2 ? limits().maximum_qos
@@ -8926,10 +8844,9 @@ class BrokerEngine {
       link.alias_in_max = detail::smaller(limits().topic_alias_max, answer.topic_alias_max);
     }
     link.plain = link.alias_max == 0 && answer.topic_prefix.empty();
-    link.keep_alive_s = connect.keep_alive_s;
-    if (shortens_keep_alive(connect)) {
-      link.keep_alive_s = limits().keep_alive_max_s;  // [MQTT-3.1.2-21]
-    }
+    // [MQTT-3.1.2-21]
+    link.keep_alive_s =
+        shortens_keep_alive(connect) ? limits().keep_alive_max_s : connect.keep_alive_s;
     return true;
   }
   bool shortens_keep_alive(const Connect& connect) const noexcept {
@@ -9048,10 +8965,7 @@ class BrokerEngine {
         resolve_alias(link, packet, message) == Step::stop) {
       return Step::stop;
     }
-    if (message.topic.size() >= limits().topic_levels_max &&
-        detail::level_count(message.topic) > limits().topic_levels_max) {
-      return fail(link, Error::malformed_topic);
-    }
+    if (too_deep(message.topic)) { return fail(link, Error::malformed_topic); }
     if (packet.qos != Qos::at_most_once && v5(link.version) &&
         link.received >= limits().receive_maximum && Features::qos_2 &&
         find_received(session_of(link), packet.packet_id) == nullptr) {
@@ -9075,8 +8989,7 @@ class BrokerEngine {
       *cell = texts_.store(packet.topic);
     }
     if (cell == nullptr || *cell == none) {  // known: no topic for it (v5 §3.3.2.3.4)
-      return known ? fail(link, Error::protocol_value)
-                   : refuse_link(link, ReasonCode::quota_exceeded);
+      return known ? fail(link, Error::protocol_value) : refuse_link(link);
     }
     if (known) { message.topic = texts_.view(*cell, topic_scratch_); }
     return Step::proceed;
@@ -9096,11 +9009,6 @@ class BrokerEngine {
   // or the assembly memory, which are ours to write.
   static void take_properties(Properties properties, Incoming& message) noexcept {
     message.properties = properties.wire();
-    if (!properties.has(PropertyId::message_expiry_interval) &&
-        !properties.has(PropertyId::topic_alias) &&
-        !properties.has(PropertyId::will_delay_interval)) {
-      return;
-    }
     uint8_t* const begin = const_cast<uint8_t*>(properties.wire().data());
     const uint8_t* const end = properties.wire().end();
     uint8_t* target = begin;
@@ -9144,7 +9052,7 @@ class BrokerEngine {
       if (!deciding) { push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success); }
       return Step::proceed;
     }
-    if (held_back) { return refuse_publish(link, message, ReasonCode::quota_exceeded); }
+    if (held_back) { return refuse_publish(link, message); }
     if (exceeds(packet.payload.size())) {
       return refuse_publish(link, message, ReasonCode::packet_too_large);
     }
@@ -9160,9 +9068,7 @@ class BrokerEngine {
     const bool in_blocks = message.handle == none;
     if (in_blocks) {
       message.handle = store(message, Claim::ordinary);
-      if (message.handle == none) {
-        return refuse_publish(link, message, ReasonCode::quota_exceeded);
-      }
+      if (message.handle == none) { return refuse_publish(link, message); }
     }
     const Step step = decide_publish(link, packet, message);
     if (in_blocks) { unreference(message.handle); }
@@ -9219,7 +9125,7 @@ class BrokerEngine {
   Step take_publish(Link& link, Incoming& message) noexcept {
     if (Features::qos_2 && message.qos == Qos::exactly_once) { return own_publish(link, message); }
     const Route result = route(message);
-    if (result == Route::full) { return refuse_publish(link, message, ReasonCode::quota_exceeded); }
+    if (result == Route::full) { return refuse_publish(link, message); }
     if (message.qos == Qos::at_most_once) { return Step::proceed; }
     const ReasonCode reason =
         result == Route::unmatched ? ReasonCode::no_matching_subscribers : ReasonCode::success;
@@ -9232,7 +9138,7 @@ class BrokerEngine {
     Session& session = session_of(link);
     const Index stored = stored_handle(message.handle);
     if (stored == none || !add_received(session, packet_id, stored)) {
-      return refuse_publish(link, message, ReasonCode::quota_exceeded);
+      return refuse_publish(link, message);
     }
     head(stored).stored_at = now_;
     ++link.received;
@@ -9244,7 +9150,8 @@ class BrokerEngine {
   // Tells a publisher that its message is not taken. 3.x has no way to say it: what may not be is
   // acknowledged and discarded [MQTT-3.3.5-2], what cannot be ends the connection
   // [MQTT-4.8.0-2].
-  Step refuse_publish(Link& link, const Incoming& message, ReasonCode reason) noexcept {
+  Step refuse_publish(Link& link, const Incoming& message,
+                      ReasonCode reason = ReasonCode::quota_exceeded) noexcept {
     statistics_.publish_dropped += 1;
     if (message.qos == Qos::at_most_once) { return Step::proceed; }
     const bool once = Features::qos_2 && message.qos == Qos::exactly_once;
@@ -9276,7 +9183,7 @@ class BrokerEngine {
         pause(link);
         return Step::pause;
       }
-      journal_change(JournalRecord::Type::deliver, session, ack.packet_id);
+      journal_change(RecordType::deliver, session, ack.packet_id);
       if (link.received != 0) { --link.received; }
     }
     drop_received(session, *entry);
@@ -9331,7 +9238,7 @@ class BrokerEngine {
             if (!ahead) { leave_flight_bytes(session, *entry); }
             release_entry(*entry);
           }
-          journal_change(JournalRecord::Type::release, session, ack.packet_id);
+          journal_change(RecordType::release, session, ack.packet_id);
         }
         if (ahead && (!cut_now || step.action == DeliveryAction::release_again)) {
           mark_due(link);  // fill() has still to pass it, and sends PUBREL
@@ -9375,12 +9282,10 @@ class BrokerEngine {
     if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
     if (error != Error::none) { return fail(link, error); }
     const uint32_t count = subscribes || v5(version) ? packet.filters.count() : 0;
-    Chain answer;
-    Cursor codes;
-    if (!begin_codes(link, packet.packet_id, frame, {&answer, &codes, count})) {
-      blocks_.clear(answer);
-      return refuse_link(link, ReasonCode::quota_exceeded);
-    }
+    Chain answer = begin_codes(link, frame, packet.packet_id, count);
+    if (answer.first == none) { return refuse_link(link); }
+    Cursor codes{answer.first, 0};
+    blocks_.skip(codes, answer.size - count);
     const uint32_t identifier = packet.properties.number(PropertyId::subscription_identifier, 0);
     Subscription entry;
     for (SubscriptionList list = packet.filters; list.next(entry);) {
@@ -9393,39 +9298,35 @@ class BrokerEngine {
     return Step::proceed;
   }
   bool too_deep(SubscriptionList filters) const noexcept {
+    bool deep = false;
+    for (Subscription entry; !deep && filters.next(entry);) { deep = too_deep(entry.filter); }
+    return deep;
+  }
+  bool too_deep(Text topic) const noexcept {
     const uint32_t most = limits().topic_levels_max;
-    Subscription entry;
-    while (filters.next(entry)) {
-      if (entry.filter.size() >= most && detail::level_count(entry.filter) > most) { return true; }
-    }
-    return false;
+    return topic.size() >= most && detail::level_count(topic) > most;
   }
 
-  // A SUBACK or UNSUBACK whose codes are still to be put.
-  struct Codes {
-    Chain* answer;
-    Cursor* cursor;  // at the next code
-    uint32_t count;
-  };
-  // False when no block is left or the client takes no packet as large.
-  bool begin_codes(const Link& link, uint16_t packet_id, const Frame& frame, Codes codes) noexcept {
+  // A SUBACK or UNSUBACK whose codes are still to be put. An empty chain: no block is left, or the
+  // client takes no packet as large.
+  Chain begin_codes(const Link& link, const Frame& frame, uint16_t packet_id,
+                    uint32_t count) noexcept {
     const bool subscribes = frame.type() == PacketType::subscribe;
     const bool newest = v5(link.version);
     uint8_t front[8];
     Writer writer{Buffer(front)};
     writer.u8(detail::first_byte(subscribes ? PacketType::suback : PacketType::unsuback));
-    writer.variable(2 + (newest ? 1U : 0U) + codes.count);
+    writer.variable(2 + (newest ? 1U : 0U) + count);
     writer.u16(packet_id);  // [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.10.4-5]
     if (newest) { writer.u8(0); }
+    Chain answer;
     // the request is longer than its answer: some of it holds the codes' place
-    if (writer.size() + codes.count > link.packet_bytes_max ||
-        !blocks_.append(*codes.answer, writer.written(), Claim::answer) ||
-        !blocks_.append(*codes.answer, frame.body.first(codes.count), Claim::answer)) {
-      return false;
+    if (writer.size() + count > link.packet_bytes_max ||
+        !blocks_.append(answer, writer.written(), Claim::answer) ||
+        !blocks_.append(answer, frame.body.first(count), Claim::answer)) {
+      blocks_.clear(answer);
     }
-    *codes.cursor = {codes.answer->first, 0};
-    blocks_.skip(*codes.cursor, writer.size());
-    return true;
+    return answer;
   }
 
   // Returns the reason code [MQTT-3.8.4-6] [MQTT-3.8.4-7].
@@ -9568,7 +9469,7 @@ class BrokerEngine {
     held.packet_id = message.packet_id;
     held.order = answer.later ? undecided : code(answer.reason);
     if (held.message == none || queues_.push(more->publishes, held, Claim::answer) == nullptr) {
-      return refuse_publish(link, message, ReasonCode::quota_exceeded);
+      return refuse_publish(link, message);
     }
     reference(held.message);
     head(held.message).retain = message.retain;
@@ -9614,6 +9515,7 @@ class BrokerEngine {
   // ---- journal ------------------------------------------------------------------------------
 
   using Records = BrokerRecords<BrokerEngine>;
+  using RecordType = JournalRecord::Type;
 
   // Has a change written down by `put(records)`, which without a journal is not compiled.
   template <typename Write>
@@ -9622,13 +9524,11 @@ class BrokerEngine {
       if (!restoring_) { put(Records(*this)); }
     }
   }
-  void journal_change(JournalRecord::Type type, const Session& session,
-                      uint16_t packet_id = 0) noexcept {
+  void journal_change(RecordType type, const Session& session, uint16_t packet_id = 0) noexcept {
     journal(session, [&](auto records) { records.change(type, session, packet_id); });
   }
   void journal_done(const Session& session, const Entry& entry) noexcept {
-    journal(session,
-            [&](auto records) { records.entry(JournalRecord::Type::done, session, entry); });
+    journal(session, [&](auto records) { records.entry(RecordType::done, session, entry); });
   }
   void journal_queue(const Session& session) noexcept {
     journal(session, [&](auto records) { records.queue(session, *queues_.back(session.queue)); });
