@@ -5431,18 +5431,17 @@ struct Gather {
   void add(Bytes bytes) noexcept {
     if (bytes.empty()) { return; }
     size += bytes.size();
-    if (count != 0 && pieces[count - 1].end() == bytes.data()) {
-      pieces[count - 1] = Bytes(pieces[count - 1].data(), pieces[count - 1].size() + bytes.size());
-      return;
-    }
-    pieces[count++] = bytes;
+    if (count == 0 || !join(pieces[count - 1], bytes)) { pieces[count++] = bytes; }
+  }
+  // Makes `last` longer by what lies behind it; false when `next` does not.
+  static bool join(Bytes& last, Bytes next) noexcept {
+    const bool behind = last.end() == next.data();
+    if (behind) { last = Bytes(last.data(), last.size() + next.size()); }
+    return behind;
   }
   // A packet of the arena; neighbours become one span.
   void add_packet(Bytes packet) noexcept {
-    if (!span.empty() && span.end() == packet.data()) {
-      span = Bytes(span.data(), span.size() + packet.size());
-      return;
-    }
+    if (!span.empty() && join(span, packet)) { return; }
     flush();
     span = packet;
   }
@@ -5586,8 +5585,7 @@ class BrokerEngine {
   /// False: do not read this connection now; it becomes due when that changes.
   bool wants_read(ConnectionId id) const noexcept {
     const Link* link = find(id);
-    return link != nullptr && !link->paused && link->state != LinkState::closing &&
-           link->state != LinkState::deciding;
+    return link != nullptr && !waits(*link) && link->state != LinkState::closing;
   }
 
   /// The transport takes bytes again.
@@ -5616,11 +5614,9 @@ class BrokerEngine {
     while (detail::reached(now_, timers_.soonest())) {
       const uint32_t item = timers_.first();
       timers_.cancel(item);
-      if (item < limits().connections) {
-        on_link_timer(links_[static_cast<Index>(item)]);
-      } else {
-        on_session_timer(sessions_[static_cast<Index>(item - limits().connections)]);
-      }
+      const uint32_t links = limits().connections;
+      item < links ? on_link_timer(links_[static_cast<Index>(item)])
+                   : on_session_timer(sessions_[static_cast<Index>(item - links)]);
     }
   }
 
@@ -5995,14 +5991,12 @@ class BrokerEngine {
   };
 
   // Where a PUBLISH to be sent takes its parts from.
-  struct Source {
+  struct Source : MessageTraits {        // its expiry is what is left
     const TurnRecord* record = nullptr;  // in the arena, or
     Cursor cursor;                       // in blocks, at the topic
     uint32_t topic_size = 0;
     uint32_t properties_size = 0;
     uint32_t payload_size = 0;
-    uint32_t expiry_s = 0;  // what is left
-    bool has_expiry = false;
     bool expired = false;
   };
 
@@ -6262,18 +6256,15 @@ class BrokerEngine {
   }
   // Frees the slots of links that no list holds any more.
   void release_gone() noexcept {
-    Index slot = gone_;
-    gone_ = none;
-    while (slot != none) {
-      Link& link = links_[slot];
-      const Index following = link.next;
+    for (Index* at = &gone_; *at != none;) {
+      const Index slot = *at;
+      const Link& link = links_[slot];
       if (link.in_turn || link.due) {
-        link.next = gone_;
-        gone_ = slot;
+        at = &links_[slot].next;
       } else {
+        *at = link.next;
         links_.release(slot);
       }
-      slot = following;
     }
   }
 
@@ -6352,10 +6343,7 @@ class BrokerEngine {
 
   void on_link_timer(Link& link) noexcept {
     const Tick deadline = link_deadline(link);
-    if (!detail::reached(now_, deadline)) {
-      timers_.set(links_.index_of(link), deadline);
-      return;
-    }
+    if (!detail::reached(now_, deadline)) { return timers_.set(links_.index_of(link), deadline); }
     if (link.state == LinkState::closing) { return give_up(link); }
     if (link.paused && detail::reached(now_, link.since + pause_ticks())) {
       return retry_paused(link);
@@ -6591,11 +6579,7 @@ class BrokerEngine {
   bool push_message(Queue& queue, Link* link, Entry& entry, Claim claim) noexcept {
     if (link != nullptr) { entry.order = link->order; }
     if (queues_.push(queue, entry, claim) == nullptr) { return false; }
-    if (entry.kind == EntryKind::turn) {
-      join_turn(*link);
-    } else {
-      reference(entry.message);
-    }
+    entry.kind == EntryKind::turn ? join_turn(*link) : reference(entry.message);
     if (link != nullptr) {
       ++link->order;
       mark_due(*link);
@@ -6826,20 +6810,19 @@ class BrokerEngine {
     Source from;
     if (in_arena(entry)) {
       const TurnRecord& record = record_of(entry.message);
+      static_cast<MessageTraits&>(from) = record.message;
       from.record = &record;
       from.topic_size = record.message.topic.size();
       from.properties_size = record.message.properties.size();
       from.payload_size = record.message.payload.size();
-      from.has_expiry = record.message.has_expiry;
-      from.expiry_s = record.message.expiry_s;
       return from;
     }
     const MessageHead& stored = head(entry.message);
+    static_cast<MessageTraits&>(from) = stored;
     from.cursor = body(entry.message);
     from.topic_size = stored.topic_size;
     from.properties_size = stored.properties_size;
     from.payload_size = stored.payload_size;
-    from.has_expiry = stored.has_expiry;
     if (stored.has_expiry) {
       from.expiry_s = seconds_left(stored);
       from.expired = from.expiry_s == 0 && now_ != stored.stored_at;
@@ -7045,23 +7028,14 @@ class BrokerEngine {
     writer.u16(static_cast<uint16_t>(shape.topic_size));
     // the last bytes of the topic: a prefix is hidden, an alias stands for all of it
     const uint32_t hidden = from.topic_size - shape.topic_size;
-    if (from.record != nullptr) {
-      writer.bytes(from.record->message.topic.bytes().skip(hidden));
-    } else {
-      blocks_.skip(from.cursor, hidden);
-      put_blocks(writer, from.cursor, shape.topic_size);
-    }
+    const Message* message = from.record == nullptr ? nullptr : &from.record->message;
+    if (message != nullptr) { writer.bytes(message->topic.bytes().skip(hidden)); }
+    put_blocks(writer, from, hidden, shape.topic_size);
     if (entry.qos != 0) { writer.u16(entry.packet_id); }
-    if (!shape.with_properties) {
-      if (from.record == nullptr) { blocks_.skip(from.cursor, from.properties_size); }
-      return;
-    }
+    if (!shape.with_properties) { return put_blocks(writer, from, from.properties_size, 0); }
     writer.variable(shape.properties_size);
-    if (from.record != nullptr) {
-      writer.bytes(from.record->message.properties);
-    } else {
-      put_blocks(writer, from.cursor, from.properties_size);
-    }
+    if (message != nullptr) { writer.bytes(message->properties); }
+    put_blocks(writer, from, 0, from.properties_size);
     if (from.has_expiry) {
       writer.u8(static_cast<uint8_t>(PropertyId::message_expiry_interval));
       writer.u32(from.expiry_s);  // [MQTT-3.3.2-6]
@@ -7075,9 +7049,12 @@ class BrokerEngine {
       writer.variable(identifier);
     });
   }
-  void put_blocks(Writer& writer, Cursor& cursor, uint32_t size) noexcept {
+  // Of a message in blocks the next `size` bytes behind `skip` others.
+  void put_blocks(Writer& writer, Source& from, uint32_t skip, uint32_t size) noexcept {
+    if (from.record != nullptr) { return; }
+    blocks_.skip(from.cursor, skip);
     while (size != 0) {
-      const Bytes part = blocks_.next_bytes(cursor, size);
+      const Bytes part = blocks_.next_bytes(from.cursor, size);
       writer.bytes(part);
       size -= part.size();
     }
@@ -7732,34 +7709,30 @@ class BrokerEngine {
   // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
   // false when there is no room.
   bool retain(Incoming& message) noexcept {
-    if constexpr (Features::retained) {
-      const uint32_t size =
-          in_arena(message.handle) ? message.payload.size() : head(message.handle).payload_size;
-      if (size == 0) {
-        clear_retained(message.topic);
-        return true;
-      }
-      if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
-      message.topic = topic_of(message.handle);  // journaling may have used its memory
-      const Index node = retained_node(message.topic, true);
-      if (node == none) { return false; }
-      Index& kept = retained_.nodes[node].message;
-      const bool over = kept == none && statistics_.retained >= limits().retained;
-      const Index stored = over ? none : stored_handle(message.handle);
-      const bool grows = kept == none || size > head(kept).payload_size;
-      if (stored == none || (grows && scarce() && !restoring_)) {
-        if (kept == none) { retained_.clear(node); }
-        return false;
-      }
-      reference(stored);
-      if (kept != none) {
-        unreference(kept);
-      } else {
-        statistics_.retained += 1;
-      }
-      kept = stored;
-      journal([stored](auto records) { records.retain(stored); });
+    if constexpr (!Features::retained) { return true; }
+    const uint32_t size =
+        in_arena(message.handle) ? message.payload.size() : head(message.handle).payload_size;
+    if (size == 0) {
+      clear_retained(message.topic);
+      return true;
     }
+    if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
+    message.topic = topic_of(message.handle);  // journaling may have used its memory
+    const Index node = retained_node(message.topic, true);
+    if (node == none) { return false; }
+    Index& kept = retained_.nodes[node].message;
+    const bool over = kept == none && statistics_.retained >= limits().retained;
+    const Index stored = over ? none : stored_handle(message.handle);
+    const bool grows = kept == none || size > head(kept).payload_size;
+    if (stored == none || (grows && scarce() && !restoring_)) {
+      if (kept == none) { retained_.clear(node); }
+      return false;
+    }
+    reference(stored);
+    statistics_.retained += kept == none ? 1U : 0U;
+    if (kept != none) { unreference(kept); }
+    kept = stored;
+    journal([stored](auto records) { records.retain(stored); });
     return true;
   }
   void clear_retained(Text topic) noexcept {
@@ -7814,16 +7787,15 @@ class BrokerEngine {
   // Goes on with the retained deliveries of a link; `all`: as far as its session's queue takes
   // them, because the link ends.
   void run_retained(Link& link, bool all) noexcept {
-    if constexpr (Features::retained) {
-      Extra* more = extra(link);
-      while (more != nullptr && !more->retained.empty()) {
-        const Entry& task = *queues_.front(more->retained);
-        const Index subscription = static_cast<Index>(task.number);
-        const bool wanted = task.kind != EntryKind::skip;
-        if (wanted && !give_all_retained(link, subscriptions_[subscription], all)) { return; }
-        retained_.stop(more->cursor);
-        queues_.pop(more->retained);
-      }
+    if constexpr (!Features::retained) { return; }
+    Extra* more = extra(link);
+    while (more != nullptr && !more->retained.empty()) {
+      const Entry& task = *queues_.front(more->retained);
+      const Index subscription = static_cast<Index>(task.number);
+      const bool wanted = task.kind != EntryKind::skip;
+      if (wanted && !give_all_retained(link, subscriptions_[subscription], all)) { return; }
+      retained_.stop(more->cursor);
+      queues_.pop(more->retained);
     }
   }
   // False when there is no room for the next one.
@@ -7915,9 +7887,8 @@ class BrokerEngine {
 
   // Removes a session with everything in it [MQTT-4.1.0-2].
   void end_session(Session& session) noexcept {
-    if (session.will != none) {
-      publish_will(session);  // the session's end is the latest moment [MQTT-3.1.2-8]
-    }
+    // the session's end is the latest moment [MQTT-3.1.2-8]
+    if (session.will != none) { publish_will(session); }
     reroute(session, none, true);
     while (session.subscriptions != none) { remove_subscription(session.subscriptions); }
     clear_queue(session.queue);
@@ -7970,31 +7941,28 @@ class BrokerEngine {
 
   // The will is published once and forgotten [MQTT-3.1.2-8] [MQTT-3.1.2-10].
   void publish_will(Session& session) noexcept {
-    if constexpr (Features::wills) {
-      const Index handle = session.will;
-      session.will = none;
-      journal_change(RecordType::will_clear, session);
-      head(handle).stored_at = now_;
-      head(handle).set_number(0);  // what the journal has of it does not know when it expires
-      Incoming will = stored_message(handle);
-      will.publisher = sessions_.index_of(session);
-      will.owned = true;
-      PublishAnswer answer;
-      if (policy_->filters_publish()) {
-        Publish packet;
-        packet.topic = will.topic;
-        packet.qos = will.qos;
-        packet.retain = will.retain;
-        packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
-        policy_->on_publish(view(session), packet, answer);
-      }
-      if (failed(answer.reason)) {
-        statistics_.publish_dropped += 1;
-      } else {
-        route(will);
-      }
-      unreference(handle);
+    if constexpr (!Features::wills) { return; }
+    const Index handle = session.will;
+    session.will = none;
+    journal_change(RecordType::will_clear, session);
+    head(handle).stored_at = now_;
+    head(handle).set_number(0);  // what the journal has of it does not know when it expires
+    Incoming will = stored_message(handle);
+    will.publisher = sessions_.index_of(session);
+    will.owned = true;
+    PublishAnswer answer;
+    if (policy_->filters_publish()) {
+      Publish packet;
+      packet.topic = will.topic;
+      packet.qos = will.qos;
+      packet.retain = will.retain;
+      packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
+      policy_->on_publish(view(session), packet, answer);
     }
+    const bool refused = failed(answer.reason);
+    statistics_.publish_dropped += refused ? 1U : 0U;
+    if (!refused) { route(will); }
+    unreference(handle);
   }
   // A will keeps its delay, and once its connection has ended the time when it is due, where a
   // published message keeps its own time.
@@ -8145,10 +8113,7 @@ class BrokerEngine {
     begin_sending(session);
     const bool dropped_will = why.by_client && why.reason == ReasonCode::success;
     if (dropped_will || stopping_) { drop_will(session); }  // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
-    if (!session.resumable) {
-      end_session(session);
-      return;
-    }
+    if (!session.resumable) { return end_session(session); }
     if (session.will != none) {
       if (will_delay_s(session) == 0) {
         publish_will(session);
@@ -8178,9 +8143,8 @@ class BrokerEngine {
     if (entry != nullptr && entry->kind != EntryKind::skip) {
       mark_sent(session, *entry);
       const SendState state = entry->state();
-      if (entry->qos != 0 && (state == SendState::none || state == SendState::pubcomp)) {
-        release_entry(*entry);  // acknowledged while it was being sent again
-      }
+      const bool over = state == SendState::none || state == SendState::pubcomp;
+      if (entry->qos != 0 && over) { release_entry(*entry); }  // acknowledged meanwhile
     }
     // the rest of its bytes cannot follow any more, nor anything behind it
     link.force = true;
@@ -8548,9 +8512,8 @@ class BrokerEngine {
     mqtt::Reader reader(frame.body);
     reader.binary();
     reader.u8();
-    if (reader.failed() && error != Error::none) {
-      error = Error::unsupported_protocol;  // cut off before the version: no way to answer
-    }
+    // cut off before the version: no way to answer
+    if (reader.failed() && error != Error::none) { error = Error::unsupported_protocol; }
     if (error != Error::unsupported_protocol && !accepts(connect.version)) {
       error = Error::unsupported_version;
     }
@@ -9383,9 +9346,8 @@ class BrokerEngine {
     if (error != Error::none) { return fail(link, error); }
     Property expiry;
     if (packet.properties.find(PropertyId::session_expiry_interval, expiry)) {
-      if (link.expiry_zero && expiry.number != 0) {
-        return fail(link, Error::protocol_value);  // v5 §3.14.2.2.2
-      }
+      // v5 §3.14.2.2.2
+      if (link.expiry_zero && expiry.number != 0) { return fail(link, Error::protocol_value); }
       Session& session = session_of(link);
       session.expiry_interval_s = detail::smaller(expiry.number, limits().session_expiry_max_s);
       if (session.expiry_interval_s == 0) { session.resumable = false; }
@@ -9490,11 +9452,7 @@ class BrokerEngine {
       message.publisher = link.session;
       begin_packet();
       const ReasonCode reason = static_cast<ReasonCode>(held.order);
-      if (failed(reason)) {
-        refuse_publish(link, message, reason);
-      } else {
-        take_publish(link, message);
-      }
+      failed(reason) ? refuse_publish(link, message, reason) : take_publish(link, message);
       release_entry(held);
     }
   }
@@ -9719,10 +9677,7 @@ class Broker {
       uint32_t taken = 0;
       const bool lost = !offer(link, Span<Bytes>(pieces).first(output.count), taken);
       if (output.size != 0) { engine_.sent(id, taken); }
-      if (lost || (output.hang_up && taken == output.size)) {
-        drop(link, now);
-        return;
-      }
+      if (lost || (output.hang_up && taken == output.size)) { return drop(link, now); }
       if (output.size == 0 || taken < output.size) { return; }
     }
   }
