@@ -4116,7 +4116,6 @@ class Table {
   Index count() const noexcept { return count_; }
   Index used() const noexcept { return used_; }
   bool full() const noexcept { return count_ == limit_; }
-
   Index allocate() noexcept {
     Index index = free_;
     if (index != none<Index>) {
@@ -4154,7 +4153,6 @@ class Table {
 
  private:
   __attribute__((noinline)) void reset(Index index) noexcept { items_[index] = T(); }
-
   T* items_ = nullptr;
   Index limit_ = 0;
   Index used_ = 0;
@@ -4174,7 +4172,6 @@ class Directory {
     heads_[0] = none<Index>;
   }
   Index first(uint32_t hash) const noexcept { return heads_[bucket(hash)]; }
-
   template <typename T>
   void insert(Table<T, Index>& table, Index index) noexcept {
     if (items_ >= buckets_ && buckets_ < limit_) { split(table); }
@@ -4212,7 +4209,6 @@ class Directory {
       heads_[fresh] = moved;
     }
   }
-
   Index* heads_ = nullptr;
   uint32_t limit_ = 0;
   uint32_t buckets_ = 1;
@@ -4266,14 +4262,12 @@ class BlockPool {
   }
   // Sets blocks aside for answers.
   void keep(uint32_t count) noexcept { kept_ = count; }
-
   uint8_t* data(Index block) const noexcept { return at(block) + link_bytes; }
   template <typename T>
   T& as(Index block) const noexcept {
     return *reinterpret_cast<T*>(data(block));
   }
   Index& next(Index block) const noexcept { return *reinterpret_cast<Index*>(at(block)); }
-
   // none when no block is left for this claim.
   Index allocate(Claim claim) noexcept {
     const uint32_t promised = claim == Claim::promised ? 0 : reserved_;
@@ -4299,7 +4293,6 @@ class BlockPool {
     return free > held ? free - held : 0;
   }
   uint8_t* at(Index block) const noexcept { return base_ + static_cast<size_t>(block) * bytes_; }
-
   uint8_t* base_ = nullptr;
   uint32_t bytes_ = 0;
   uint32_t taken_ = 0;
@@ -4382,7 +4375,6 @@ class Blocks {
     big.give_back(need.big);
     need = Need();
   }
-
   // Adds bytes, behind which `following` more will come; false, with what fitted added, when no
   // block is left.
   bool append(Chain<Index>& chain, Bytes bytes, Claim claim, uint32_t following = 0) noexcept {
@@ -4419,7 +4411,6 @@ class Blocks {
     }
     chain.skip = static_cast<uint16_t>(skip);
   }
-
   // The longest contiguous bytes at the cursor, at most `size`; moves it behind them.
   Buffer next_bytes(Cursor& cursor, uint32_t size) const noexcept {
     if (cursor.at == room(cursor.block)) { cursor = {next(cursor.block), 0}; }
@@ -4487,7 +4478,6 @@ template <typename Index>
 class Texts {
  public:
   BlockPool<Index>& cells() noexcept { return blocks_.little; }
-
   // none when no cell is left.
   Index store(Text text) noexcept {
     Chain<Index> chain;
@@ -4685,7 +4675,6 @@ class Queues {
   E* chunk_end(const Queue<Index>& queue, Index chunk) noexcept {
     return slot(chunk, chunk == queue.last ? queue.last_at : per_chunk_);
   }
-
   BlockPool<Index>* pool_ = nullptr;
   uint16_t per_chunk_ = 0;
 };
@@ -4747,17 +4736,14 @@ class Timers {
     }
     put(place, item);
   }
-
   Index* heap_ = nullptr;
   Index* places_ = nullptr;
   Tick* ticks_ = nullptr;
   uint32_t count_ = 0;
 };
-}  // namespace detail
 
 // >> 13. broker index — filters, shared groups, retained messages
 
-namespace detail {
 inline uint32_t level_end(Text text, uint32_t at) noexcept {
   while (at < text.size() && text[at] != '/') { ++at; }
   return at;
@@ -4814,7 +4800,6 @@ class LevelTree {
     }
     return node;
   }
-
   // Removes nodes that nothing needs, from `node` upwards.
   void prune(Index node) noexcept {
     while (node != none<Index> && !tree().needed(nodes[node])) {
@@ -4964,9 +4949,7 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     filters.release(filter);
     version += 1;
   }
-
   Text text(Index filter) const noexcept { return texts->view(filters[filter].text, scratch); }
-
   // Writes the filters that match to `found`, which holds as many as there are filters.
   uint32_t match(Text topic, Index* found) noexcept {
     uint32_t count = 0;
@@ -4980,7 +4963,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     }
     return count;
   }
-
   void added(Index node) noexcept { count_child(node, 1); }
   void removing(Index node) noexcept { count_child(node, -1); }
   static bool needed(const FilterNode<Index>& node) noexcept {
@@ -5002,7 +4984,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     const Index parent = nodes[node].parent;
     if (parent != none<Index>) { adjust(nodes[parent].children, change); }
   }
-
   // The filters at a node that really match: hashes may collide.
   void collect(Index node, Text topic, Index* found, uint32_t& count) const noexcept {
     if (node == none<Index>) { return; }
@@ -5106,7 +5087,6 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
   }
   // The message of a node has gone.
   void clear(Index node) noexcept { tree ? this->prune(node) : nodes.release(node); }
-
   void added(Index node) noexcept {
     Index& head = first_child(nodes[node].parent);
     nodes[node].sibling = head;
@@ -5127,7 +5107,6 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
 
  private:
   Index& first_child(Index of) noexcept { return of == none<Index> ? root_child : nodes[of].child; }
-
   // The filter's level at a depth, behind a '#' always that; false when the filter ends before.
   static bool level_at(Text filter, uint32_t depth, Text& level) noexcept {
     for (uint32_t at = 0; at <= filter.size(); depth -= 1) {
@@ -5139,7 +5118,6 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
     return false;
   }
   static bool is_wild(Text level) noexcept { return is_level(level, '+') || is_level(level, '#'); }
-
   // The first child of `parent` that the filter's level at `depth` admits.
   Index first_at(Index parent, Text filter, uint32_t depth) noexcept {
     Text level;
@@ -5258,7 +5236,6 @@ struct AllowAll {
   static constexpr bool authenticates() noexcept { return false; }
   static constexpr bool answers_later() noexcept { return false; }
   static constexpr bool keeps_user_names() noexcept { return false; }
-
   void on_connect(ConnectionId, const Connect& connect, ConnectAnswer& answer) noexcept {
     if (connect.properties.has(PropertyId::authentication_method)) {
       answer.reason = ReasonCode::bad_authentication_method;  // [MQTT-4.12.0-1]
@@ -5534,7 +5511,6 @@ class BrokerEngine {
   }
 
   // ---- inputs -------------------------------------------------------------------------------
-
   /// A connection was accepted. Errors: capacity when all `connections` are in use: close it.
   Error admit(ConnectionId& id, Millis now) noexcept {
     advance(now);
@@ -5689,7 +5665,6 @@ class BrokerEngine {
   }
 
   // ---- outputs ------------------------------------------------------------------------------
-
   /// Takes a connection off the list of those with something to send, to close, or whose
   /// wants_read() has changed.
   bool next_due(ConnectionId& id) noexcept {
@@ -5786,7 +5761,6 @@ class BrokerEngine {
     const uint32_t wait = soonest > now_ ? soonest - now_ : 0;
     return last_ms_ + Millis{wait} * tick_ms;
   }
-
   const BrokerLimits& limits() const noexcept { return limits_.get(); }
   /// Counters; those that say "now" are brought up to date.
   const BrokerStatistics& statistics() noexcept {
@@ -6074,7 +6048,6 @@ class BrokerEngine {
   }
 
   // ---- memory and time ----------------------------------------------------------------------
-
   static bool limits_fit(const BrokerLimits& limits) noexcept {
     const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
     const uint64_t counts[] = {limits.subscriptions,  limits.filters,      limits.filter_nodes,
@@ -6177,14 +6150,12 @@ class BrokerEngine {
       last_ms_ += Millis{ticks} * tick_ms;
     }
   }
-
   uint32_t random() noexcept {  // xorshift: for client ids only
     random_ ^= random_ << 13;
     random_ ^= random_ >> 17;
     random_ ^= random_ << 5;
     return random_;
   }
-
   uint32_t assembly_left() const noexcept { return assembly_bytes(limits()) - assembly_used_; }
   uint8_t* assemble(uint32_t size) noexcept {
     if (assembly_left() < size) { return nullptr; }
@@ -6194,7 +6165,6 @@ class BrokerEngine {
   }
 
   // ---- links --------------------------------------------------------------------------------
-
   ConnectionId id_of(const Link& of) const noexcept { return {links_.index_of(of), of.generation}; }
   Link* find(ConnectionId id) const noexcept {
     if (id.slot >= links_.used()) { return nullptr; }
@@ -6210,7 +6180,6 @@ class BrokerEngine {
   bool online(const Session& session) const noexcept {
     return session.link != none && links_[session.link].state == LinkState::open;
   }
-
   template <typename T>
   T* in_block(Index block) const noexcept {
     return &blocks_.little.template as<T>(block);
@@ -6228,7 +6197,6 @@ class BrokerEngine {
     }
     return extra(link);
   }
-
   void mark_due(Link& link) noexcept {
     if (!link.blocked) { push_due(link); }
   }
@@ -6240,7 +6208,6 @@ class BrokerEngine {
     (due_first_ == none ? due_first_ : links_[due_last_].next_due) = slot;
     due_last_ = slot;
   }
-
   void free_link(Link& link) noexcept {
     timers_.cancel(links_.index_of(link));
     forget_paused(link);
@@ -6267,14 +6234,12 @@ class BrokerEngine {
       }
     }
   }
-
   void release_rx(Link& link) noexcept {
     if (has_large_packets && link.large) { forget_stored(head(link.rx.first)); }
     blocks_.clear(link.rx);
     link.large = link.discarding = false;
     link.rx_missing = 0;
   }
-
   void release_extra(Link& link) noexcept {
     Extra* more = extra(link);
     if (more == nullptr) { return; }
@@ -6290,7 +6255,6 @@ class BrokerEngine {
     blocks_.little.release(link.extra);
     link.extra = none;
   }
-
   bool has_prefix(const Link& link) const noexcept {
     const Extra* more = extra(link);
     return more != nullptr && more->prefix != none;
@@ -6298,7 +6262,6 @@ class BrokerEngine {
   uint32_t prefix_size(const Link& link) const noexcept {
     return link.plain || !has_prefix(link) ? 0 : texts_.size(extra(link)->prefix);
   }
-
   ClientView view(const Session& session) noexcept {
     ClientView client;
     client.client_id = texts_.view(session.id, texts_scratch_);
@@ -6315,7 +6278,6 @@ class BrokerEngine {
     }
     return client;
   }
-
   void arm(Link& link) noexcept { timers_.set_sooner(links_.index_of(link), link_deadline(link)); }
 
   // When something about the link must be looked at.
@@ -6340,7 +6302,6 @@ class BrokerEngine {
     return held == nullptr ? soonest : detail::smaller(soonest, held_until(*held));
   }
   Tick pause_ticks() const noexcept { return limits().pause_ms / tick_ms + 1; }
-
   void on_link_timer(Link& link) noexcept {
     const Tick deadline = link_deadline(link);
     if (!detail::reached(now_, deadline)) { return timers_.set(links_.index_of(link), deadline); }
@@ -6358,7 +6319,6 @@ class BrokerEngine {
   }
 
   // ---- messages in blocks -------------------------------------------------------------------
-
   MessageHead& head(Index message) const noexcept {
     return *reinterpret_cast<MessageHead*>(blocks_.little.data(message));
   }
@@ -6394,7 +6354,6 @@ class BrokerEngine {
   Index store(const Message& message, Claim claim) noexcept {
     return begin_message(message, message.payload.size(), claim).first;
   }
-
   void reference(Index message) noexcept { ++head(message).references; }
   void unreference(Index message) noexcept {
     MessageHead& it = head(message);
@@ -6410,7 +6369,6 @@ class BrokerEngine {
     statistics_.stored -= 1;
     statistics_.stored_bytes -= it.payload_size;
   }
-
   // The topic of a stored message, in topic_scratch_ when it does not lie in one piece.
   Text stored_topic(Index message) const noexcept {
     return Text(blocks_.view(body(message), head(message).topic_size, topic_scratch_));
@@ -6430,11 +6388,9 @@ class BrokerEngine {
     message.topic = stored_topic(handle);
     return message;
   }
-
   TurnRecord& record_of(Index handle) const noexcept { return records_[handle - top_bit]; }
   static constexpr bool in_arena(Index handle) noexcept { return has_turns && handle >= top_bit; }
   static bool in_arena(const Entry& it) noexcept { return has_turns && it.kind == EntryKind::turn; }
-
   // The message's handle once it is in blocks; none when there are none.
   Index stored_handle(Index handle) noexcept {
     if (!in_arena(handle)) { return handle; }
@@ -6453,7 +6409,6 @@ class BrokerEngine {
   }
 
   // ---- queues -------------------------------------------------------------------------------
-
   void release_entry(Entry& entry) noexcept {
     if (entry.many_ids) { blocks_.release_chain(static_cast<Index>(entry.number)); }
     if (entry.kind == EntryKind::stored) {
@@ -6472,7 +6427,6 @@ class BrokerEngine {
       queues_.pop(queue);
     }
   }
-
   // Queues an answer; without a block left the link is given up, so that nothing acknowledged is
   // lost for want of the acknowledgement.
   void push_answer(Link& link, Entry entry) noexcept {
@@ -6530,7 +6484,6 @@ class BrokerEngine {
     entry.packet_id = packet_id;
     push_answer(link, entry);
   }
-
   // Queues a packet ready for the wire.
   template <typename Packet>
   void push_packet(Link& link, const Packet& packet) noexcept {
@@ -6549,7 +6502,6 @@ class BrokerEngine {
     }
     push_answer(link, Entry(EntryKind::encoded, chain.first, chain.size));
   }
-
   // An entry that refers to the arena must have gone out, or be stored, when the turn ends.
   void join_turn(Link& link) noexcept {
     if (!link.in_turn) {
@@ -6564,7 +6516,6 @@ class BrokerEngine {
     entry.kind = entry.message != none ? EntryKind::stored : EntryKind::skip;
     return entry.message != none;
   }
-
   // Whether as many QoS 0 messages wait for the link as may.
   bool waits_enough(const Link& link) const noexcept {
     const uint32_t most = limits().queued_max;
@@ -6574,7 +6525,6 @@ class BrokerEngine {
   static void stop_waiting(Link& link, const Entry& entry) noexcept {
     if (entry.kind == EntryKind::stored) { --link.waiting; }
   }
-
   // A message for the link's queue or its session's; false when no block is left.
   bool push_message(Queue& queue, Link* link, Entry& entry, Claim claim) noexcept {
     if (link != nullptr) { entry.order = link->order; }
@@ -6610,7 +6560,6 @@ class BrokerEngine {
     session.queued -= 1;
     if (limits().queued_bytes_max != 0) { session.queued_bytes -= payload_size(entry); }
   }
-
   // What could stay for long may not take the last blocks: others have to pass.
   bool scarce() const noexcept { return blocks_.little.available() < limits().blocks / 8; }
 
@@ -6684,7 +6633,6 @@ class BrokerEngine {
   }
 
   // ---- output -------------------------------------------------------------------------------
-
   Walk begin_walk(Link& link) noexcept {
     Walk walk;
     walk.link = &link;
@@ -6700,7 +6648,6 @@ class BrokerEngine {
     }
     return walk;
   }
-
   static bool before(Index a, Index b) noexcept { return static_cast<Index>(a - b) >= top_bit; }
 
   // The entry to send next, in the order of both queues; a message that may not go yet holds up
@@ -6728,7 +6675,6 @@ class BrokerEngine {
 
   // Whether sending the entry uses the client's receive maximum.
   static bool occupies(const Entry& entry) noexcept { return entry.qos != 0 && !entry.settled(); }
-
   bool may_send(const Walk& walk, Entry& entry) noexcept {
     const Link& link = *walk.link;
     if (walk.first && link.head_offset != 0 && link.head_session) { return true; }
@@ -6741,7 +6687,6 @@ class BrokerEngine {
     if constexpr (Journal::enabled) { return Records(*this).send_is_safe(walk, entry); }
     return true;
   }
-
   // Adds the entry's packet to the output; false when there is no room for it.
   bool emit(Walk& walk, Entry& entry, Gather& gather) noexcept {
     const uint32_t skip = walk.first ? walk.link->head_offset : 0;
@@ -6749,7 +6694,6 @@ class BrokerEngine {
     if (entry.kind == EntryKind::encoded) { return emit_encoded(entry, gather, skip); }
     return ack_size(entry) == 0 || emit_ack(entry, gather, skip);
   }
-
   static constexpr uint32_t ack_run_max = 32;
   // Behind PUBREC, which acknowledged the PUBLISH, PUBREL must be repeated [MQTT-4.4.0-1].
   static uint32_t ack_size(const Entry& entry) noexcept {
@@ -6777,7 +6721,6 @@ class BrokerEngine {
     gather.add_scratch(size - skip);
     return true;
   }
-
   bool emit_encoded(const Entry& entry, Gather& gather, uint32_t skip) noexcept {
     gather.flush();
     if (!gather.has_room(0)) { return false; }
@@ -6785,7 +6728,6 @@ class BrokerEngine {
     blocks_.skip(cursor, skip);
     return emit_rest(cursor, entry.number - skip, gather);
   }
-
   // Adds `size` bytes from blocks, large ones by reference; false when pieces run out before the
   // end: then the packet is partial.
   bool emit_rest(Cursor& cursor, uint32_t size, Gather& gather) noexcept {
@@ -6833,7 +6775,6 @@ class BrokerEngine {
     const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
     return stored.expiry_s - detail::smaller(waited_s, stored.expiry_s);
   }
-
   static uint8_t publish_flags(const Entry& entry) noexcept {
     const bool repeated = entry.qos != 0 && entry.sent;  // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
     return static_cast<uint8_t>((repeated ? 8 : 0) | (entry.qos << 1) | (entry.retain ? 1 : 0));
@@ -6876,7 +6817,6 @@ class BrokerEngine {
   static bool is_inline(uint32_t head_size, uint32_t payload_size, const Gather& gather) noexcept {
     return payload_size < inline_payload_max && head_size + payload_size <= gather.scratch.size();
   }
-
   // The head lies in the scratch; adds it and the payload, less `skip` bytes.
   bool emit_payload(uint32_t head_size, Source& from, Gather& gather, uint32_t skip) noexcept {
     const uint32_t head_skip = detail::smaller(skip, head_size);
@@ -6896,7 +6836,6 @@ class BrokerEngine {
     }
     return true;
   }
-
   // Whether the packet of the arena, but for id, DUP and RETAIN, is what this client gets.
   bool goes_as_it_came(const Link& link, const Entry& entry) const noexcept {
     if (!in_arena(entry)) { return false; }
@@ -6947,7 +6886,6 @@ class BrokerEngine {
     const Bytes last = record_of(static_cast<Index>(entry.message + entry.packet_id)).packet;
     return Bytes(first.data(), static_cast<uint32_t>(last.end() - first.data()));
   }
-
   // Ids count up; one is taken when the message is first offered to the transport
   // [MQTT-2.2.1-4] [MQTT-2.3.1-4].
   void assign_id(const Walk& walk, Entry& entry) noexcept {
@@ -6959,7 +6897,6 @@ class BrokerEngine {
     entry.packet_id = session.packet_id;
     journal(session, [&](auto records) { records.entry(RecordType::send, session, entry); });
   }
-
   // Ids under way count up from the oldest one's, so only its id can be met first; from then on
   // the others are looked at too, until nothing is under way.
   bool id_in_use(Session& session, uint16_t id) noexcept {
@@ -6972,7 +6909,6 @@ class BrokerEngine {
     bool ahead = false;
     return session.ids_met && find_sent(session, id, ahead) != nullptr;
   }
-
   // The entry will not be sent: the client counts as having had it.
   bool abandon(Walk& walk, Entry& entry) noexcept {
     if (walk.from_session) {
@@ -7059,7 +6995,6 @@ class BrokerEngine {
       size -= part.size();
     }
   }
-
   // Calls f with each subscription identifier of the entry; a block of them begins with a count.
   template <typename F>
   void for_each_identifier(const Entry& entry, F f) const noexcept {
@@ -7157,7 +7092,6 @@ class BrokerEngine {
     link.head_offset += size;
     link.head_session = walk.from_session;
   }
-
   // The first entry of the link's queue has gone out.
   void commit_answer(Link& link) noexcept {
     Entry& entry = *queues_.front(link.queue);
@@ -7218,7 +7152,6 @@ class BrokerEngine {
       entry.set_state(sent_state(static_cast<Qos>(entry.qos)));
     }
   }
-
   // Takes a settled entry before `send` out of the queue: those in front of it move up, so that
   // only what is under way lies there.
   void drop_settled(Session& session, Entry& entry) noexcept {
@@ -7234,7 +7167,6 @@ class BrokerEngine {
     }
     drop_done(session);
   }
-
   // Frees the front of a session's queue as far as it is settled, but nothing that fill() has still
   // to pass.
   void drop_done(Session& session) noexcept {
@@ -7245,18 +7177,15 @@ class BrokerEngine {
   }
 
   // ---- topic aliases ------------------------------------------------------------------------
-
   uint32_t aliases_per_block() const noexcept {
     return blocks_.little.room() / static_cast<uint32_t>(sizeof(Index));
   }
   uint32_t out_aliases_per_block() const noexcept {
     return blocks_.little.room() / static_cast<uint32_t>(sizeof(OutAlias));
   }
-
   OutAlias& offered_alias(const Link& link, uint16_t alias) const noexcept {
     return in_block<OutAlias>(extra(link)->aliases_out)[alias - 1];
   }
-
   void release_aliases(Extra& more) noexcept {
     for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
       for (uint32_t i = 0; i < aliases_per_block(); ++i) {
@@ -7270,7 +7199,6 @@ class BrokerEngine {
     blocks_.release_chain(more.aliases_out);
     more.aliases_in = more.aliases_out = none;
   }
-
   // The cell of an incoming alias; null when it has none and none can be made.
   Index* alias_cell(Link& link, uint32_t alias, bool make) noexcept {
     Extra* more = make ? need_extra(link) : extra(link);
@@ -7326,7 +7254,6 @@ class BrokerEngine {
     new_aliases_ = new_aliases_ && there;
     return there ? in_block<OutAlias>(more->aliases_out) : nullptr;
   }
-
   // Aliases that a fill() offered count from the moment their packet has gone out whole.
   void settle_aliases(Link& link, bool out) noexcept {
     const Extra* more = link.alias_max != 0 ? extra(link) : nullptr;
@@ -7339,7 +7266,6 @@ class BrokerEngine {
   }
 
   // ---- routing ------------------------------------------------------------------------------
-
   // The filters that match, in matches_; the last topic is remembered: messages come in batches.
   uint32_t find_matches(Text topic) noexcept {
     const bool same = has_trees && memo_version_ == index_.version;
@@ -7353,7 +7279,6 @@ class BrokerEngine {
     }
     return memo_count_;
   }
-
   bool has_room(const Session& session) const noexcept {
     const uint32_t most = limits().queued_max;
     const uint32_t most_bytes = limits().queued_bytes_max;
@@ -7418,11 +7343,9 @@ class BrokerEngine {
     (slot.previous == none ? filter.first : subscriptions_[slot.previous].next) = slot.next;
     (slot.next == none ? filter.last : subscriptions_[slot.next].previous) = slot.previous;
   }
-
   bool wants(const SubscriptionSlot& slot, Index publisher) const noexcept {
     return !(slot.no_local() && slot.session == publisher);  // [MQTT-3.8.3-3]
   }
-
   // What QoS > 0 to the matches will need, before anything is changed.
   void survey(Incoming& message, uint32_t count) noexcept {
     message.surveyed = true;
@@ -7451,7 +7374,6 @@ class BrokerEngine {
       message.full = message.full || silent <= pause_ticks();
     }
   }
-
   // Makes sure that a QoS > 0 message can be kept as long as somebody needs it, before it is
   // acknowledged.
   bool secure(const Incoming& message) noexcept {
@@ -7471,7 +7393,6 @@ class BrokerEngine {
     record.reserved = need;
     return true;
   }
-
   // Whether the publisher must wait: a subscriber that is making progress has no room.
   bool must_wait(Incoming& message) noexcept {
     if (message.qos == Qos::at_most_once) { return false; }
@@ -7515,7 +7436,6 @@ class BrokerEngine {
     route_ = 1;
     for (Index slot = 0; slot < sessions_.used(); ++slot) { sessions_[slot].route = 0; }
   }
-
   // The entry of a message for one subscription.
   Entry entry_for(const Incoming& message, const SubscriptionSlot& slot) const noexcept {
     Entry entry(in_arena(message.handle) ? EntryKind::turn : EntryKind::stored, message.handle,
@@ -7524,12 +7444,10 @@ class BrokerEngine {
     entry.retain = message.retain && slot.retain_as_published();
     return entry;
   }
-
   // Whether the policy lets the client have messages of this topic.
   bool may_have(const Session& session, Text topic) noexcept {
     return !policy_->filters_delivery() || policy_->on_deliver(view(session), topic);
   }
-
   // One subscription's share of a message; overlapping ones make one copy with the highest QoS
   // and all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-4]. False when the subscription gets nothing.
   bool deliver(const Incoming& message, const SubscriptionSlot& slot) noexcept {
@@ -7637,7 +7555,6 @@ class BrokerEngine {
     statistics_.publish_dropped += entry == nullptr ? 1U : 0U;
     return entry;
   }
-
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
   bool deliver_shared(const Incoming& message, Filter& filter, Index but_not) noexcept {
     const Index member = pick_member(filter, message, but_not);
@@ -7653,7 +7570,6 @@ class BrokerEngine {
     session.route = other_route == route_ ? 0 : other_route;  // a copy of its own
     return true;
   }
-
   // A member leaves: what it has not been sent, and with `session_ends` what it has not
   // acknowledged at QoS 1, goes to another one [MQTT-4.8.2-4] [MQTT-4.8.2-5].
   void reroute(Session& session, Index subscription, bool session_ends) noexcept {
@@ -7693,7 +7609,6 @@ class BrokerEngine {
   }
 
   // ---- retained messages --------------------------------------------------------------------
-
   // The node of a topic; with `make` a new one if need be.
   Index retained_node(Text topic, bool make) noexcept {
     if constexpr (has_trees) {
@@ -7765,7 +7680,6 @@ class BrokerEngine {
       if (message != none && retained_expired(message)) { drop_retained(node); }
     }
   }
-
   // Has the retained messages of a subscription sent once the SUBACK is; what has no room then
   // follows when there is some.
   void send_retained(Link& link, Index subscription) noexcept {
@@ -7780,7 +7694,6 @@ class BrokerEngine {
       statistics_.publish_dropped += 1;
     }
   }
-
   void go_on_retained(Link& link) noexcept {
     if (link.extra != none) { run_retained(link, false); }
   }
@@ -7844,7 +7757,6 @@ class BrokerEngine {
   }
 
   // ---- sessions -----------------------------------------------------------------------------
-
   Index find_session(Text client_id) noexcept {
     const uint32_t hash = detail::hash_bytes(client_id.bytes(), index_.seed).low;
     Index slot = clients_.first(hash);
@@ -7854,7 +7766,6 @@ class BrokerEngine {
     }
     return slot;
   }
-
   // Names a slot that has just been allocated; false when there is no room for the name.
   bool name_session(Index slot, Text client_id) noexcept {
     Session& session = sessions_[slot];
@@ -7884,7 +7795,6 @@ class BrokerEngine {
   uint32_t session_timer(const Session& session) const noexcept {
     return limits().connections + sessions_.index_of(session);
   }
-
   // Removes a session with everything in it [MQTT-4.1.0-2].
   void end_session(Session& session) noexcept {
     // the session's end is the latest moment [MQTT-3.1.2-8]
@@ -7902,7 +7812,6 @@ class BrokerEngine {
     texts_.release(session.user);
     sessions_.release(slot);
   }
-
   void on_session_timer(Session& session) noexcept {
     if (detail::reached(now_, session.expires)) {
       statistics_.sessions_expired += 1;
@@ -7915,7 +7824,6 @@ class BrokerEngine {
   void arm_session(const Session& session) noexcept {
     timers_.set(session_timer(session), detail::smaller(session.expires, will_due(session)));
   }
-
   // The QoS 2 message from the client with this id: an entry of kind stored, or skip where there is
   // nothing to deliver; null when there is none.
   Entry* find_received(const Session& session, uint16_t packet_id) noexcept {
@@ -7938,7 +7846,6 @@ class BrokerEngine {
   }
 
   // ---- wills --------------------------------------------------------------------------------
-
   // The will is published once and forgotten [MQTT-3.1.2-8] [MQTT-3.1.2-10].
   void publish_will(Session& session) noexcept {
     if constexpr (!Features::wills) { return; }
@@ -7980,7 +7887,6 @@ class BrokerEngine {
   }
 
   // ---- subscriptions ------------------------------------------------------------------------
-
   // The session's subscription to a filter: the shorter of the two lists decides.
   Index find_subscription(Index session, Index filter) const noexcept {
     Index a = sessions_[session].subscriptions;
@@ -7996,7 +7902,6 @@ class BrokerEngine {
   Index find_subscription(const Session& session, Text filter) noexcept {
     return find_subscription(sessions_.index_of(session), index_.find(filter));
   }
-
   // SubscriptionSlot::options of what a SUBSCRIBE asks for.
   static uint32_t packed(const Subscription& entry, uint32_t identifier) noexcept {
     return identifier | (uint32_t{level(entry.qos)} << 28) | (uint32_t{entry.no_local} << 30) |
@@ -8069,7 +7974,6 @@ class BrokerEngine {
   }
 
   // ---- ends of links ------------------------------------------------------------------------
-
   // Ends a link from our side or the client's: what is queued for it still goes out, then a
   // DISCONNECT if asked for and possible, then the port hangs up [MQTT-4.13.2-1].
   void end_link(Link& link, const Disconnection& why, bool tell) noexcept {
@@ -8154,7 +8058,6 @@ class BrokerEngine {
   }
 
   // ---- bytes in -----------------------------------------------------------------------------
-
   void take_bytes(Link& link, Buffer bytes) noexcept {
     // nothing after an error [MQTT-3.1.4-6] or DISCONNECT counts
     if (link.state == LinkState::closing) { return; }
@@ -8170,7 +8073,6 @@ class BrokerEngine {
   static bool waits(const Link& link) noexcept {
     return link.paused || link.state == LinkState::deciding;
   }
-
   // Gives bytes to the payload that is being received or discarded; returns what is left of them.
   Buffer feed(Link& link, Buffer bytes) noexcept {
     if (!has_large_packets || (!link.discarding && !link.large)) { return bytes; }
@@ -8304,7 +8206,6 @@ class BrokerEngine {
   }
 
   // ---- large PUBLISH packets ----------------------------------------------------------------
-
   // What is wrong with the packet whose front this is; incomplete: it must be kept, none: it is a
   // large PUBLISH whose head is there.
   Error take_large_head(const Link& link, const Frame& frame, Publish& packet,
@@ -8376,7 +8277,6 @@ class BrokerEngine {
   bool exceeds(uint32_t payload_size) const noexcept {
     return limits().message_bytes_max != 0 && payload_size > limits().message_bytes_max;
   }
-
   // No block is left for the rest of the payload.
   void drop_large(Link& link) noexcept {
     const Incoming message = stored_message(link.rx.first);
@@ -8388,7 +8288,6 @@ class BrokerEngine {
     link.discarding = true;
     refuse_publish(link, message);
   }
-
   // All of the payload is there: the message takes the way of every other.
   void finish_large(Link& link) noexcept {
     const Index handle = link.rx.first;
@@ -8426,9 +8325,7 @@ class BrokerEngine {
   }
 
   // ---- packets ------------------------------------------------------------------------------
-
   void begin_packet() noexcept { gate_ = 0; }
-
   Step handle(Link& link, const Frame& frame) noexcept {
     begin_packet();
     if (link.state == LinkState::open) { return handle_open(link, frame); }
@@ -8492,7 +8389,6 @@ class BrokerEngine {
   }
 
   // ---- CONNECT ------------------------------------------------------------------------------
-
   bool accepts(Version version) const noexcept {
     switch (version) {
       case Version::v3_1: return Features::v3_1 && limits().accept_v3_1;
@@ -8534,7 +8430,6 @@ class BrokerEngine {
     const bool deep = connect.has_will && too_deep(connect.will.topic);
     return deep ? Error::malformed_topic : Error::none;
   }
-
   // CONNACK with the code where the version has one and the specification allows it, then the end
   // [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7].
   Step reject_connect(Link& link, Error error) noexcept {
@@ -8545,7 +8440,6 @@ class BrokerEngine {
     end_link(link, {reason_code(error), error}, false);
     return Step::stop;
   }
-
   void refuse_connect(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
     gate_ = 0;        // does not wait for the journal
     Connack connack;  // [MQTT-3.2.2-6]: session present 0
@@ -8573,7 +8467,6 @@ class BrokerEngine {
   static void put_text(PropertyWriter& properties, PropertyId id, Text text) noexcept {
     if (!text.empty()) { properties.text(id, text); }
   }
-
   Step apply_answer(Link& link, const Frame& frame, const Connect& connect,
                     const ConnectAnswer& answer) noexcept {
     const bool later = Policy::answers_later() && answer.later;
@@ -8590,7 +8483,6 @@ class BrokerEngine {
     if (failed(answer.reason)) { return turn_away(link, answer.reason, answer); }
     return accept_connect(link, connect, answer);
   }
-
   // The CONNECT is needed again when the policy has decided.
   bool keep_connect(Link& link, const Frame& frame, const Connect& connect) noexcept {
     Extra* more = need_extra(link);
@@ -8750,7 +8642,6 @@ class BrokerEngine {
     } while (find_session(Text(target, front + uuid_size)) != none);
     return Text(target, front + uuid_size);
   }
-
   ReasonCode check_will(const Link& link, const Connect& connect) const noexcept {
     if (!connect.has_will) { return ReasonCode::success; }
     if (!Features::wills) { return ReasonCode::implementation_specific_error; }
@@ -8765,7 +8656,6 @@ class BrokerEngine {
                            : detail::smaller(limits().maximum_qos, Qos::at_least_once);
   }
   bool retain_available() const noexcept { return Features::retained && limits().retain_available; }
-
   // Ends an older connection of the client [MQTT-3.1.4-3] [MQTT-3.1.4-2], and its session when a
   // clean one is asked for [MQTT-3.1.2-4] [MQTT-3.1.2-6]. Returns whether the session goes on.
   bool take_over(Index old, const Connect& connect) noexcept {
@@ -8817,7 +8707,6 @@ class BrokerEngine {
     return most != 0 && v5(connect.version) &&
            (connect.keep_alive_s == 0 || connect.keep_alive_s > most);
   }
-
   bool open_session(Link& link, Session& session, const Connect& connect,
                     const ConnectAnswer& answer) noexcept {
     const uint32_t wished = v5(connect.version)
@@ -8836,7 +8725,6 @@ class BrokerEngine {
     journal([&session](auto records) { records.session(session); });
     return keep_will(link, session, connect);
   }
-
   // Keeps the will with the session [MQTT-3.1.2-7].
   bool keep_will(Link& link, Session& session, const Connect& connect) noexcept {
     if (!Features::wills || !connect.has_will) { return true; }
@@ -8911,7 +8799,6 @@ class BrokerEngine {
   }
 
   // ---- PUBLISH ------------------------------------------------------------------------------
-
   // Checks of the head that do not depend on the payload; resolves the alias and puts the prefix
   // before the topic.
   Step accept_head(Link& link, const Publish& packet, Incoming& message) noexcept {
@@ -8957,7 +8844,6 @@ class BrokerEngine {
     if (known) { message.topic = texts_.view(*cell, topic_scratch_); }
     return Step::proceed;
   }
-
   // An empty text when it would be longer than a topic may be.
   Text with_prefix(const Link& link, Text topic) noexcept {
     if (link.extra == none || !has_prefix(link)) { return topic; }
@@ -9045,7 +8931,6 @@ class BrokerEngine {
     statistics_.publish_received += 1;
     statistics_.publish_bytes_received += payload_size;
   }
-
   // The packet's turn record, none when there are no more. What the packet says of its own delivery
   // is wiped, so that it can go out as it is [MQTT-3.3.1-3] [MQTT-3.3.1-12].
   Index record_packet(const Link& link, const Frame& frame, const Publish& packet,
@@ -9066,7 +8951,6 @@ class BrokerEngine {
                      before->with_properties == record.with_properties;
     return static_cast<Index>(records_used_++ | top_bit);
   }
-
   // The policy's word, then routing and the acknowledgement.
   Step decide_publish(Link& link, Publish& packet, Incoming& message) noexcept {
     if (policy_->filters_publish()) {
@@ -9083,7 +8967,6 @@ class BrokerEngine {
     }
     return take_publish(link, message);
   }
-
   // QoS 0 and 1: route and acknowledge; QoS 2: own and acknowledge, routed at PUBREL.
   Step take_publish(Link& link, Incoming& message) noexcept {
     if (Features::qos_2 && message.qos == Qos::exactly_once) { return own_publish(link, message); }
@@ -9095,7 +8978,6 @@ class BrokerEngine {
     push_ack(link, EntryKind::puback, message.packet_id, reason);  // [MQTT-4.3.2-4]
     return Step::proceed;
   }
-
   Step own_publish(Link& link, const Incoming& message) noexcept {
     const uint16_t packet_id = message.packet_id;
     Session& session = session_of(link);
@@ -9109,7 +8991,6 @@ class BrokerEngine {
     push_ack(link, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
     return Step::proceed;
   }
-
   // Tells a publisher that its message is not taken. 3.x has no way to say it: what may not be is
   // acknowledged and discarded [MQTT-3.3.5-2], what cannot be ends the connection
   // [MQTT-4.8.0-2].
@@ -9155,7 +9036,6 @@ class BrokerEngine {
   }
 
   // ---- acknowledgements ---------------------------------------------------------------------
-
   // The entry under way with this id; null when there is none. `ahead`: it was sent on an earlier
   // connection and not yet again on this one.
   Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
@@ -9173,7 +9053,6 @@ class BrokerEngine {
     }
     return nullptr;
   }
-
   // Whether some bytes of the message, which is being sent again, have gone out and others not.
   bool is_cut(const Link& link, const Entry& entry) noexcept {
     Session& session = session_of(link);
@@ -9231,7 +9110,6 @@ class BrokerEngine {
   }
 
   // ---- SUBSCRIBE and UNSUBSCRIBE ------------------------------------------------------------
-
   // Both: their answer has a code for each filter, in order [MQTT-3.8.4-5].
   Step on_filters(Link& link, const Frame& frame) noexcept {
     const bool subscribes = frame.type() == PacketType::subscribe;
@@ -9339,7 +9217,6 @@ class BrokerEngine {
   }
 
   // ---- DISCONNECT ---------------------------------------------------------------------------
-
   Step on_disconnect(Link& link, const Frame& frame) noexcept {
     Disconnect packet;
     const Error error = decode(frame, known(link.version), Side::broker, packet);
@@ -9358,7 +9235,6 @@ class BrokerEngine {
   }
 
   // ---- publishers that wait -----------------------------------------------------------------
-
   void pause(Link& link) noexcept {
     if (link.paused) { return; }
     link.paused = true;
@@ -9410,7 +9286,6 @@ class BrokerEngine {
   }
 
   // ---- publishes the policy decides later ---------------------------------------------------
-
   // An entry of Extra::publishes: `number` is when it came, `order` the reason code or undecided.
   Entry* first_held(const Link& link) noexcept {
     Extra* more = Policy::answers_later() ? extra(link) : nullptr;
@@ -9423,7 +9298,6 @@ class BrokerEngine {
   Tick held_until(const Entry& held) const noexcept {
     return detail::after_seconds(held.number, limits().policy_timeout_s);
   }
-
   // Routing and acknowledgement wait; later ones of the client queue behind it.
   Step hold_publish(Link& link, const Incoming& message, const PublishAnswer& answer) noexcept {
     Extra* more = need_extra(link);
@@ -9471,7 +9345,6 @@ class BrokerEngine {
   }
 
   // ---- journal ------------------------------------------------------------------------------
-
   using Records = BrokerRecords<BrokerEngine>;
   using RecordType = JournalRecord::Type;
 
@@ -9498,7 +9371,6 @@ class BrokerEngine {
   }
 
   // ---- checks -------------------------------------------------------------------------------
-
  public:
   /// Whether counters and queues agree: for tests, after each step. Walks over everything.
   bool check_invariants() noexcept {
@@ -9637,7 +9509,6 @@ class Broker {
     finish_turn(now);
     return engine_.deadline();
   }
-
   Engine& engine() noexcept { return engine_; }
   typename Config::Policy& policy() noexcept { return policy_; }
   typename Config::Journal& journal() noexcept { return journal_; }
@@ -9655,7 +9526,6 @@ class Broker {
       finish_turn(now);  // the arena is used again
     }
   }
-
   void finish_turn(Millis now) noexcept {
     engine_.tick(now);
     for (uint32_t link = 0; link < limits.connections; ++link) {
@@ -9665,7 +9535,6 @@ class Broker {
     while (engine_.next_due(id)) { write_link(id, now); }
     engine_.end_turn(now);
   }
-
   void write_link(ConnectionId id, Millis now) noexcept {
     uint32_t link = 0;
     while (link < limits.connections && !(used_[link] && ids_[link] == id)) { ++link; }
@@ -9699,7 +9568,6 @@ class Broker {
     used_[link] = false;
     engine_.lost(ids_[link], now);
   }
-
   Transport& transport_;
   Clock& clock_;
   typename Config::Policy policy_;
