@@ -4260,7 +4260,6 @@ class BlockPool {
     MQTT_ASSERT(reserved_ >= count);
     reserved_ -= count;
   }
-  // Sets blocks aside for answers.
   void keep(uint32_t count) noexcept { kept_ = count; }
   uint8_t* data(Index block) const noexcept { return at(block) + link_bytes; }
   template <typename T>
@@ -4268,7 +4267,6 @@ class BlockPool {
     return *reinterpret_cast<T*>(data(block));
   }
   Index& next(Index block) const noexcept { return *reinterpret_cast<Index*>(at(block)); }
-  // none when no block is left for this claim.
   Index allocate(Claim claim) noexcept {
     const uint32_t promised = claim == Claim::promised ? 0 : reserved_;
     if (free_but(promised + (claim == Claim::ordinary ? kept_ : 0)) == 0) { return none<Index>; }
@@ -4314,7 +4312,6 @@ struct Chain {
   uint16_t room = 0;
 };
 
-// Where a reader stands in a chain.
 template <typename Index>
 struct ChainCursor {
   Index block = none<Index>;
@@ -4346,7 +4343,6 @@ class Blocks {
     chain = Chain<Index>();
   }
 
-  // Little and big blocks.
   struct Need {
     uint32_t little = 0;
     uint32_t big = 0;
@@ -4397,7 +4393,6 @@ class Blocks {
     chain.room = static_cast<uint16_t>(chain.room - size);
     chain.size += size;
   }
-  // Drops bytes at the front.
   void consume(Chain<Index>& chain, uint32_t size) noexcept {
     MQTT_ASSERT(size <= chain.size);
     chain.size -= size;
@@ -4478,7 +4473,6 @@ template <typename Index>
 class Texts {
  public:
   BlockPool<Index>& cells() noexcept { return blocks_.little; }
-  // none when no cell is left.
   Index store(Text text) noexcept {
     Chain<Index> chain;
     const uint8_t size[2] = {static_cast<uint8_t>(text.size()),
@@ -4701,7 +4695,6 @@ class Timers {
     ticks_[item] = tick;
     settle(places_[item]);
   }
-  // Only moves the deadline forward.
   void set_sooner(uint32_t item, Tick tick) noexcept {
     if (tick < this->tick(item)) { set(item, tick); }
   }
@@ -5032,7 +5025,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
   }
 };
 
-// A level of the topics of retained messages.
 template <typename Index>
 struct RetainedNode : LevelNode<Index> {
   Index child = none<Index>;
@@ -5085,7 +5077,6 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
       cursor.node = none<Index>;
     }
   }
-  // The message of a node has gone.
   void clear(Index node) noexcept { tree ? this->prune(node) : nodes.release(node); }
   void added(Index node) noexcept {
     Index& head = first_child(nodes[node].parent);
@@ -5835,7 +5826,6 @@ class BrokerEngine {
     gone      // the port has reported the end; the slot is freed at the end of the turn
   };
 
-  // What is true of a connection.
   struct LinkFlags {
     LinkState state;
     Version version;
@@ -5857,7 +5847,6 @@ class BrokerEngine {
     bool connack_held : 1;  // and the CONNACK, which nothing may precede
   };
 
-  // A connection.
   struct Link : LinkFlags {
     Index next = none;  // free, gone or paused
     Index next_due = none;
@@ -6069,7 +6058,6 @@ class BrokerEngine {
   uint32_t answer_blocks() const noexcept {
     return detail::smaller(limits().blocks / 4, limits().connections / 8 + 2);
   }
-  // Holds any string.
   static constexpr uint32_t scratch_bytes(const BrokerLimits& limits) noexcept {
     return detail::smaller(limits.control_packet_bytes_max, string_bytes_max);
   }
@@ -6184,7 +6172,6 @@ class BrokerEngine {
   T* in_block(Index block) const noexcept {
     return &blocks_.little.template as<T>(block);
   }
-  // Null where there is none.
   Extra* extra(const Link& link) const noexcept {
     return link.extra == none ? nullptr : in_block<Extra>(link.extra);
   }
@@ -6311,7 +6298,7 @@ class BrokerEngine {
     }
     if (expire_held(link)) { return; }
     if (link.state == LinkState::deciding) {
-      refuse_connect(link, ReasonCode::implementation_specific_error, ConnectAnswer());
+      refuse_connect(link, ReasonCode::implementation_specific_error);
     }
     const bool was_open = link.state == LinkState::open;
     end_link(link, {was_open ? ReasonCode::keep_alive_timeout : ReasonCode::maximum_connect_time},
@@ -6350,7 +6337,6 @@ class BrokerEngine {
     return chain;
   }
 
-  // none when no block is left.
   Index store(const Message& message, Claim claim) noexcept {
     return begin_message(message, message.payload.size(), claim).first;
   }
@@ -6484,13 +6470,12 @@ class BrokerEngine {
     entry.packet_id = packet_id;
     push_answer(link, entry);
   }
-  // Queues a packet ready for the wire.
   template <typename Packet>
   void push_packet(Link& link, const Packet& packet) noexcept {
     const Buffer target(topic_scratch_, scratch_bytes(limits()));
     const Result<uint32_t> size = encode(known(link.version), packet, target);
-    const bool optional = detail::Same<Packet, Disconnect>::value;
-    if (!size || (optional && size.value > link.packet_bytes_max)) { return; }
+    if (!size) { return; }
+    if (detail::Same<Packet, Disconnect>::value && size.value > link.packet_bytes_max) { return; }
     Chain chain;
     const bool whole = blocks_.append(chain, target.first(size.value), Claim::answer);
     push_chain(link, chain, whole);
@@ -6521,7 +6506,6 @@ class BrokerEngine {
     const uint32_t most = limits().queued_max;
     return link.waiting == 65535 || (most != 0 && link.waiting >= most);
   }
-  // The entry of the link's queue goes.
   static void stop_waiting(Link& link, const Entry& entry) noexcept {
     if (entry.kind == EntryKind::stored) { --link.waiting; }
   }
@@ -6716,7 +6700,7 @@ class BrokerEngine {
       target[2] = static_cast<uint8_t>(id >> 8);
       target[3] = static_cast<uint8_t>(id);
     }
-    *target = static_cast<uint8_t>(entry.number);  // counts in an acknowledgement with a code
+    if (size == 5) { *target = static_cast<uint8_t>(entry.number); }
     gather.used += skip;
     gather.add_scratch(size - skip);
     return true;
@@ -7092,7 +7076,6 @@ class BrokerEngine {
     link.head_offset += size;
     link.head_session = walk.from_session;
   }
-  // The first entry of the link's queue has gone out.
   void commit_answer(Link& link) noexcept {
     Entry& entry = *queues_.front(link.queue);
     if (entry.is_message()) {
@@ -7115,7 +7098,7 @@ class BrokerEngine {
     }
   }
 
-  // So has the entry of the session's queue that is the next to send.
+  // The entry of the session's queue that is the next to send has gone out.
   void commit_message(Link& link) noexcept {
     Session& session = session_of(link);
     Entry& entry = *queues_.at(session.queue, session.send);
@@ -7292,7 +7275,6 @@ class BrokerEngine {
   const SubscriptionSlot& subscription_of(const Entry& shared) const noexcept {
     return subscriptions_[static_cast<Index>(shared.number)];
   }
-  // The entry does not name a subscription any more.
   void unshare(Entry& entry) noexcept {
     if (entry.shared) {
       entry.number = subscription_of(entry).identifier();
@@ -7597,7 +7579,6 @@ class BrokerEngine {
     if (entry.state() != SendState::none) { leave_flight(session, entry); }
     drop_entry(session, entry);
   }
-  // A message under way is settled.
   void leave_flight(Session& session, const Entry& entry) noexcept {
     if (session.inflight != 0) { --session.inflight; }
     leave_flight_bytes(session, entry);
@@ -7875,8 +7856,7 @@ class BrokerEngine {
   // published message keeps its own time.
   uint32_t& will_delay_s(const Session& of) const noexcept { return head(of.will).stored_at; }
   Tick will_due(const Session& session) const noexcept {
-    const bool waits = session.will != none && session.link == none;
-    return waits ? will_delay_s(session) : detail::never;
+    return session.will != none && session.link == none ? will_delay_s(session) : detail::never;
   }
   void drop_will(Session& session) noexcept {
     if (session.will != none) {
@@ -8069,7 +8049,6 @@ class BrokerEngine {
       keep(link, bytes.skip(used));
     }
   }
-  // Nothing is parsed now.
   static bool waits(const Link& link) noexcept {
     return link.paused || link.state == LinkState::deciding;
   }
@@ -8117,7 +8096,6 @@ class BrokerEngine {
     return at;
   }
 
-  // Keeps what cannot be handled yet.
   void keep(Link& link, Bytes bytes) noexcept {
     if (bytes.empty() || link.state == LinkState::closing) { return; }
     if (link.rx.size == 0 && !link.paused) { link.since = now_; }
@@ -8277,7 +8255,6 @@ class BrokerEngine {
   bool exceeds(uint32_t payload_size) const noexcept {
     return limits().message_bytes_max != 0 && payload_size > limits().message_bytes_max;
   }
-  // No block is left for the rest of the payload.
   void drop_large(Link& link) noexcept {
     const Incoming message = stored_message(link.rx.first);
     const MessageHead& stored = head(link.rx.first);
@@ -8341,7 +8318,7 @@ class BrokerEngine {
     return fail(link, Error::protocol_state);
   }
 
-  Step handle_open(Link& link, const Frame& frame) noexcept {
+  [[gnu::noinline]] Step handle_open(Link& link, const Frame& frame) noexcept {
     switch (frame.type()) {
       case PacketType::publish: return on_publish(link, frame);
       case PacketType::puback:
@@ -8377,7 +8354,7 @@ class BrokerEngine {
   Step fail(Link& link, Error error) noexcept {
     const ReasonCode reason = reason_code(error);
     if (link.state == LinkState::authenticating) {  // before CONNACK [MQTT-4.12.0-4]
-      refuse_connect(link, reason, ConnectAnswer());
+      refuse_connect(link, reason);
     }
     end_link(link, {reason, error}, link.state == LinkState::open);
     return Step::stop;
@@ -8398,7 +8375,7 @@ class BrokerEngine {
     return false;
   }
 
-  Step on_connect(Link& link, const Frame& frame) noexcept {
+  [[gnu::noinline]] Step on_connect(Link& link, const Frame& frame) noexcept {
     // [MQTT-3.1.0-1]
     if (frame.type() != PacketType::connect) { return fail(link, Error::protocol_state); }
     statistics_.connects_received += 1;
@@ -8427,8 +8404,7 @@ class BrokerEngine {
     if ((empty && !limits().allow_empty_client_id) || (long_id && limits().client_id_23)) {
       return Error::identifier_rejected;
     }
-    const bool deep = connect.has_will && too_deep(connect.will.topic);
-    return deep ? Error::malformed_topic : Error::none;
+    return connect.has_will && too_deep(connect.will.topic) ? Error::malformed_topic : Error::none;
   }
   // CONNACK with the code where the version has one and the specification allows it, then the end
   // [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7].
@@ -8436,19 +8412,20 @@ class BrokerEngine {
     const bool answered = error == Error::unsupported_version ||
                           error == Error::identifier_rejected ||
                           (v5(link.version) && error != Error::unsupported_protocol);
-    if (answered) { refuse_connect(link, reason_code(error), ConnectAnswer()); }
+    if (answered) { refuse_connect(link, reason_code(error)); }
     end_link(link, {reason_code(error), error}, false);
     return Step::stop;
   }
-  void refuse_connect(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+  void refuse_connect(Link& link, ReasonCode reason, Text reason_string = Text(),
+                      Text server_reference = Text()) noexcept {
     gate_ = 0;        // does not wait for the journal
     Connack connack;  // [MQTT-3.2.2-6]: session present 0
     connack.reason_code =
         allowed(reason, PacketType::connack, Side::broker) ? reason : ReasonCode::not_authorized;
     PropertyWriter properties(answer_memory());
     if (v5(link.version)) {
-      put_text(properties, PropertyId::reason_string, answer.reason_string);
-      put_text(properties, PropertyId::server_reference, answer.server_reference);
+      put_text(properties, PropertyId::reason_string, reason_string);
+      put_text(properties, PropertyId::server_reference, server_reference);
     }
     connack.properties = properties.properties();
     if (encoded_size(known(link.version), connack).value > link.packet_bytes_max) {
@@ -8459,8 +8436,8 @@ class BrokerEngine {
   static void put_data(PropertyWriter& properties, Bytes data) noexcept {
     if (!data.empty()) { properties.binary(PropertyId::authentication_data, data); }
   }
-  Step turn_away(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
-    refuse_connect(link, reason, answer);
+  Step turn_away(Link& link, ReasonCode reason) noexcept {
+    refuse_connect(link, reason);
     return refuse_link(link, reason);
   }
   Buffer answer_memory() const noexcept { return Buffer(texts_scratch_, scratch_bytes(limits())); }
@@ -8480,7 +8457,10 @@ class BrokerEngine {
       }
       return Step::proceed;
     }
-    if (failed(answer.reason)) { return turn_away(link, answer.reason, answer); }
+    if (failed(answer.reason)) {
+      refuse_connect(link, answer.reason, answer.reason_string, answer.server_reference);
+      return refuse_link(link, answer.reason);
+    }
     return accept_connect(link, connect, answer);
   }
   // The CONNECT is needed again when the policy has decided.
@@ -8594,7 +8574,7 @@ class BrokerEngine {
     }
     link.maximum_qos = detail::smaller(maximum_qos(), answer.maximum_qos);
     const ReasonCode will_reason = check_will(link, connect);
-    if (failed(will_reason)) { return turn_away(link, will_reason, ConnectAnswer()); }
+    if (failed(will_reason)) { return turn_away(link, will_reason); }
     const Index old = find_session(client_id);
     const bool resumed = take_over(old, connect);
     const Index index = resumed ? old : make_session(client_id);
@@ -8605,7 +8585,7 @@ class BrokerEngine {
       } else if (index != none) {
         end_session(sessions_[index]);
       }
-      return turn_away(link, ReasonCode::quota_exceeded, ConnectAnswer());
+      return turn_away(link, ReasonCode::quota_exceeded);
     }
     Session& session = sessions_[index];
     push_connack(link, {connect, answer, resumed, assigns ? client_id : Text()});
@@ -9292,8 +9272,7 @@ class BrokerEngine {
     return more == nullptr ? nullptr : queues_.front(more->publishes);
   }
   Entry* find_held(const Link& link, uint16_t packet_id) noexcept {
-    const bool any = first_held(link) != nullptr;
-    return any ? queues_.find(extra(link)->publishes, packet_id) : nullptr;
+    return first_held(link) == nullptr ? nullptr : queues_.find(extra(link)->publishes, packet_id);
   }
   Tick held_until(const Entry& held) const noexcept {
     return detail::after_seconds(held.number, limits().policy_timeout_s);
@@ -9499,12 +9478,10 @@ class Broker {
     const Millis now = clock_.now_ms();
     uint32_t link = 0;
     while (transport_.accept_next(link)) {
-      const Error error = engine_.admit(ids_[link], now);
-      used_[link] = error == Error::none;
-      if (error != Error::none) { transport_.hang_up(link); }
+      if (engine_.admit(ids_[link], now) != Error::none) { transport_.hang_up(link); }
     }
     for (link = 0; link < limits.connections; ++link) {
-      if (used_[link] && engine_.wants_read(ids_[link])) { read_link(link, now); }
+      if (engine_.wants_read(ids_[link])) { read_link(link, now); }
     }
     finish_turn(now);
     return engine_.deadline();
@@ -9528,16 +9505,14 @@ class Broker {
   }
   void finish_turn(Millis now) noexcept {
     engine_.tick(now);
-    for (uint32_t link = 0; link < limits.connections; ++link) {
-      if (used_[link]) { engine_.writable(ids_[link]); }
-    }
+    for (const ConnectionId& id : ids_) { engine_.writable(id); }
     ConnectionId id;
     while (engine_.next_due(id)) { write_link(id, now); }
     engine_.end_turn(now);
   }
   void write_link(ConnectionId id, Millis now) noexcept {
     uint32_t link = 0;
-    while (link < limits.connections && !(used_[link] && ids_[link] == id)) { ++link; }
+    while (link < limits.connections && ids_[link] != id) { ++link; }
     if (link == limits.connections) { return; }
     while (true) {
       Bytes pieces[8];
@@ -9565,16 +9540,15 @@ class Broker {
   }
   void drop(uint32_t link, Millis now) noexcept {
     transport_.hang_up(link);
-    used_[link] = false;
     engine_.lost(ids_[link], now);
+    ids_[link] = ConnectionId();
   }
   Transport& transport_;
   Clock& clock_;
   typename Config::Policy policy_;
   typename Config::Journal journal_;
   Engine engine_;
-  ConnectionId ids_[limits.connections];
-  bool used_[limits.connections] = {};
+  ConnectionId ids_[limits.connections];  // by link; generation 0: not in use
   uint8_t arena_[arena_bytes];
   uint8_t scratch_[scratch_bytes];
   alignas(16) uint8_t memory_[Engine::memory_bytes(limits)];
