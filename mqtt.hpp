@@ -4893,18 +4893,16 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
   Index find(Text text) noexcept {
     if constexpr (tree) {
       const Index node = node_of(split_shared(text).filter, false);
-      if (node == none<Index>) { return node; }
-      Index filter = nodes[node].filters;
+      Index filter = node == none<Index> ? node : nodes[node].filters;
       while (filter != none<Index> && !texts->equal(filters[filter].text, text)) {
         filter = filters[filter].next;
       }
       return filter;
-    } else {
-      for (Index i = 0; i < filters.used(); ++i) {
-        if (filters[i].text != none<Index> && texts->equal(filters[i].text, text)) { return i; }
-      }
-      return none<Index>;
     }
+    for (Index i = 0; i < filters.used(); ++i) {
+      if (filters[i].text != none<Index> && texts->equal(filters[i].text, text)) { return i; }
+    }
+    return none<Index>;
   }
 
   // none when a table is full; nothing has changed then.
@@ -5071,11 +5069,8 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
     return cursor.node != none<Index>;
   }
   void stop(Cursor& cursor) noexcept {
-    if constexpr (tree) {
-      move(cursor, none<Index>, 0);
-    } else {
-      cursor.node = none<Index>;
-    }
+    if constexpr (tree) { move(cursor, none<Index>, 0); }
+    cursor.node = none<Index>;
   }
   void clear(Index node) noexcept { tree ? this->prune(node) : nodes.release(node); }
   void added(Index node) noexcept {
@@ -6172,6 +6167,10 @@ class BrokerEngine {
   T* in_block(Index block) const noexcept {
     return &blocks_.little.template as<T>(block);
   }
+  template <typename T>
+  uint32_t per_block() const noexcept {
+    return blocks_.little.room() / static_cast<uint32_t>(sizeof(T));
+  }
   Extra* extra(const Link& link) const noexcept {
     return link.extra == none ? nullptr : in_block<Extra>(link.extra);
   }
@@ -6720,16 +6719,13 @@ class BrokerEngine {
       gather.add_scratch(size);
       return true;
     }
-    while (size != 0) {
-      if (gather.count + 1 >= gather.pieces.size()) {
-        plan_.partial = true;
-        return false;
-      }
+    while (size != 0 && gather.count + 1 < gather.pieces.size()) {
       const Bytes piece = blocks_.next_bytes(cursor, size);
       gather.add(piece);
       size -= piece.size();
     }
-    return true;
+    plan_.partial = size != 0;
+    return size == 0;
   }
 
   Source source(const Entry& entry) noexcept {
@@ -6885,11 +6881,8 @@ class BrokerEngine {
   // the others are looked at too, until nothing is under way.
   bool id_in_use(Session& session, uint16_t id) noexcept {
     const Entry& oldest = *queues_.front(session.queue);
-    if (oldest.state() == SendState::none) {
-      session.ids_met = false;
-      return false;
-    }
-    if (id == oldest.packet_id) { session.ids_met = true; }
+    const bool any = oldest.state() != SendState::none;
+    session.ids_met = any && (session.ids_met || id == oldest.packet_id);
     bool ahead = false;
     return session.ids_met && find_sent(session, id, ahead) != nullptr;
   }
@@ -6999,9 +6992,9 @@ class BrokerEngine {
       entry.number = identifier;
       return;
     }
-    const uint32_t per_block = blocks_.little.room() / static_cast<uint32_t>(sizeof(uint32_t)) - 1;
+    const uint32_t most = per_block<uint32_t>() - 1;
     Index block = entry.many_ids ? static_cast<Index>(entry.number) : none;
-    if (block == none || in_block<uint32_t>(block)[0] == per_block) {
+    if (block == none || in_block<uint32_t>(block)[0] == most) {
       const Index fresh = blocks_.little.allocate(Claim::answer);
       if (fresh == none) { return; }
       blocks_.little.next(fresh) = block;
@@ -7120,8 +7113,8 @@ class BrokerEngine {
       const bool again = session.resumable || entry.shared || limits().inflight_bytes_max != 0;
       if (!again || state == SendState::none || state == SendState::pubcomp) {
         release_entry(entry);  // not to be sent again, or acknowledged while it was
-      } else if (entry.kind == EntryKind::turn) {
-        if (keep_message(entry)) { reference(entry.message); }
+      } else if (entry.kind == EntryKind::turn && keep_message(entry)) {
+        reference(entry.message);
       }
     }
     session.send.step();
@@ -7160,23 +7153,18 @@ class BrokerEngine {
   }
 
   // ---- topic aliases ------------------------------------------------------------------------
-  uint32_t aliases_per_block() const noexcept {
-    return blocks_.little.room() / static_cast<uint32_t>(sizeof(Index));
-  }
-  uint32_t out_aliases_per_block() const noexcept {
-    return blocks_.little.room() / static_cast<uint32_t>(sizeof(OutAlias));
-  }
+
   OutAlias& offered_alias(const Link& link, uint16_t alias) const noexcept {
     return in_block<OutAlias>(extra(link)->aliases_out)[alias - 1];
   }
   void release_aliases(Extra& more) noexcept {
     for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < aliases_per_block(); ++i) {
+      for (uint32_t i = 0; i < per_block<Index>(); ++i) {
         texts_.release(in_block<Index>(block)[i]);
       }
     }
     blocks_.release_chain(more.aliases_in);
-    for (uint32_t i = 0; more.aliases_out != none && i < out_aliases_per_block(); ++i) {
+    for (uint32_t i = 0; more.aliases_out != none && i < per_block<OutAlias>(); ++i) {
       texts_.release(in_block<OutAlias>(more.aliases_out)[i].text);
     }
     blocks_.release_chain(more.aliases_out);
@@ -7188,14 +7176,14 @@ class BrokerEngine {
     if (more == nullptr) { return nullptr; }
     Index previous = none;
     Index block = more->aliases_in;
-    for (uint32_t at = alias - 1;; at -= aliases_per_block()) {
+    for (uint32_t at = alias - 1;; at -= per_block<Index>()) {
       if (block == none) {
         block = make ? blocks_.little.allocate(Claim::answer) : none;
         if (block == none) { return nullptr; }
-        for (uint32_t i = 0; i < aliases_per_block(); ++i) { in_block<Index>(block)[i] = none; }
+        for (uint32_t i = 0; i < per_block<Index>(); ++i) { in_block<Index>(block)[i] = none; }
         (previous == none ? more->aliases_in : blocks_.little.next(previous)) = block;
       }
-      if (at < aliases_per_block()) { return &in_block<Index>(block)[at]; }
+      if (at < per_block<Index>()) { return &in_block<Index>(block)[at]; }
       previous = block;
       block = blocks_.little.next(block);
     }
@@ -7209,7 +7197,7 @@ class BrokerEngine {
     const Text topic =
         from.record != nullptr ? from.record->message.topic : stored_topic(from.cursor.block);
     const uint32_t hash = detail::hash_bytes(topic.bytes(), index_.seed).low;
-    const uint32_t count = detail::smaller(uint32_t{link.alias_max}, out_aliases_per_block());
+    const uint32_t count = detail::smaller(uint32_t{link.alias_max}, per_block<OutAlias>());
     for (uint32_t i = 0; i < count; ++i) {
       OutAlias& alias = table[i];
       if (alias.text == none) {
@@ -7229,7 +7217,7 @@ class BrokerEngine {
     Extra* more = new_aliases_ ? need_extra(link) : extra(link);
     if (more != nullptr && more->aliases_out == none && new_aliases_) {
       more->aliases_out = blocks_.little.allocate(Claim::answer);
-      for (uint32_t i = 0; more->aliases_out != none && i < out_aliases_per_block(); ++i) {
+      for (uint32_t i = 0; more->aliases_out != none && i < per_block<OutAlias>(); ++i) {
         in_block<OutAlias>(more->aliases_out)[i] = OutAlias();
       }
     }
@@ -7241,7 +7229,7 @@ class BrokerEngine {
   void settle_aliases(Link& link, bool out) noexcept {
     const Extra* more = link.alias_max != 0 ? extra(link) : nullptr;
     if (more == nullptr || more->aliases_out == none) { return; }
-    for (uint32_t i = 0; i < out_aliases_per_block(); ++i) {
+    for (uint32_t i = 0; i < per_block<OutAlias>(); ++i) {
       OutAlias& alias = in_block<OutAlias>(more->aliases_out)[i];
       alias.established = alias.established || (out && alias.pending);
       alias.pending = false;
@@ -7254,12 +7242,9 @@ class BrokerEngine {
     const bool same = has_trees && memo_version_ == index_.version;
     if (same && topic == Text(Bytes(memo_, memo_size_))) { return memo_count_; }
     memo_count_ = index_.match(topic, matches_);
-    memo_size_ = 0;
-    if (has_trees && topic.size() <= memo_bytes) {
-      memcpy(memo_, topic.data(), topic.size());
-      memo_size_ = topic.size();
-      memo_version_ = index_.version;
-    }
+    memo_size_ = has_trees && topic.size() <= memo_bytes ? topic.size() : 0;
+    memo_version_ = index_.version;
+    memcpy(memo_, topic.data(), memo_size_);
     return memo_count_;
   }
   bool has_room(const Session& session) const noexcept {
@@ -7276,10 +7261,8 @@ class BrokerEngine {
     return subscriptions_[static_cast<Index>(shared.number)];
   }
   void unshare(Entry& entry) noexcept {
-    if (entry.shared) {
-      entry.number = subscription_of(entry).identifier();
-      entry.shared = false;
-    }
+    entry.number = identifier_of(entry);
+    entry.shared = false;
   }
 
   // The member of a shared subscription that gets a message: in turn one that can take it now, else
@@ -7449,26 +7432,20 @@ class BrokerEngine {
 
   void push_routed(Session& session, const Entry& entry) noexcept {
     const bool behind = limits().queue_qos_0 && session.queued != 0;  // in order
-    if (entry.qos == 0 && online(session) && !behind) {
-      if (push_to_link(links_[session.link], entry)) {
-        session.route = route_;
-        session.routed_link = true;
-      } else {
-        statistics_.publish_dropped += 1;
-      }
-      return;
-    }
-    if (entry.qos == 0 && !limits().queue_qos_0) { return; }
-    if (!has_room(session)) { drop_expired(session); }
+    const bool to_link = entry.qos == 0 && online(session) && !behind;
+    if (entry.qos == 0 && !to_link && !limits().queue_qos_0) { return; }
+    if (!to_link && !has_room(session)) { drop_expired(session); }
     Entry kept = entry;
-    if (!has_room(session) || (entry.qos == 0 && !keep_message(kept)) ||
-        !push_to_session(session, kept, Claim::answer)) {
+    const bool pushed = to_link ? push_to_link(links_[session.link], entry)
+                                : has_room(session) && (entry.qos != 0 || keep_message(kept)) &&
+                                      push_to_session(session, kept, Claim::answer);
+    if (!pushed) {
       statistics_.publish_dropped += 1;
       return;
     }
     session.route = route_;
-    session.routed_link = false;
-    journal_queue(session);
+    session.routed_link = to_link;
+    if (!to_link) { journal_queue(session); }
   }
   // Makes room in a full queue whose next messages have expired.
   void drop_expired(Session& session) noexcept {
@@ -7592,15 +7569,12 @@ class BrokerEngine {
   // ---- retained messages --------------------------------------------------------------------
   // The node of a topic; with `make` a new one if need be.
   Index retained_node(Text topic, bool make) noexcept {
-    if constexpr (has_trees) {
-      return retained_.at_path(topic, make);
-    } else {
-      for (Index i = 0; i < retained_.nodes.used(); ++i) {
-        const Index message = retained_.nodes[i].message;
-        if (message != none && has_topic(message, topic)) { return i; }
-      }
-      return make ? retained_.nodes.allocate() : none;
+    if constexpr (has_trees) { return retained_.at_path(topic, make); }
+    for (Index i = 0; i < retained_.nodes.used(); ++i) {
+      const Index message = retained_.nodes[i].message;
+      if (message != none && has_topic(message, topic)) { return i; }
     }
+    return make ? retained_.nodes.allocate() : none;
   }
   // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
   // false when there is no room.
@@ -7765,13 +7739,10 @@ class BrokerEngine {
     return slot != none && name_session(slot, client_id) ? slot : none;
   }
   bool name_user(Session& session, bool named, Text user_name) noexcept {
-    if constexpr (Policy::keeps_user_names()) {
-      texts_.release(session.user);
-      session.user = named ? texts_.store(user_name) : none;
-      return !named || session.user != none;
-    } else {
-      return true;
-    }
+    if constexpr (!Policy::keeps_user_names()) { return true; }
+    texts_.release(session.user);
+    session.user = named ? texts_.store(user_name) : none;
+    return !named || session.user != none;
   }
   uint32_t session_timer(const Session& session) const noexcept {
     return limits().connections + sessions_.index_of(session);
@@ -7796,8 +7767,7 @@ class BrokerEngine {
   void on_session_timer(Session& session) noexcept {
     if (detail::reached(now_, session.expires)) {
       statistics_.sessions_expired += 1;
-      end_session(session);
-      return;
+      return end_session(session);
     }
     if (detail::reached(now_, will_due(session))) { publish_will(session); }
     arm_session(session);
@@ -8045,8 +8015,7 @@ class BrokerEngine {
     if (waits(link)) { return keep(link, bytes); }
     if (link.rx.size != 0 && !link.large) { bytes = complete_kept(link, bytes); }
     if (!bytes.empty() && link.state != LinkState::closing) {
-      const uint32_t used = parse(link, bytes);
-      keep(link, bytes.skip(used));
+      keep(link, bytes.skip(parse(link, bytes)));
     }
   }
   static bool waits(const Link& link) noexcept {
