@@ -4904,7 +4904,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     }
     return none<Index>;
   }
-
   // none when a table is full; nothing has changed then.
   Index insert(Text text) noexcept {
     const SharedFilter parts = split_shared(text);
@@ -4928,7 +4927,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     version += 1;
     return filter;
   }
-
   void remove(Index filter) noexcept {
     const Filter<Index> gone = filters[filter];
     texts->release(gone.text);
@@ -4987,7 +4985,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     const uint32_t prefix = filters[filter].prefix_size;
     return matches(Text(whole.data() + prefix, whole.size() - prefix), topic);
   }
-
   void walk(Text topic, Index* found, uint32_t& count) noexcept {
     uint32_t levels = 0;
     for (uint32_t at = 0; at <= topic.size() && levels < levels_max;) {
@@ -6265,7 +6262,6 @@ class BrokerEngine {
     return client;
   }
   void arm(Link& link) noexcept { timers_.set_sooner(links_.index_of(link), link_deadline(link)); }
-
   // When something about the link must be looked at.
   Tick link_deadline(const Link& link) noexcept {
     if (link.state == LinkState::closing) { return detail::after_seconds(link.since, 2); }
@@ -6309,7 +6305,6 @@ class BrokerEngine {
     return *reinterpret_cast<MessageHead*>(blocks_.little.data(message));
   }
   static Cursor body(Index message) noexcept { return {message, sizeof(MessageHead)}; }
-
   // Begins a message: head, topic, properties and what is there of the payload. One reference is
   // the caller's. An empty chain: no block is left.
   Chain begin_message(const Message& message, uint32_t payload_size, Claim claim) noexcept {
@@ -6335,7 +6330,6 @@ class BrokerEngine {
     }
     return chain;
   }
-
   Index store(const Message& message, Claim claim) noexcept {
     return begin_message(message, message.payload.size(), claim).first;
   }
@@ -6464,10 +6458,12 @@ class BrokerEngine {
   static uint32_t run_of(const Entry& entry) noexcept {
     return 1 + (in_arena(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
   }
-  void push_ack(Link& link, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
+  Step push_ack(Link& link, EntryKind kind, uint16_t packet_id,
+                ReasonCode reason = ReasonCode::success) noexcept {
     Entry entry(kind, none, v5(link.version) ? code(reason) : 0);
     entry.packet_id = packet_id;
     push_answer(link, entry);
+    return Step::proceed;
   }
   template <typename Packet>
   void push_packet(Link& link, const Packet& packet) noexcept {
@@ -6608,7 +6604,6 @@ class BrokerEngine {
     link.queue = apart;
     if (!whole) { give_up(link); }
   }
-
   // Ends a link that cannot go on, without a word: the port hangs up.
   void give_up(Link& link) noexcept {
     link.force = true;
@@ -6632,7 +6627,6 @@ class BrokerEngine {
     return walk;
   }
   static bool before(Index a, Index b) noexcept { return static_cast<Index>(a - b) >= top_bit; }
-
   // The entry to send next, in the order of both queues; a message that may not go yet holds up
   // its own queue only [MQTT-3.3.4-10] [MQTT-4.9.0-3].
   Entry* next_entry(Walk& walk) noexcept {
@@ -6655,7 +6649,6 @@ class BrokerEngine {
     }
     return entry;
   }
-
   // Whether sending the entry uses the client's receive maximum.
   static bool occupies(const Entry& entry) noexcept { return entry.qos != 0 && !entry.settled(); }
   bool may_send(const Walk& walk, Entry& entry) noexcept {
@@ -6727,7 +6720,6 @@ class BrokerEngine {
     plan_.partial = size != 0;
     return size == 0;
   }
-
   Source source(const Entry& entry) noexcept {
     Source from;
     if (in_arena(entry)) {
@@ -6759,7 +6751,6 @@ class BrokerEngine {
     const bool repeated = entry.qos != 0 && entry.sent;  // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
     return static_cast<uint8_t>((repeated ? 8 : 0) | (entry.qos << 1) | (entry.retain ? 1 : 0));
   }
-
   bool emit_publish(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     Link& link = *walk.link;
     if (goes_as_it_came(link, entry) && (skip == 0 || entry.is_plain())) {
@@ -6787,7 +6778,6 @@ class BrokerEngine {
     if (shape.alias != 0) { offered_alias(link, shape.alias).pending = true; }
     return emit_payload(shape.head_size, from, gather, skip);
   }
-
   bool under_prefix(const Link& link, const Entry& entry) noexcept {
     if (!has_prefix(link)) { return true; }
     const Text prefix = texts_.view(extra(link)->prefix, texts_scratch_);
@@ -6829,7 +6819,6 @@ class BrokerEngine {
   uint32_t identifier_of(const Entry& entry) const noexcept {
     return entry.shared ? subscription_of(entry).identifier() : entry.number;
   }
-
   bool emit_verbatim(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     if (entry.is_plain()) {
       if (!gather.has_room(0)) { return false; }
@@ -6858,7 +6847,6 @@ class BrokerEngine {
     if (by_reference) { gather.add(message.payload); }
     return true;
   }
-
   // The packets of an entry that go as they came.
   Bytes run_bytes(const Entry& entry) const noexcept {
     const Bytes first = record_of(entry.message).packet;
@@ -6904,7 +6892,6 @@ class BrokerEngine {
     journal_done(session, entry);
     release_entry(entry);
   }
-
   // `frozen`: some of its bytes have gone out, the rest must fit them.
   Shape shape_of(Link& link, const Entry& entry, const Source& from, bool frozen) noexcept {
     Shape shape;
@@ -6933,7 +6920,6 @@ class BrokerEngine {
     shape.head_size += 1 + variable_size(shape.remaining);
     return shape;
   }
-
   // Writes all of the packet but the payload and leaves the source at the payload.
   void write_head(Writer writer, const Entry& entry, const Shape& shape, Source& from) noexcept {
     writer.u8(detail::first_byte(PacketType::publish, publish_flags(entry)));
@@ -7008,7 +6994,6 @@ class BrokerEngine {
     list[0] += 1;
     list[list[0]] = identifier;
   }
-
   // Bytes of the entry's packet on the wire, and the alias in it.
   uint32_t packet_size(Walk& walk, const Entry& entry, uint16_t& alias) noexcept {
     alias = 0;
@@ -7023,7 +7008,6 @@ class BrokerEngine {
     alias = shape.alias;
     return shape.size();
   }
-
   // Drops from the queues what `size` bytes have carried away; a packet cut in the middle stays
   // at the head and is remembered.
   void commit(Link& link, uint32_t size) noexcept {
@@ -7053,7 +7037,6 @@ class BrokerEngine {
       walk.from_session ? commit_message(link) : commit_answer(link);
     }
   }
-
   // `size` bytes of the packet have gone out: the rest must follow, byte for byte.
   void cut(const Walk& walk, Entry& entry, uint32_t size) noexcept {
     Link& link = *walk.link;
@@ -7090,7 +7073,6 @@ class BrokerEngine {
       statistics_.publish_bytes_sent += record.message.payload.size();
     }
   }
-
   // The entry of the session's queue that is the next to send has gone out.
   void commit_message(Link& link) noexcept {
     Session& session = session_of(link);
@@ -7120,7 +7102,6 @@ class BrokerEngine {
     session.send.step();
     if (state == SendState::none) { drop_settled(session, entry); }
   }
-
   void mark_sent(Session& session, Entry& entry) noexcept {
     if (!entry.sent) {
       unqueue(session, entry);
@@ -7188,7 +7169,6 @@ class BrokerEngine {
       block = blocks_.little.next(block);
     }
   }
-
   // The alias to put into a PUBLISH, 0 for none; `known`: the client has it, the topic is left
   // out. The first topics of a connection get the aliases.
   uint16_t alias_for(Link& link, const Source& from, bool& known) noexcept {
@@ -7264,7 +7244,6 @@ class BrokerEngine {
     entry.number = identifier_of(entry);
     entry.shared = false;
   }
-
   // The member of a shared subscription that gets a message: in turn one that can take it now, else
   // an online one with room, else one that has a session; none.
   Index pick_member(const Filter& filter, const Message& message, Index but_not) noexcept {
@@ -7290,7 +7269,6 @@ class BrokerEngine {
     }
     return online_one != none ? online_one : stored_one;
   }
-
   // Puts a member at the end of its group: it is the others' turn.
   void rotate(Filter& filter, Index member) noexcept {
     if (filter.last == member) { return; }
@@ -7364,7 +7342,6 @@ class BrokerEngine {
     survey(message, find_matches(message.topic));
     return message.full;
   }
-
   // Gives the message to everybody who gets it [MQTT-4.5.0-1] [MQTT-3.3.2-3].
   Route route(Incoming& message) noexcept {
     const uint32_t count = find_matches(message.topic);
@@ -7393,7 +7370,6 @@ class BrokerEngine {
     }
     return matched ? Route::delivered : Route::unmatched;
   }
-
   // Numbers the message; 0 is nobody's last one.
   void next_route() noexcept {
     route_ += 1;
@@ -7429,7 +7405,6 @@ class BrokerEngine {
     }
     return true;
   }
-
   void push_routed(Session& session, const Entry& entry) noexcept {
     const bool behind = limits().queue_qos_0 && session.queued != 0;  // in order
     const bool to_link = entry.qos == 0 && online(session) && !behind;
@@ -7887,7 +7862,6 @@ class BrokerEngine {
     subscriptions_[added.slot].options = options;
     return added;
   }
-
   // No more messages are added for it [MQTT-3.10.4-2]; what is under way is finished
   // [MQTT-3.10.4-3].
   void remove_subscription(Index subscription) noexcept {
@@ -7926,7 +7900,7 @@ class BrokerEngine {
   // ---- ends of links ------------------------------------------------------------------------
   // Ends a link from our side or the client's: what is queued for it still goes out, then a
   // DISCONNECT if asked for and possible, then the port hangs up [MQTT-4.13.2-1].
-  void end_link(Link& link, const Disconnection& why, bool tell) noexcept {
+  Step end_link(Link& link, const Disconnection& why, bool tell) noexcept {
     const bool was_open = link.state == LinkState::open;
     if (link.session != none) {
       policy_->on_disconnected(view(session_of(link)), why);
@@ -7949,8 +7923,8 @@ class BrokerEngine {
     link.since = now_;
     timers_.set(links_.index_of(link), link_deadline(link));
     push_due(link);
+    return Step::stop;
   }
-
   // Takes the session off its link; it goes on, waits to expire or ends.
   void detach(Link& link, const Disconnection& why) noexcept {
     Session& session = session_of(link);
@@ -8037,7 +8011,6 @@ class BrokerEngine {
     }
     return bytes.skip(part);
   }
-
   // Handles whole packets in place and returns how many bytes they were.
   uint32_t parse(Link& link, Buffer bytes) noexcept {
     uint32_t at = 0;
@@ -8064,19 +8037,16 @@ class BrokerEngine {
     }
     return at;
   }
-
   void keep(Link& link, Bytes bytes) noexcept {
     if (bytes.empty() || link.state == LinkState::closing) { return; }
     if (link.rx.size == 0 && !link.paused) { link.since = now_; }
     // a control packet is always kept: it may be the ack that frees memory
     const bool brief = link.rx.size + bytes.size() <= blocks_.little.room();
-    if (!blocks_.append(link.rx, bytes, brief ? Claim::answer : Claim::ordinary)) {
-      refuse_link(link);  // no memory for a part of a packet
-      return;
+    if (blocks_.append(link.rx, bytes, brief ? Claim::answer : Claim::ordinary)) {
+      return arm(link);
     }
-    arm(link);
+    refuse_link(link);  // no memory for a part of a packet
   }
-
   // Completes the packet that is kept with the front of `bytes` and handles it; returns what is
   // left of them.
   Buffer complete_kept(Link& link, Buffer bytes) noexcept {
@@ -8144,11 +8114,8 @@ class BrokerEngine {
         break;  // else the rest of the packet has yet to come
       }
     }
-    if (link.state == LinkState::closing) {
-      blocks_.clear(kept);
-    } else if (kept.size != 0) {
-      link.rx = kept;
-    }
+    if (link.state == LinkState::closing) { blocks_.clear(kept); }
+    if (kept.size != 0) { link.rx = kept; }
     return any;
   }
 
@@ -8189,7 +8156,6 @@ class BrokerEngine {
     receive_large(link, packet, frame.remaining - head_size);
     return link.state == LinkState::closing ? 0 : frame.header_size + frame.body.size();
   }
-
   void receive_large(Link& link, const Publish& packet, uint32_t payload_size) noexcept {
     Incoming message;
     if (accept_head(link, packet, message) == Step::stop) { return; }
@@ -8210,15 +8176,12 @@ class BrokerEngine {
     link.rx = chain;
     if (link.large) {
       head(chain.first).packet_id = packet.packet_id;
-    } else {
-      count_large(payload_size);
+      return arm(link);
     }
-    if (!link.large && repeated) {
-      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
-    } else if (!link.large) {
-      refuse_publish(link, message,
-                     too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded);
-    }
+    count_large(payload_size);
+    const ReasonCode reason = too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded;
+    repeated ? push_ack(link, EntryKind::pubrec, packet.packet_id)
+             : refuse_publish(link, message, reason);
     if (link.state != LinkState::closing) { arm(link); }
   }
   bool exceeds(uint32_t payload_size) const noexcept {
@@ -8280,13 +8243,9 @@ class BrokerEngine {
         frame.type() == PacketType::auth) {
       return on_auth(link, frame);  // only AUTH or DISCONNECT [MQTT-3.1.2-30]
     }
-    if (frame.type() == PacketType::disconnect) {
-      end_link(link, Disconnection(), false);
-      return Step::stop;
-    }
+    if (frame.type() == PacketType::disconnect) { return end_link(link, Disconnection(), false); }
     return fail(link, Error::protocol_state);
   }
-
   [[gnu::noinline]] Step handle_open(Link& link, const Frame& frame) noexcept {
     switch (frame.type()) {
       case PacketType::publish: return on_publish(link, frame);
@@ -8303,8 +8262,7 @@ class BrokerEngine {
       case PacketType::unsubscribe: return on_filters(link, frame);
       case PacketType::pingreq:
         if (frame.remaining != 0) { return fail(link, Error::malformed_length); }
-        push_ack(link, EntryKind::pingresp, 0, ReasonCode::success);  // [MQTT-3.12.4-1]
-        return Step::proceed;
+        return push_ack(link, EntryKind::pingresp, 0);  // [MQTT-3.12.4-1]
       case PacketType::disconnect: return on_disconnect(link, frame);
       case PacketType::auth:
         if constexpr (Features::v5) { return on_auth(link, frame); }
@@ -8317,21 +8275,17 @@ class BrokerEngine {
     }
     return fail(link, Error::malformed_type);
   }
-
   // The peer broke the protocol: it is told why if its version can be, and cut off
   // [MQTT-4.13.1-1] [MQTT-4.8.0-1].
   Step fail(Link& link, Error error) noexcept {
     const ReasonCode reason = reason_code(error);
-    if (link.state == LinkState::authenticating) {  // before CONNACK [MQTT-4.12.0-4]
-      refuse_connect(link, reason);
-    }
-    end_link(link, {reason, error}, link.state == LinkState::open);
-    return Step::stop;
+    // before CONNACK [MQTT-4.12.0-4]
+    if (link.state == LinkState::authenticating) { refuse_connect(link, reason); }
+    return end_link(link, {reason, error}, link.state == LinkState::open);
   }
   // Cuts a client off for a reason of ours.
   Step refuse_link(Link& link, ReasonCode reason = ReasonCode::quota_exceeded) noexcept {
-    end_link(link, {reason}, true);
-    return Step::stop;
+    return end_link(link, {reason}, true);
   }
 
   // ---- CONNECT ------------------------------------------------------------------------------
@@ -8343,7 +8297,6 @@ class BrokerEngine {
     }
     return false;
   }
-
   [[gnu::noinline]] Step on_connect(Link& link, const Frame& frame) noexcept {
     // [MQTT-3.1.0-1]
     if (frame.type() != PacketType::connect) { return fail(link, Error::protocol_state); }
@@ -8366,7 +8319,6 @@ class BrokerEngine {
     policy_->on_connect(id_of(link), connect, answer);
     return apply_answer(link, frame, connect, answer);
   }
-
   Error check_connect(const Connect& connect) const noexcept {
     const bool empty = connect.client_id.empty();
     const bool long_id = connect.version == Version::v3_1 && connect.client_id.size() > 23;
@@ -8382,8 +8334,7 @@ class BrokerEngine {
                           error == Error::identifier_rejected ||
                           (v5(link.version) && error != Error::unsupported_protocol);
     if (answered) { refuse_connect(link, reason_code(error)); }
-    end_link(link, {reason_code(error), error}, false);
-    return Step::stop;
+    return end_link(link, {reason_code(error), error}, false);
   }
   void refuse_connect(Link& link, ReasonCode reason, Text reason_string = Text(),
                       Text server_reference = Text()) noexcept {
@@ -8421,9 +8372,8 @@ class BrokerEngine {
     if (later || more) {
       if (!keep_connect(link, frame, connect)) { return refuse_link(link); }
       link.state = later ? LinkState::deciding : LinkState::authenticating;
-      if (!later) {
-        push_auth(link, ReasonCode::continue_authentication, answer);  // [MQTT-4.12.0-2]
-      }
+      // [MQTT-4.12.0-2]
+      if (!later) { push_auth(link, ReasonCode::continue_authentication, answer); }
       return Step::proceed;
     }
     if (failed(answer.reason)) {
@@ -8447,16 +8397,15 @@ class BrokerEngine {
   // The method of enhanced authentication, if it is used; false when there is no room.
   bool keep_method(Link& link, const Connect& connect) noexcept {
     Property method;
-    if (!Policy::authenticates() ||
-        !connect.properties.find(PropertyId::authentication_method, method)) {
-      return true;
-    }
-    Extra* more = need_extra(link);
-    if (more == nullptr) { return false; }
-    if (more->method == none) { more->method = texts_.store(method.text); }
-    return more->method != none;
+    return !Policy::authenticates() ||
+           !connect.properties.find(PropertyId::authentication_method, method) ||
+           keep_text(link, &Extra::method, method.text);
   }
-
+  bool keep_text(Link& link, Index Extra::*which, Text text) noexcept {
+    Extra* more = need_extra(link);
+    if (more != nullptr && more->*which == none) { more->*which = texts_.store(text); }
+    return more != nullptr && more->*which != none;
+  }
   bool decide_connect(Link& link, const ConnectAnswer& answer) noexcept {
     Extra& more = *extra(link);
     const uint32_t size = more.connect_size;
@@ -8484,7 +8433,6 @@ class BrokerEngine {
     }
     return true;
   }
-
   void push_auth(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
     PropertyWriter properties(answer_memory());
     properties.text(PropertyId::authentication_method,  // [MQTT-4.12.0-5]
@@ -8618,22 +8566,13 @@ class BrokerEngine {
       refuse_link(links_[session.link], ReasonCode::session_taken_over);
       if (!resumable) { return false; }  // it ended with its link
     }
-    if (connect.clean_start) {
-      end_session(session);
-      return false;
-    }
-    drop_will(session);  // the client is back in time
-    return true;
+    connect.clean_start ? end_session(session) : drop_will(session);  // the client is back in time
+    return !connect.clean_start;
   }
-
   bool prepare_link(Link& link, const Connect& connect, const ConnectAnswer& answer) noexcept {
     const Properties& properties = connect.properties;
-    if (!answer.topic_prefix.empty()) {
-      Extra* more = need_extra(link);
-      if (more == nullptr) { return false; }
-      more->prefix = texts_.store(answer.topic_prefix);
-      if (more->prefix == none) { return false; }
-    }
+    const Text prefix = answer.topic_prefix;
+    if (!prefix.empty() && !keep_text(link, &Extra::prefix, prefix)) { return false; }
     if (!keep_method(link, connect)) { return false; }
     const uint32_t receive_maximum = properties.number(PropertyId::receive_maximum, 65535);
     link.send_limit =
@@ -8645,7 +8584,7 @@ class BrokerEngine {
       link.alias_max = static_cast<uint16_t>(detail::smaller(wished, most));
       link.alias_in_max = detail::smaller(limits().topic_alias_max, answer.topic_alias_max);
     }
-    link.plain = link.alias_max == 0 && answer.topic_prefix.empty();
+    link.plain = link.alias_max == 0 && prefix.empty();
     // [MQTT-3.1.2-21]
     link.keep_alive_s =
         shortens_keep_alive(connect) ? limits().keep_alive_max_s : connect.keep_alive_s;
@@ -8697,23 +8636,21 @@ class BrokerEngine {
     const Connect& connect;
     const ConnectAnswer& answer;
     bool resumed;
-    Text assigned;       // the client id, if we chose it
-    bool brief = false;  // leave out what may be [MQTT-3.2.2-19]
+    Text assigned;  // the client id, if we chose it
   };
-  void push_connack(Link& link, Opened opened) noexcept {
+  void push_connack(Link& link, const Opened& opened) noexcept {
     Connack connack;
     connack.session_present = opened.resumed;  // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
     if (v5(link.version)) {
-      connack.properties = connack_properties(link, opened);
+      connack.properties = connack_properties(link, opened, false);
       if (encoded_size(Version::v5, connack).value > link.packet_bytes_max) {
-        opened.brief = true;
-        connack.properties = connack_properties(link, opened);
+        connack.properties = connack_properties(link, opened, true);
       }
     }
     push_packet(link, connack);  // the first packet of the connection [MQTT-3.2.0-1]
   }
-  // Their order is what clients are used to.
-  Properties connack_properties(const Link& link, const Opened& opened) noexcept {
+  // In the order clients are used to; `brief`: without what may be left out [MQTT-3.2.2-19].
+  Properties connack_properties(const Link& link, const Opened& opened, bool brief) noexcept {
     const ConnectAnswer& answer = opened.answer;
     const Properties& wishes = opened.connect.properties;
     PropertyWriter properties(answer_memory());
@@ -8732,11 +8669,11 @@ class BrokerEngine {
     const uint32_t expiry_max_s = limits().session_expiry_max_s;
     number(wishes.number(PropertyId::session_expiry_interval, 0) > expiry_max_s,
            PropertyId::session_expiry_interval, expiry_max_s);
-    if (!opened.brief && wishes.number(PropertyId::request_response_information, 0) != 0) {
+    if (!brief && wishes.number(PropertyId::request_response_information, 0) != 0) {
       // [MQTT-3.1.2-28]
       put_text(properties, PropertyId::response_information, answer.response_information);
     }
-    if (!opened.brief) { put_text(properties, PropertyId::reason_string, answer.reason_string); }
+    if (!brief) { put_text(properties, PropertyId::reason_string, answer.reason_string); }
     number(!retain_available(), PropertyId::retain_available, 0);
     number(true, PropertyId::maximum_packet_size, limits().packet_bytes_max);
     const uint16_t receive_maximum = limits().receive_maximum;
@@ -8774,7 +8711,6 @@ class BrokerEngine {
     const bool fits = !message.topic.empty();  // else longer than a topic may be
     return fits ? Step::proceed : refuse_link(link, ReasonCode::topic_name_invalid);
   }
-
   // Sets or looks up a topic alias [MQTT-3.3.2-7] [MQTT-3.3.2-12].
   Step resolve_alias(Link& link, const Publish& packet, Incoming& message) noexcept {
     const uint32_t alias = packet.properties.number(PropertyId::topic_alias, 0);
@@ -8796,13 +8732,16 @@ class BrokerEngine {
   // An empty text when it would be longer than a topic may be.
   Text with_prefix(const Link& link, Text topic) noexcept {
     if (link.extra == none || !has_prefix(link)) { return topic; }
-    const Text prefix = texts_.view(extra(link)->prefix, texts_scratch_);
-    if (prefix.size() + topic.size() > scratch_bytes(limits())) { return Text(); }
-    memmove(topic_scratch_ + prefix.size(), topic.data(), topic.size());
-    memcpy(topic_scratch_, prefix.data(), prefix.size());
-    return Text(Bytes(topic_scratch_, prefix.size() + topic.size()));
+    return joined(texts_.view(extra(link)->prefix, texts_scratch_), topic);
   }
-
+  // Both in topic_scratch_, where `rest` may lie.
+  Text joined(Text front, Text rest) noexcept {
+    const uint32_t size = front.size() + rest.size();
+    if (size > scratch_bytes(limits())) { return Text(); }
+    memmove(topic_scratch_ + front.size(), rest.data(), rest.size());
+    memcpy(topic_scratch_, front.data(), front.size());
+    return Text(Bytes(topic_scratch_, size));
+  }
   // Takes expiry, alias, delay and subscription ids out of a list, in place: it lies in the arena
   // or the assembly memory, which are ours to write.
   static void take_properties(Properties properties, Incoming& message) noexcept {
@@ -8846,10 +8785,9 @@ class BrokerEngine {
       return Step::pause;
     }
     count_received(packet.payload.size());
-    if (repeated) {  // is answered and not delivered [MQTT-4.3.3-10]
-      if (!deciding) { push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success); }
-      return Step::proceed;
-    }
+    if (deciding) { return Step::proceed; }
+    // is answered and not delivered [MQTT-4.3.3-10]
+    if (repeated) { return push_ack(link, EntryKind::pubrec, packet.packet_id); }
     if (held_back) { return refuse_publish(link, message); }
     if (exceeds(packet.payload.size())) {
       return refuse_publish(link, message, ReasonCode::packet_too_large);
@@ -8924,8 +8862,7 @@ class BrokerEngine {
     if (message.qos == Qos::at_most_once) { return Step::proceed; }
     const ReasonCode reason =
         result == Route::unmatched ? ReasonCode::no_matching_subscribers : ReasonCode::success;
-    push_ack(link, EntryKind::puback, message.packet_id, reason);  // [MQTT-4.3.2-4]
-    return Step::proceed;
+    return push_ack(link, EntryKind::puback, message.packet_id, reason);  // [MQTT-4.3.2-4]
   }
   Step own_publish(Link& link, const Incoming& message) noexcept {
     const uint16_t packet_id = message.packet_id;
@@ -8937,8 +8874,7 @@ class BrokerEngine {
     head(stored).stored_at = now_;
     ++link.received;
     journal(session, [&](auto records) { records.receive(session, packet_id, stored); });
-    push_ack(link, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
-    return Step::proceed;
+    return push_ack(link, EntryKind::pubrec, packet_id);  // [MQTT-4.3.3-8]
   }
   // Tells a publisher that its message is not taken. 3.x has no way to say it: what may not be is
   // acknowledged and discarded [MQTT-3.3.5-2], what cannot be ends the connection
@@ -8956,17 +8892,15 @@ class BrokerEngine {
     const ReasonCode told = allowed(reason, PacketType::puback, Side::broker)
                                 ? reason
                                 : ReasonCode::implementation_specific_error;
-    push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, message.packet_id, told);
-    return Step::proceed;
+    return push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, message.packet_id, told);
   }
-
   Step on_pubrel(Link& link, const Ack& ack) noexcept {
     Session& session = session_of(link);
     Entry* entry = Features::qos_2 ? find_received(session, ack.packet_id) : nullptr;
     const ReceiveState state = entry != nullptr ? ReceiveState::pubrel : ReceiveState::none;
     if (mqtt::on_pubrel(state).action == DeliveryAction::complete_unknown) {
-      push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::packet_identifier_not_found);
-      return Step::proceed;
+      return push_ack(link, EntryKind::pubcomp, ack.packet_id,
+                      ReasonCode::packet_identifier_not_found);
     }
     if (entry->kind == EntryKind::stored) {
       Incoming message = stored_message(entry->message);
@@ -8980,8 +8914,7 @@ class BrokerEngine {
       if (link.received != 0) { --link.received; }
     }
     drop_received(session, *entry);
-    push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::success);  // [MQTT-4.3.3-11]
-    return Step::proceed;
+    return push_ack(link, EntryKind::pubcomp, ack.packet_id);  // [MQTT-4.3.3-11]
   }
 
   // ---- acknowledgements ---------------------------------------------------------------------
@@ -9034,7 +8967,7 @@ class BrokerEngine {
         if (ahead && (!cut_now || step.action == DeliveryAction::release_again)) {
           mark_due(link);  // fill() has still to pass it, and sends PUBREL
         } else {
-          push_ack(link, EntryKind::pubrel, ack.packet_id, ReasonCode::success);
+          push_ack(link, EntryKind::pubrel, ack.packet_id);
         }
         break;
       case DeliveryAction::complete:
@@ -9096,7 +9029,6 @@ class BrokerEngine {
     const uint32_t most = limits().topic_levels_max;
     return topic.size() >= most && detail::level_count(topic) > most;
   }
-
   // A SUBACK or UNSUBACK whose codes are still to be put. An empty chain: no block is left, or the
   // client takes no packet as large.
   Chain begin_codes(const Link& link, const Frame& frame, uint16_t packet_id,
@@ -9118,7 +9050,6 @@ class BrokerEngine {
     }
     return answer;
   }
-
   // Returns the reason code [MQTT-3.8.4-6] [MQTT-3.8.4-7].
   uint8_t subscribe_one(Link& link, Subscription& entry, uint32_t identifier) noexcept {
     Session& session = session_of(link);
@@ -9155,14 +9086,10 @@ class BrokerEngine {
   // The filter behind $share/ShareName/ gets the prefix.
   Text prefixed_filter(const Link& link, Text filter) noexcept {
     if (link.extra == none || !has_prefix(link)) { return filter; }
-    const SharedFilter parts = split_shared(filter);
-    const Text inner = with_prefix(link, parts.filter);
-    const uint32_t front = filter.size() - parts.filter.size();
-    if (front == 0 || inner.empty()) { return inner; }
-    if (front + inner.size() > scratch_bytes(limits())) { return Text(); }
-    memmove(topic_scratch_ + front, inner.data(), inner.size());
-    memcpy(topic_scratch_, filter.data(), front);
-    return Text(Bytes(topic_scratch_, front + inner.size()));
+    const Text plain = split_shared(filter).filter;
+    const Text inner = with_prefix(link, plain);
+    const uint32_t front = filter.size() - plain.size();
+    return front == 0 || inner.empty() ? inner : joined(Text(filter.data(), front), inner);
   }
 
   // ---- DISCONNECT ---------------------------------------------------------------------------
@@ -9179,8 +9106,7 @@ class BrokerEngine {
       if (session.expiry_interval_s == 0) { session.resumable = false; }
       journal([&session](auto records) { records.session(session); });
     }
-    end_link(link, {packet.reason_code, Error::none, true}, false);
-    return Step::stop;
+    return end_link(link, {packet.reason_code, Error::none, true}, false);
   }
 
   // ---- publishers that wait -----------------------------------------------------------------
@@ -9209,7 +9135,6 @@ class BrokerEngine {
       retry_paused(link);
     }
   }
-
   // Tries the packets of a paused link again, from the blocks they are kept in. A packet that has
   // waited long enough goes through whatever it finds.
   void retry_paused(Link& link) noexcept {
