@@ -4012,13 +4012,11 @@ struct BrokerSizes {
   uint32_t large_block_bytes = 4096;
   uint32_t text_blocks = 65536;    ///< client ids, user names, filters, aliases
   uint32_t text_block_bytes = 32;  ///< of one, a multiple of 8, 16 to 2,048
-  uint32_t turn_records = 4096;    ///< PUBLISH packets referred to in the arena in one turn; 0: all
-                                   ///< are stored
+  uint32_t turn_records = 4096;  ///< PUBLISH packets kept in the arena in a turn; 0: all are stored
   uint32_t control_packet_bytes_max = 524288;  ///< all of a packet but a PUBLISH's payload
   uint16_t topic_levels_max = 201;             ///< in topics and filters; more: 0x81
-  uint32_t queued_bytes_max = 0;  ///< payload waiting for one client; more: dropped; 0: no limit
-  uint32_t inflight_bytes_max =
-      0;  ///< payload unacknowledged by one client; more wait; 0: no limit
+  uint32_t queued_bytes_max = 0;    ///< payload waiting for a client; more: dropped; 0: no limit
+  uint32_t inflight_bytes_max = 0;  ///< payload a client has not acknowledged; more wait; 0: none
 };
 
 /// All limits; those that are not sizes may change while the broker runs.
@@ -5377,10 +5375,10 @@ struct MessageNumber<true> {
 struct Gather {
   Buffer scratch;
   Span<Bytes> pieces;
-  uint32_t used = 0;   // of scratch
-  uint32_t count = 0;  // of pieces
-  uint32_t size = 0;   // bytes in all
-  Bytes span;          // of the arena, not yet a piece
+  uint32_t used = 0;     // of scratch
+  uint32_t count = 0;    // of pieces
+  uint32_t size = 0;     // bytes in all
+  Bytes span = Bytes();  // of the arena, not yet a piece
 
   static constexpr uint32_t by_reference = 512;
   static constexpr uint32_t spare_pieces = 3;
@@ -5616,14 +5614,13 @@ class BrokerEngine {
 
   /// All journal records up to this sequence number are safe: what waits for them goes out. Also to
   /// be called when Journal::holds_back() ends.
-  void durable(uint64_t sequence) noexcept {
+  void durable([[maybe_unused]] uint64_t sequence) noexcept {
     if constexpr (Journal::enabled) {
       const uint64_t previous = durable_;
       durable_ = detail::larger(previous, sequence);
       if (durable_ != previous) { Records(*this).release_gated(previous); }
       wake_ = wake_ || paused_ != none;
     }
-    static_cast<void>(sequence);
   }
 
   /// Publishes a message of the broker's own. Errors: invalid_topic, invalid_packet,
@@ -5671,9 +5668,7 @@ class BrokerEngine {
     Link* link = find(id);
     output.hang_up = link != nullptr && link->force;
     if (link == nullptr || output.hang_up) { return output; }
-    Gather gather;
-    gather.scratch = scratch;
-    gather.pieces = pieces;
+    Gather gather{scratch, pieces};
     settle_aliases(*link, false);
     new_aliases_ = true;
     Walk walk = begin_walk(*link);
@@ -6021,11 +6016,8 @@ class BrokerEngine {
     return Features::v5 && (!others || detail::has_properties(version));
   }
   static constexpr Version known(Version version) noexcept {
-    if constexpr (!Features::v5) {
-      return Features::v3_1 && version == Version::v3_1 ? Version::v3_1 : Version::v3_1_1;
-    } else {
-      return v5(version) ? Version::v5 : version;
-    }
+    const bool itself = Features::v5 || (Features::v3_1 && version == Version::v3_1);
+    return v5(version) ? Version::v5 : itself ? version : Version::v3_1_1;
   }
 
   // ---- memory and time ----------------------------------------------------------------------
@@ -6123,9 +6115,8 @@ class BrokerEngine {
 
   void advance(Millis now) noexcept {
     while (now > last_ms_ && now - last_ms_ >= tick_ms) {
-      const Millis gap = now - last_ms_;
-      const uint32_t part = gap > 0x7FFFFFFF ? 0x7FFFFFFF : static_cast<uint32_t>(gap);
-      const uint32_t ticks = part / tick_ms;
+      const Millis part = detail::smaller(now - last_ms_, Millis{0x7FFFFFFF});
+      const uint32_t ticks = static_cast<uint32_t>(part) / tick_ms;
       now_ += ticks;
       last_ms_ += Millis{ticks} * tick_ms;
     }
@@ -6168,16 +6159,19 @@ class BrokerEngine {
   uint32_t per_block() const noexcept {
     return blocks_.little.room() / static_cast<uint32_t>(sizeof(T));
   }
+  // A new block of so many values; none when no block is left.
+  template <typename T>
+  Index block_of(const T& value, uint32_t count) noexcept {
+    const Index block = blocks_.little.allocate(Claim::answer);
+    for (uint32_t i = 0; block != none && i < count; ++i) { in_block<T>(block)[i] = value; }
+    return block;
+  }
   Extra* extra(const Link& link) const noexcept {
     return link.extra == none ? nullptr : in_block<Extra>(link.extra);
   }
   // Null when no block is left.
   Extra* need_extra(Link& link) noexcept {
-    if (link.extra == none) {
-      link.extra = blocks_.little.allocate(Claim::answer);
-      if (link.extra == none) { return nullptr; }
-      *extra(link) = Extra();
-    }
+    if (link.extra == none) { link.extra = block_of(Extra(), 1); }
     return extra(link);
   }
   void mark_due(Link& link) noexcept {
@@ -6271,14 +6265,12 @@ class BrokerEngine {
     Tick soonest = detail::never;
     if (link.paused) {
       soonest = link.since + pause_ticks();
-    } else {
-      if (link.keep_alive_s != 0) {  // one and a half times [MQTT-3.1.2-22] [MQTT-3.1.2-24]
-        soonest = link.last_rx + link.keep_alive_s * (detail::ticks_per_second * 3 / 2) + 1;
-      }
-      if (link.rx.size != 0 || link.large || link.discarding) {
-        const Tick due = detail::after_seconds(link.since, limits().packet_timeout_s);
-        soonest = detail::smaller(soonest, due);
-      }
+    } else if (link.keep_alive_s != 0) {  // one and a half times [MQTT-3.1.2-22] [MQTT-3.1.2-24]
+      soonest = link.last_rx + link.keep_alive_s * (detail::ticks_per_second * 3 / 2) + 1;
+    }
+    if (!link.paused && (link.rx.size != 0 || link.large || link.discarding)) {
+      const Tick due = detail::after_seconds(link.since, limits().packet_timeout_s);
+      soonest = detail::smaller(soonest, due);
     }
     const Entry* held = first_held(link);
     return held == nullptr ? soonest : detail::smaller(soonest, held_until(*held));
@@ -6359,8 +6351,9 @@ class BrokerEngine {
   Text topic_of(Index handle) const noexcept {
     return in_arena(handle) ? record_of(handle).message.topic : stored_topic(handle);
   }
-  Incoming stored_message(Index handle) const noexcept {
+  [[gnu::noinline]] Incoming stored_message(Index handle, Index publisher = none) const noexcept {
     Incoming message;
+    message.publisher = publisher;
     static_cast<MessageTraits&>(message) = head(handle);
     message.packet_id = head(handle).packet_id;
     message.handle = handle;
@@ -7159,9 +7152,8 @@ class BrokerEngine {
     Index block = more->aliases_in;
     for (uint32_t at = alias - 1;; at -= per_block<Index>()) {
       if (block == none) {
-        block = make ? blocks_.little.allocate(Claim::answer) : none;
+        block = make ? block_of(none, per_block<Index>()) : none;
         if (block == none) { return nullptr; }
-        for (uint32_t i = 0; i < per_block<Index>(); ++i) { in_block<Index>(block)[i] = none; }
         (previous == none ? more->aliases_in : blocks_.little.next(previous)) = block;
       }
       if (at < per_block<Index>()) { return &in_block<Index>(block)[at]; }
@@ -7196,10 +7188,7 @@ class BrokerEngine {
   OutAlias* need_out_aliases(Link& link) noexcept {
     Extra* more = new_aliases_ ? need_extra(link) : extra(link);
     if (more != nullptr && more->aliases_out == none && new_aliases_) {
-      more->aliases_out = blocks_.little.allocate(Claim::answer);
-      for (uint32_t i = 0; more->aliases_out != none && i < per_block<OutAlias>(); ++i) {
-        in_block<OutAlias>(more->aliases_out)[i] = OutAlias();
-      }
+      more->aliases_out = block_of(OutAlias(), per_block<OutAlias>());
     }
     const bool there = more != nullptr && more->aliases_out != none;
     new_aliases_ = new_aliases_ && there;
@@ -7780,8 +7769,7 @@ class BrokerEngine {
     journal_change(RecordType::will_clear, session);
     head(handle).stored_at = now_;
     head(handle).set_number(0);  // what the journal has of it does not know when it expires
-    Incoming will = stored_message(handle);
-    will.publisher = sessions_.index_of(session);
+    Incoming will = stored_message(handle, sessions_.index_of(session));
     will.owned = true;
     PublishAnswer answer;
     if (policy_->filters_publish()) {
@@ -8208,8 +8196,7 @@ class BrokerEngine {
   }
   // The message is ours until it is routed; it may have to wait.
   void take_large(Link& link, Index handle) noexcept {
-    Incoming message = stored_message(handle);
-    message.publisher = link.session;
+    Incoming message = stored_message(handle, link.session);
     const bool held_back = message.qos != Qos::at_most_once && journal_->holds_back();
     if (held_back || (message.qos == Qos::at_least_once && !overdue_ && must_wait(message))) {
       if (Extra* more = need_extra(link)) {
@@ -8903,8 +8890,7 @@ class BrokerEngine {
                       ReasonCode::packet_identifier_not_found);
     }
     if (entry->kind == EntryKind::stored) {
-      Incoming message = stored_message(entry->message);
-      message.publisher = link.session;
+      Incoming message = stored_message(entry->message, link.session);
       message.owned = overdue_;
       if ((!overdue_ && must_wait(message)) || route(message) == Route::full) {
         pause(link);
@@ -9194,9 +9180,8 @@ class BrokerEngine {
       Entry held = *first;
       queues_.pop(extra(link)->publishes);
       --link.received;
-      Incoming message = stored_message(held.message);
+      Incoming message = stored_message(held.message, link.session);
       message.packet_id = held.packet_id;
-      message.publisher = link.session;
       begin_packet();
       const ReasonCode reason = static_cast<ReasonCode>(held.order);
       failed(reason) ? refuse_publish(link, message, reason) : take_publish(link, message);
@@ -9254,12 +9239,12 @@ class BrokerEngine {
       uint32_t unsent = 0;
       queues_.for_each(session.queue, [&](const Entry& entry) {
         unsent += entry.is_message() && !entry.sent ? 1U : 0U;
-        good = good && (entry.kind != EntryKind::stored || head(entry.message).references != 0);
-        good = good && (entry.kind != EntryKind::turn || records_used_ != 0);
+        good = good && (entry.kind != EntryKind::stored || head(entry.message).references != 0) &&
+               (entry.kind != EntryKind::turn || records_used_ != 0);
       });
-      good = good && unsent == session.queued;
-      good = good && (session.link == none || links_[session.link].session == slot);
-      good = good && find_session(texts_.view(session.id, texts_scratch_)) == slot;
+      good = good && unsent == session.queued &&
+             (session.link == none || links_[session.link].session == slot) &&
+             find_session(texts_.view(session.id, texts_scratch_)) == slot;
     }
     for (Index slot = 0; slot < links_.used(); ++slot) {
       Link& link = links_[slot];
@@ -9267,9 +9252,9 @@ class BrokerEngine {
       queues_.for_each(link.queue, [&](const Entry& entry) {
         waiting += entry.kind == EntryKind::stored ? 1U : 0U;
       });
-      good = good && waiting == link.waiting;
-      good = good && (link.session == none || sessions_[link.session].link == slot);
-      good = good && (link.state != LinkState::open || link.session != none);
+      good = good && waiting == link.waiting &&
+             (link.session == none || sessions_[link.session].link == slot) &&
+             (link.state != LinkState::open || link.session != none);
     }
     return good;
   }
