@@ -5477,10 +5477,11 @@ class BrokerEngine {
     limits_.set(limits);
     random_ = seed | 1;
     last_ms_ = now;
-    carve(limits_.get(), memory.data, this);
+    const BrokerLimits& kept = limits_.get();
+    carve(kept, memory.data, this);
     index_.seed = retained_.seed = seed;
-    // kept for answers: messages may not take the last blocks
-    blocks_.little.keep(answer_blocks());
+    // for answers: messages may not take the last blocks
+    blocks_.little.keep(detail::smaller(kept.blocks / 4, kept.connections / 8 + 2));
     return Error::none;
   }
 
@@ -5663,28 +5664,23 @@ class BrokerEngine {
   /// What to send now. `scratch` holds at least control_packet_bytes_max + 16 bytes, `pieces` at
   /// least 8. Then sent() must be told how much was taken, if `size` is not 0.
   Output fill(ConnectionId id, Buffer scratch, Span<Bytes> pieces) noexcept {
-    Output output;
     plan_ = Plan();
     Link* link = find(id);
-    output.hang_up = link != nullptr && link->force;
-    if (link == nullptr || output.hang_up) { return output; }
+    if (link == nullptr || link->force) { return {0, 0, link != nullptr}; }
     Gather gather{scratch, pieces};
     settle_aliases(*link, false);
     new_aliases_ = true;
     Walk walk = begin_walk(*link);
-    bool full = false;
-    while (Entry* entry = next_entry(walk)) {
-      full = !emit(walk, *entry, gather);
-      if (full) { break; }
+    Entry* entry = next_entry(walk);
+    for (; entry != nullptr && emit(walk, *entry, gather); entry = next_entry(walk)) {
       walk.first = false;
       (walk.from_session ? plan_.messages : plan_.answers) += 1;
     }
     new_aliases_ = false;
     gather.flush();
     plan_.size = gather.size;
-    output.count = gather.count;
-    output.size = gather.size;
-    output.hang_up = link->state == LinkState::closing && !full;
+    const bool all = entry == nullptr;
+    const Output output{gather.count, gather.size, all && link->state == LinkState::closing};
     if (output.size == 0) {
       commit(*link, 0);  // drops what needs no sending
       go_on_retained(*link);
@@ -6038,9 +6034,6 @@ class BrokerEngine {
            limits.filter_nodes != 0 && limits.topic_levels_max != 0 && limits.blocks >= 4 &&
            limits.control_packet_bytes_max >= 128 && limits.receive_maximum != 0 &&
            limits.inflight_max != 0;
-  }
-  uint32_t answer_blocks() const noexcept {
-    return detail::smaller(limits().blocks / 4, limits().connections / 8 + 2);
   }
   static constexpr uint32_t scratch_bytes(const BrokerLimits& limits) noexcept {
     return detail::smaller(limits.control_packet_bytes_max, string_bytes_max);
@@ -6821,7 +6814,6 @@ class BrokerEngine {
     const TurnRecord& record = record_of(entry.message);
     const Bytes packet = record.packet;
     const Message& message = record.message;
-    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
     gather.flush();
     const uint32_t head_size = packet.size() - message.payload.size();
     const bool by_reference = !is_inline(head_size, message.payload.size(), gather);
@@ -6830,7 +6822,7 @@ class BrokerEngine {
     assign_id(walk, entry);
     uint8_t* target = gather.target();
     memcpy(target, packet.data(), copied);
-    target[0] = first;
+    target[0] = detail::first_byte(PacketType::publish, publish_flags(entry));
     if (entry.qos != 0) {
       uint8_t* id = target + (message.topic.bytes().end() - packet.data());
       id[0] = static_cast<uint8_t>(entry.packet_id >> 8);
@@ -7258,12 +7250,6 @@ class BrokerEngine {
     }
     return online_one != none ? online_one : stored_one;
   }
-  // Puts a member at the end of its group: it is the others' turn.
-  void rotate(Filter& filter, Index member) noexcept {
-    if (filter.last == member) { return; }
-    unlink_from_filter(filter, subscriptions_[member]);
-    append_to_filter(filter, member);
-  }
   void append_to_filter(Filter& filter, Index subscription) noexcept {
     SubscriptionSlot& slot = subscriptions_[subscription];
     slot.previous = filter.last;
@@ -7403,14 +7389,12 @@ class BrokerEngine {
     const bool pushed = to_link ? push_to_link(links_[session.link], entry)
                                 : has_room(session) && (entry.qos != 0 || keep_message(kept)) &&
                                       push_to_session(session, kept, Claim::answer);
-    if (!pushed) {
-      statistics_.publish_dropped += 1;
-      return;
-    }
+    if (!pushed) { return count_dropped(); }
     session.route = route_;
     session.routed_link = to_link;
     if (!to_link) { journal_queue(session); }
   }
+  void count_dropped() noexcept { statistics_.publish_dropped += 1; }
   // Makes room in a full queue whose next messages have expired.
   void drop_expired(Session& session) noexcept {
     Place place = session.send;
@@ -7444,10 +7428,8 @@ class BrokerEngine {
     if (session.routed_link && entry.qos != 0) {
       Entry better = *last;  // moves to the queue of acknowledged messages
       better.qos = entry.qos;
-      if (!has_room(session) || !push_to_session(session, better, Claim::answer)) {
-        statistics_.publish_dropped += 1;
-        return;
-      }
+      const bool moved = has_room(session) && push_to_session(session, better, Claim::answer);
+      if (!moved) { return count_dropped(); }
       last->number = 0;  // `better` has the identifiers now
       last->many_ids = false;
       stop_waiting(links_[session.link], *last);
@@ -7482,7 +7464,10 @@ class BrokerEngine {
   bool deliver_shared(const Incoming& message, Filter& filter, Index but_not) noexcept {
     const Index member = pick_member(filter, message, but_not);
     if (member == none) { return false; }
-    rotate(filter, member);
+    if (filter.last != member) {  // it is the others' turn next
+      unlink_from_filter(filter, subscriptions_[member]);
+      append_to_filter(filter, member);
+    }
     const SubscriptionSlot& slot = subscriptions_[member];
     Session& session = sessions_[slot.session];
     Entry entry = entry_for(message, slot);
@@ -7814,11 +7799,6 @@ class BrokerEngine {
   }
   Index find_subscription(const Session& session, Text filter) noexcept {
     return find_subscription(sessions_.index_of(session), index_.find(filter));
-  }
-  // SubscriptionSlot::options of what a SUBSCRIBE asks for.
-  static uint32_t packed(const Subscription& entry, uint32_t identifier) noexcept {
-    return identifier | (uint32_t{level(entry.qos)} << 28) | (uint32_t{entry.no_local} << 30) |
-           (uint32_t{entry.retain_as_published} << 31);
   }
 
   struct Added {
@@ -9048,7 +9028,9 @@ class BrokerEngine {
     entry.qos = detail::smaller(entry.qos, link.maximum_qos);  // [MQTT-3.2.2-10]
     const Text filter = prefixed_filter(link, entry.filter);
     if (filter.empty()) { return code(ReasonCode::topic_filter_invalid); }
-    const uint32_t options = packed(entry, identifier);
+    const uint32_t options = identifier | (uint32_t{level(entry.qos)} << 28) |
+                             (uint32_t{entry.no_local} << 30) |
+                             (uint32_t{entry.retain_as_published} << 31);
     const Added added = add_subscription(session, filter, options);
     if (added.slot == none) { return code(ReasonCode::quota_exceeded); }
     journal(session, [&](auto records) { records.subscribe(session, filter, options); });
