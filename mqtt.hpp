@@ -4052,7 +4052,6 @@ namespace detail {
 using Tick = uint32_t;
 inline constexpr Tick ticks_per_second = 8;
 inline constexpr Tick never = 0xFFFFFFFF;
-
 constexpr bool reached(Tick now, Tick due) noexcept { return due != never && now >= due; }
 // `seconds` from now, not before; never when too far.
 constexpr Tick after_seconds(Tick now, uint32_t seconds) noexcept {
@@ -4283,7 +4282,6 @@ class BlockPool {
 
  private:
   static constexpr uint32_t link_bytes = 4;  // what follows is aligned for 32-bit members
-
   uint32_t free_but(uint32_t held) const noexcept {
     const uint32_t free = static_cast<uint32_t>(limit_) - taken_;
     return free > held ? free - held : 0;
@@ -4325,7 +4323,6 @@ class Blocks {
   Pool little;
   Pool big;
   static constexpr uint32_t large_from = 1024;  // bytes still to come that justify a large block
-
   uint8_t* data(Index block) const noexcept { return pool(block).data(plain(block)); }
   uint32_t room(Index block) const noexcept { return pool(block).room(); }
   Index& next(Index block) const noexcept { return pool(block).next(plain(block)); }
@@ -4525,7 +4522,6 @@ struct Entry {
   bool many_ids : 1;  // `number` is a block of subscription ids
   bool shared : 1;    // `number` is the shared subscription
   bool sent : 1;      // a byte of it has gone out: a repeat sets DUP
-
   constexpr explicit Entry(EntryKind what = EntryKind::skip, Index about = none<Index>,
                            uint32_t count = 0) noexcept
       : message(about),
@@ -4554,7 +4550,6 @@ template <typename Index>
 struct QueuePlace {
   Index chunk = none<Index>;
   uint16_t at = 0;
-
   constexpr void step() noexcept { ++at; }
 };
 
@@ -4565,7 +4560,6 @@ struct Queue {
   Index last = none<Index>;
   uint16_t first_at = 0;
   uint16_t last_at = 0;
-
   constexpr bool empty() const noexcept { return first == none<Index>; }
 };
 
@@ -4574,7 +4568,6 @@ class Queues {
  public:
   using E = Entry<Index>;
   using Place = QueuePlace<Index>;
-
   void start(BlockPool<Index>& pool) noexcept {
     pool_ = &pool;
     per_chunk_ = static_cast<uint16_t>(pool.room() / sizeof(E));
@@ -4752,7 +4745,6 @@ inline bool has_wildcards(Text filter) noexcept {
   }
   return false;
 }
-
 inline bool is_level(Text level, char c) noexcept { return level.size() == 1 && level[0] == c; }
 
 // What the nodes of both trees have. They hold no text: what hangs on a node is verified whole, so
@@ -4843,7 +4835,6 @@ struct Filter {
   Index last = none<Index>;
   uint16_t prefix_size = 0;  // of $share/ShareName/, 0 when not shared
   bool wild = false;
-
   constexpr bool shared() const noexcept { return prefix_size != 0; }
 };
 
@@ -4856,7 +4847,6 @@ struct SubscriptionSlot {
   Index session = none<Index>;
   Index filter = none<Index>;
   uint32_t options = 0;  // the identifier, 0 for none, and above it the options as on the wire
-
   constexpr uint32_t identifier() const noexcept { return options & remaining_length_max; }
   constexpr uint8_t qos() const noexcept { return (options >> 28) & 3; }
   constexpr bool no_local() const noexcept { return (options & 0x40000000) != 0; }
@@ -5144,7 +5134,6 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
 struct ConnectionId {
   uint32_t slot = 0;
   uint32_t generation = 0;
-
   friend constexpr bool operator==(ConnectionId a, ConnectionId b) noexcept {
     return a.slot == b.slot && a.generation == b.generation;
   }
@@ -5382,7 +5371,6 @@ struct Gather {
 
   static constexpr uint32_t by_reference = 512;
   static constexpr uint32_t spare_pieces = 3;
-
   bool has_room(uint32_t bytes) const noexcept {
     return scratch.size() - used >= bytes && pieces.size() - count > spare_pieces;
   }
@@ -5539,13 +5527,11 @@ class BrokerEngine {
     link->rx_missing -= size;
     if (link->rx_missing == 0) { finish_large(*link); }
   }
-
   /// False: do not read this connection now; it becomes due when that changes.
   bool wants_read(ConnectionId id) const noexcept {
     const Link* link = find(id);
     return link != nullptr && !waits(*link) && link->state != LinkState::closing;
   }
-
   /// The transport takes bytes again.
   void writable(ConnectionId id) noexcept {
     Link* link = find(id);
@@ -5554,7 +5540,6 @@ class BrokerEngine {
       mark_due(*link);
     }
   }
-
   /// The transport is gone, or has been closed after Output::hang_up.
   void lost(ConnectionId id, Millis now) noexcept {
     Link* link = find(id, now);
@@ -5590,20 +5575,17 @@ class BrokerEngine {
       }
     }
   }
-
   /// Ends a connection with a DISCONNECT of this code (5.0) and a close.
   void disconnect(ConnectionId id, ReasonCode reason, Millis now) noexcept {
     Link* link = find(id, now);
     if (link != nullptr && link->state < LinkState::closing) { refuse_link(*link, reason); }
   }
-
   /// The decision a policy put off by ConnectAnswer::later. False: call again after end_turn().
   bool answer_connect(ConnectionId id, const ConnectAnswer& answer, Millis now) noexcept {
     Link* link = find(id, now);
     if (link == nullptr || link->state != LinkState::deciding) { return true; }
     return decide_connect(*link, answer);
   }
-
   /// The decision a policy put off by PublishAnswer::later.
   void answer_publish(ConnectionId id, uint16_t packet_id, ReasonCode reason, Millis now) noexcept {
     Link* link = find(id, now);
@@ -5687,7 +5669,6 @@ class BrokerEngine {
     }
     return output;
   }
-
   /// The transport took `size` of the bytes of the last fill().
   void sent(ConnectionId id, uint32_t size) noexcept {
     Link* link = find(id);
@@ -5699,7 +5680,6 @@ class BrokerEngine {
     wake_ = wake_ || (size != 0 && paused_ != none);  // there may be room now
     go_on_retained(*link);
   }
-
   /// Whether fill() would give bytes.
   bool has_output(ConnectionId id) noexcept {
     Link* link = find(id);
@@ -5752,7 +5732,6 @@ class BrokerEngine {
     Link* link = find(id);
     return link == nullptr || link->session == none ? ClientView() : view(session_of(*link));
   }
-
   /// What packets that came in parts are put together in: large enough for the scratch of fill(),
   /// and free for it where limits.turn_records is 0.
   Buffer assembly() noexcept { return Buffer(assembly_, assembly_bytes(limits())); }
@@ -6236,11 +6215,9 @@ class BrokerEngine {
     ClientView client;
     client.client_id = texts_.view(session.id, texts_scratch_);
     client.tag = session.tag;
-    if constexpr (Policy::keeps_user_names()) {
-      client.has_user_name = session.user != none;
-      if (client.has_user_name) {
-        client.user_name = texts_.view(session.user, texts_scratch_ + scratch_bytes(limits()));
-      }
+    if (Policy::keeps_user_names() && session.user != none) {
+      client.has_user_name = true;
+      client.user_name = texts_.view(session.user, texts_scratch_ + scratch_bytes(limits()));
     }
     if (session.link != none) {
       client.connection = id_of(links_[session.link]);
@@ -6584,7 +6561,7 @@ class BrokerEngine {
           release_entry(entry);
           whole = false;
         }
-        entry.message = static_cast<Index>(entry.message + (more != 0 ? 1 : 0));
+        ++entry.message;
       }
     }
     link.queue = apart;
@@ -8712,7 +8689,6 @@ class BrokerEngine {
   // Takes expiry, alias, delay and subscription ids out of a list, in place: it lies in the arena
   // or the assembly memory, which are ours to write.
   static void take_properties(Properties properties, Incoming& message) noexcept {
-    message.properties = properties.wire();
     uint8_t* const begin = const_cast<uint8_t*>(properties.wire().data());
     const uint8_t* const end = properties.wire().end();
     uint8_t* target = begin;
@@ -9096,8 +9072,7 @@ class BrokerEngine {
   }
   void wake_paused() noexcept {
     wake_ = false;
-    Index slot = paused_;
-    while (slot != none) {
+    for (Index slot = paused_; slot != none;) {
       Link& link = links_[slot];
       slot = link.next;
       retry_paused(link);
