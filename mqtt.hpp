@@ -4524,15 +4524,11 @@ struct Entry {
   bool sent : 1;      // a byte of it has gone out: a repeat sets DUP
   constexpr explicit Entry(EntryKind what = EntryKind::skip, Index about = none<Index>,
                            uint32_t count = 0) noexcept
-      : message(about),
-        number(count),
-        kind(what),
-        qos(0),
-        state_bits(0),
-        retain(false),
-        many_ids(false),
-        shared(false),
-        sent(false) {}
+      : qos(0), state_bits(0), retain(false), many_ids(false), shared(false), sent(false) {
+    message = about;
+    number = count;
+    kind = what;
+  }
   constexpr bool is_message() const noexcept {
     return kind == EntryKind::turn || kind == EntryKind::stored;
   }
@@ -5490,8 +5486,7 @@ class BrokerEngine {
     Link& link = links_[slot];
     link.version = Version::v3_1_1;
     link.generation = ++generation_;
-    link.since = now_;
-    link.last_rx = now_;
+    link.since = link.last_rx = now_;
     id = id_of(link);
     statistics_.connections += 1;
     statistics_.connections_total += 1;
@@ -5521,8 +5516,7 @@ class BrokerEngine {
     Link* link = find(id, now);
     if (link == nullptr || size == 0) { return; }
     statistics_.bytes_received += size;
-    link->last_rx = now_;
-    link->since = now_;
+    link->last_rx = link->since = now_;
     blocks_.fill_space(link->rx, size);
     link->rx_missing -= size;
     if (link->rx_missing == 0) { finish_large(*link); }
@@ -6504,7 +6498,6 @@ class BrokerEngine {
   }
   // What could stay for long may not take the last blocks: others have to pass.
   bool scarce() const noexcept { return blocks_.little.available() < limits().blocks / 8; }
-
   // Puts into blocks what the link's queues still refer to in the arena. QoS 0 that does not fit,
   // or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks promised.
   void promote(Link& link) noexcept {
@@ -6538,7 +6531,6 @@ class BrokerEngine {
       }
     }
   }
-
   // Gives every packet of the arena an entry of its own; those that have gone out go.
   void split_runs(Link& link) noexcept {
     Queue apart;
@@ -7391,7 +7383,6 @@ class BrokerEngine {
       }
     }
   }
-
   // Adds another subscription's share to the entry this route has just queued.
   void merge(Session& session, const Entry& entry) noexcept {
     Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
@@ -7425,7 +7416,6 @@ class BrokerEngine {
       journal(session, [&](auto records) { records.queue(session, share, true); });
     }
   }
-
   // The last packet of the last entry gets one of its own; null when there is no room.
   Entry* leave_run(Link& link, Entry& last) noexcept {
     Entry alone = last;
@@ -8028,7 +8018,6 @@ class BrokerEngine {
                        frame.header_size != 0 && frame.size() > link.rx.size;
     return whole ? frame.size() - link.rx.size : 1;
   }
-
   // Handles kept packets as far as it can, from a copy in one piece; returns whether there were
   // any. What cannot be handled stays kept.
   bool replay(Link& link) noexcept {
@@ -8234,12 +8223,9 @@ class BrokerEngine {
 
   // ---- CONNECT ------------------------------------------------------------------------------
   bool accepts(Version version) const noexcept {
-    switch (version) {
-      case Version::v3_1: return Features::v3_1 && limits().accept_v3_1;
-      case Version::v3_1_1: return Features::v3_1_1 && limits().accept_v3_1_1;
-      case Version::v5: return Features::v5 && limits().accept_v5;
-    }
-    return false;
+    return (Features::v3_1 && version == Version::v3_1 && limits().accept_v3_1) ||
+           (Features::v3_1_1 && version == Version::v3_1_1 && limits().accept_v3_1_1) ||
+           (Features::v5 && version == Version::v5 && limits().accept_v5);
   }
   [[gnu::noinline]] Step on_connect(Link& link, const Frame& frame) noexcept {
     // [MQTT-3.1.0-1]
@@ -8292,9 +8278,8 @@ class BrokerEngine {
       put_text(properties, PropertyId::server_reference, server_reference);
     }
     connack.properties = properties.properties();
-    if (encoded_size(known(link.version), connack).value > link.packet_bytes_max) {
-      connack.properties = Properties();  // [MQTT-3.2.2-19]
-    }
+    const bool fits = encoded_size(known(link.version), connack).value <= link.packet_bytes_max;
+    if (!fits) { connack.properties = Properties(); }  // [MQTT-3.2.2-19]
     push_packet(link, connack);
   }
   static void put_data(PropertyWriter& properties, Bytes data) noexcept {
@@ -8387,7 +8372,6 @@ class BrokerEngine {
     auth.properties = properties.properties();
     push_packet(link, auth);
   }
-
   // AUTH during CONNECT, and re-authentication of an open connection (v5 §4.12).
   Step on_auth(Link& link, const Frame& frame) noexcept {
     Auth auth;
@@ -8424,15 +8408,13 @@ class BrokerEngine {
     push_auth(link, ReasonCode::success, answer);
     return Step::proceed;
   }
-
   // Takes the client in: takeover, session, will, CONNACK.
   Step accept_connect(Link& link, const Connect& connect, const ConnectAnswer& answer) noexcept {
     char assigned[48];
     Text client_id = answer.client_id.empty() ? connect.client_id : answer.client_id;
     const bool assigns = client_id.empty();
-    if (assigns) {  // [MQTT-3.1.3-6] [MQTT-3.2.2-16]
-      client_id = assign_client_id(assigned, answer.client_id_prefix);
-    }
+    // [MQTT-3.1.3-6] [MQTT-3.2.2-16]
+    if (assigns) { client_id = assign_client_id(assigned, answer.client_id_prefix); }
     link.maximum_qos = detail::smaller(maximum_qos(), answer.maximum_qos);
     const ReasonCode will_reason = check_will(link, connect);
     if (failed(will_reason)) { return turn_away(link, will_reason); }
@@ -8441,18 +8423,14 @@ class BrokerEngine {
     const Index index = resumed ? old : make_session(client_id);
     const bool ready = index != none && prepare_link(link, connect, answer);
     if (!ready || !open_session(link, sessions_[index], connect, answer)) {
-      if (resumed) {
-        arm_detached(sessions_[index]);
-      } else if (index != none) {
-        end_session(sessions_[index]);
-      }
+      if (resumed) { arm_detached(sessions_[index]); }
+      if (!resumed && index != none) { end_session(sessions_[index]); }
       return turn_away(link, ReasonCode::quota_exceeded);
     }
     Session& session = sessions_[index];
     push_connack(link, {connect, answer, resumed, assigns ? client_id : Text()});
-    queues_.for_each(session.queue, [&link](Entry& entry) {
-      entry.order = link.order;  // behind the CONNACK
-    });
+    // behind the CONNACK
+    queues_.for_each(session.queue, [&link](Entry& entry) { entry.order = link.order; });
     link.session = index;
     link.state = LinkState::open;
     session.link = links_.index_of(link);
@@ -8464,7 +8442,6 @@ class BrokerEngine {
     policy_->on_connected(view(session), shown);
     return Step::proceed;
   }
-
   Text assign_client_id(char* target, Text prefix) noexcept {
     constexpr char digits[] = "0123456789ABCDEF";
     constexpr uint32_t uuid_size = 36;
@@ -8541,10 +8518,9 @@ class BrokerEngine {
   }
   bool open_session(Link& link, Session& session, const Connect& connect,
                     const ConnectAnswer& answer) noexcept {
-    const uint32_t wished = v5(connect.version)
-                                ? connect.properties.number(PropertyId::session_expiry_interval, 0)
-                            : connect.clean_start ? 0
-                                                  : 0xFFFFFFFF;
+    const uint32_t wished =
+        connect.properties.number(PropertyId::session_expiry_interval,
+                                  v5(connect.version) || connect.clean_start ? 0 : 0xFFFFFFFF);
     session.expiry_interval_s = detail::smaller(wished, limits().session_expiry_max_s);
     session.expires = detail::never;
     session.resumable = session.expiry_interval_s != 0;  // [MQTT-3.1.2-23]
@@ -8832,10 +8808,10 @@ class BrokerEngine {
                                                      none)))) {  // PUBREL must find the id
       return refuse_link(link, reason);
     }
-    const ReasonCode told = allowed(reason, PacketType::puback, Side::broker)
-                                ? reason
-                                : ReasonCode::implementation_specific_error;
-    return push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, message.packet_id, told);
+    if (!allowed(reason, PacketType::puback, Side::broker)) {
+      reason = ReasonCode::implementation_specific_error;
+    }
+    return push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, message.packet_id, reason);
   }
   Step on_pubrel(Link& link, const Ack& ack) noexcept {
     Session& session = session_of(link);
@@ -8883,7 +8859,6 @@ class BrokerEngine {
     return link.head_offset != 0 && link.head_session &&
            &entry == queues_.at(session.queue, session.send);
   }
-
   Step on_ack(Link& link, const Ack& ack) noexcept {
     Session& session = session_of(link);
     bool ahead = false;
@@ -8891,44 +8866,35 @@ class BrokerEngine {
     const SendState state = entry == nullptr ? SendState::none : entry->state();
     const DeliveryStep<SendState> step = mqtt::on_ack(state, ack.type, ack.reason_code);
     const bool cut_now = entry != nullptr && is_cut(link, *entry);
-    switch (step.action) {
-      case DeliveryAction::violation: return fail(link, Error::protocol_state);
-      case DeliveryAction::release_unknown:
-        push_ack(link, EntryKind::pubrel, ack.packet_id, ReasonCode::packet_identifier_not_found);
-        break;
-      case DeliveryAction::release:
-      case DeliveryAction::release_again:
-        entry->set_state(step.next);
-        if (step.action == DeliveryAction::release) {
-          if (!cut_now) {  // the message is the client's [MQTT-4.3.3-6]
-            if (!ahead) { leave_flight_bytes(session, *entry); }
-            release_entry(*entry);
-          }
-          journal_change(RecordType::release, session, ack.packet_id);
+    if (step.action == DeliveryAction::violation) { return fail(link, Error::protocol_state); }
+    if (step.action == DeliveryAction::release_unknown) {
+      return push_ack(link, EntryKind::pubrel, ack.packet_id,
+                      ReasonCode::packet_identifier_not_found);
+    }
+    const bool releases = step.action == DeliveryAction::release;
+    if (releases || step.action == DeliveryAction::release_again) {
+      entry->set_state(step.next);
+      if (releases) {
+        if (!cut_now) {  // the message is the client's [MQTT-4.3.3-6]
+          if (!ahead) { leave_flight_bytes(session, *entry); }
+          release_entry(*entry);
         }
-        if (ahead && (!cut_now || step.action == DeliveryAction::release_again)) {
-          mark_due(link);  // fill() has still to pass it, and sends PUBREL
-        } else {
-          push_ack(link, EntryKind::pubrel, ack.packet_id);
-        }
-        break;
-      case DeliveryAction::complete:
-      case DeliveryAction::fail:
-        entry->set_state(step.next);
-        journal_done(session, *entry);
-        if (cut_now) { break; }  // commit_message() settles it
-        if (!ahead) { leave_flight(session, *entry); }
-        release_entry(*entry);
-        if (!ahead) { drop_settled(session, *entry); }  // else fill() passes it
-        wake_ = wake_ || paused_ != none;
-        go_on_retained(link);
-        mark_due(link);
-        break;
-      case DeliveryAction::ignore:
-      case DeliveryAction::accept:
-      case DeliveryAction::repeat:
-      case DeliveryAction::deliver:
-      case DeliveryAction::complete_unknown: break;
+        journal_change(RecordType::release, session, ack.packet_id);
+      }
+      if (!ahead || (cut_now && releases)) {
+        return push_ack(link, EntryKind::pubrel, ack.packet_id);
+      }
+      mark_due(link);  // fill() has still to pass it, and sends PUBREL
+    } else if (step.action == DeliveryAction::complete || step.action == DeliveryAction::fail) {
+      entry->set_state(step.next);
+      journal_done(session, *entry);
+      if (cut_now) { return Step::proceed; }  // commit_message() settles it
+      if (!ahead) { leave_flight(session, *entry); }
+      release_entry(*entry);
+      if (!ahead) { drop_settled(session, *entry); }  // else fill() passes it
+      wake_ = wake_ || paused_ != none;
+      go_on_retained(link);
+      mark_due(link);
     }
     return Step::proceed;
   }
@@ -9012,9 +8978,8 @@ class BrokerEngine {
     journal(session, [&](auto records) { records.subscribe(session, filter, options); });
     const bool wanted = entry.retain_handling == RetainHandling::send ||
                         (entry.retain_handling == RetainHandling::send_if_new && !added.existed);
-    if (Features::retained && !shared && wanted) {  // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
-      send_retained(link, added.slot);
-    }
+    // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
+    if (Features::retained && !shared && wanted) { send_retained(link, added.slot); }
     return level(entry.qos);
   }
   uint8_t unsubscribe_one(Link& link, Text wanted) noexcept {
