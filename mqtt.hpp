@@ -5470,7 +5470,7 @@ class BrokerEngine {
   }
 
   /// Takes over all limits but those of BrokerSizes, for CONNECTs and packets from now on.
-  void change_limits(const BrokerLimits& limits) noexcept {
+  [[gnu::cold]] void change_limits(const BrokerLimits& limits) noexcept {
     BrokerLimits changed = limits;
     static_cast<BrokerSizes&>(changed) = this->limits();
     limits_.set(changed);
@@ -5559,7 +5559,7 @@ class BrokerEngine {
 
   /// The server shuts down: 5.0 clients get DISCONNECT 0x8B, all connections become due with
   /// hang_up. Wills are not published. Nothing is admitted any more.
-  void stop(Millis now) noexcept {
+  [[gnu::cold]] void stop(Millis now) noexcept {
     advance(now);
     stopping_ = true;
     for (Index slot = 0; slot < links_.used(); ++slot) {
@@ -5990,7 +5990,7 @@ class BrokerEngine {
   }
 
   // ---- memory and time ----------------------------------------------------------------------
-  static bool limits_fit(const BrokerLimits& limits) noexcept {
+  [[gnu::cold]] static bool limits_fit(const BrokerLimits& limits) noexcept {
     const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
     const uint64_t counts[] = {limits.subscriptions,  limits.filters,      limits.filter_nodes,
                                limits.retained_nodes, limits.blocks,       limits.large_blocks,
@@ -6151,7 +6151,7 @@ class BrokerEngine {
     (due_first_ == none ? due_first_ : links_[due_last_].next_due) = slot;
     due_last_ = slot;
   }
-  void free_link(Link& link) noexcept {
+  [[gnu::cold]] void free_link(Link& link) noexcept {
     timers_.cancel(links_.index_of(link));
     forget_paused(link);
     release_extra(link);
@@ -6183,7 +6183,7 @@ class BrokerEngine {
     link.large = link.discarding = false;
     link.rx_missing = 0;
   }
-  void release_extra(Link& link) noexcept {
+  [[gnu::cold]] void release_extra(Link& link) noexcept {
     Extra* more = extra(link);
     if (more == nullptr) { return; }
     texts_.release(more->prefix);
@@ -6240,7 +6240,7 @@ class BrokerEngine {
     return held == nullptr ? soonest : detail::smaller(soonest, held_until(*held));
   }
   Tick pause_ticks() const noexcept { return limits().pause_ms / tick_ms + 1; }
-  void on_link_timer(Link& link) noexcept {
+  [[gnu::cold]] void on_link_timer(Link& link) noexcept {
     const Tick deadline = link_deadline(link);
     if (!detail::reached(now_, deadline)) { return timers_.set(links_.index_of(link), deadline); }
     if (link.state == LinkState::closing) { return give_up(link); }
@@ -6423,7 +6423,7 @@ class BrokerEngine {
     return Step::proceed;
   }
   template <typename Packet>
-  void push_packet(Link& link, const Packet& packet) noexcept {
+  [[gnu::cold]] void push_packet(Link& link, const Packet& packet) noexcept {
     const Buffer target(topic_scratch_, scratch_bytes(limits()));
     const Result<uint32_t> size = encode(known(link.version), packet, target);
     if (!size) { return; }
@@ -6560,7 +6560,7 @@ class BrokerEngine {
     if (!whole) { give_up(link); }
   }
   // Ends a link that cannot go on, without a word: the port hangs up.
-  void give_up(Link& link) noexcept {
+  [[gnu::cold]] void give_up(Link& link) noexcept {
     link.force = true;
     push_due(link);
   }
@@ -6992,7 +6992,7 @@ class BrokerEngine {
     }
   }
   // `size` bytes of the packet have gone out: the rest must follow, byte for byte.
-  void cut(const Walk& walk, Entry& entry, uint32_t size) noexcept {
+  [[gnu::cold]] void cut(const Walk& walk, Entry& entry, uint32_t size) noexcept {
     Link& link = *walk.link;
     if (size == 0) { return; }
     if (link.head_offset == 0 && entry.is_message()) {
@@ -7092,7 +7092,7 @@ class BrokerEngine {
   OutAlias& offered_alias(const Link& link, uint16_t alias) const noexcept {
     return in_block<OutAlias>(extra(link)->aliases_out)[alias - 1];
   }
-  void release_aliases(Extra& more) noexcept {
+  [[gnu::cold]] void release_aliases(Extra& more) noexcept {
     for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
       for (uint32_t i = 0; i < per_block<Index>(); ++i) {
         texts_.release(in_block<Index>(block)[i]);
@@ -7365,7 +7365,7 @@ class BrokerEngine {
   }
   void count_dropped() noexcept { statistics_.publish_dropped += 1; }
   // Makes room in a full queue whose next messages have expired.
-  void drop_expired(Session& session) noexcept {
+  [[gnu::cold]] void drop_expired(Session& session) noexcept {
     Place place = session.send;
     while (Entry* entry = queues_.at(session.queue, place)) {
       place.step();
@@ -7447,7 +7447,7 @@ class BrokerEngine {
   }
   // A member leaves: what it has not been sent, and with `session_ends` what it has not
   // acknowledged at QoS 1, goes to another one [MQTT-4.8.2-4] [MQTT-4.8.2-5].
-  void reroute(Session& session, Index subscription, bool session_ends) noexcept {
+  [[gnu::cold]] void reroute(Session& session, Index subscription, bool session_ends) noexcept {
     if constexpr (!Features::shared_subscriptions) { return; }
     for (Place place; Entry* entry = queues_.at(session.queue, place); place.step()) {
       if (!entry->shared || (subscription != none && entry->number != subscription)) { continue; }
@@ -7459,7 +7459,7 @@ class BrokerEngine {
     }
     drop_done(session);
   }
-  void hand_over(Session& session, Entry& entry) noexcept {
+  [[gnu::cold]] void hand_over(Session& session, Entry& entry) noexcept {
     Filter& filter = index_.filters[subscription_of(entry).filter];
     Incoming message;
     message.handle = entry.message;
@@ -7543,7 +7543,7 @@ class BrokerEngine {
     return (stored.has_expiry || expiry_s != 0) && waited_s >= expiry_s && now_ != stored.stored_at;
   }
   // Makes room in a full table; at most once a tick.
-  void drop_expired_retained() noexcept {
+  [[gnu::cold]] void drop_expired_retained() noexcept {
     if (swept_ == now_) { return; }
     swept_ = now_;
     for (Index node = 0; node < retained_.nodes.used(); ++node) {
@@ -7638,7 +7638,7 @@ class BrokerEngine {
     return slot;
   }
   // Names a slot that has just been allocated; false when there is no room for the name.
-  bool name_session(Index slot, Text client_id) noexcept {
+  [[gnu::cold]] bool name_session(Index slot, Text client_id) noexcept {
     Session& session = sessions_[slot];
     session.id = texts_.store(client_id);
     if (session.id == none) {
@@ -7654,7 +7654,7 @@ class BrokerEngine {
     const Index slot = sessions_.allocate();
     return slot != none && name_session(slot, client_id) ? slot : none;
   }
-  bool name_user(Session& session, bool named, Text user_name) noexcept {
+  [[gnu::cold]] bool name_user(Session& session, bool named, Text user_name) noexcept {
     if constexpr (!Policy::keeps_user_names()) { return true; }
     texts_.release(session.user);
     session.user = named ? texts_.store(user_name) : none;
@@ -7664,7 +7664,7 @@ class BrokerEngine {
     return limits().connections + sessions_.index_of(session);
   }
   // Removes a session with everything in it [MQTT-4.1.0-2].
-  void end_session(Session& session) noexcept {
+  [[gnu::cold]] void end_session(Session& session) noexcept {
     // the session's end is the latest moment [MQTT-3.1.2-8]
     if (session.will != none) { publish_will(session); }
     reroute(session, none, true);
@@ -7680,7 +7680,7 @@ class BrokerEngine {
     texts_.release(session.user);
     sessions_.release(slot);
   }
-  void on_session_timer(Session& session) noexcept {
+  [[gnu::cold]] void on_session_timer(Session& session) noexcept {
     if (detail::reached(now_, session.expires)) {
       statistics_.sessions_expired += 1;
       return end_session(session);
@@ -7714,7 +7714,7 @@ class BrokerEngine {
 
   // ---- wills --------------------------------------------------------------------------------
   // The will is published once and forgotten [MQTT-3.1.2-8] [MQTT-3.1.2-10].
-  void publish_will(Session& session) noexcept {
+  [[gnu::cold]] void publish_will(Session& session) noexcept {
     if constexpr (!Features::wills) { return; }
     const Index handle = session.will;
     session.will = none;
@@ -7835,7 +7835,7 @@ class BrokerEngine {
   // ---- ends of links ------------------------------------------------------------------------
   // Ends a link from our side or the client's: what is queued for it still goes out, then a
   // DISCONNECT if asked for and possible, then the port hangs up [MQTT-4.13.2-1].
-  Step end_link(Link& link, const Disconnection& why, bool tell) noexcept {
+  [[gnu::cold]] Step end_link(Link& link, const Disconnection& why, bool tell) noexcept {
     const bool was_open = link.state == LinkState::open;
     if (link.session != none) {
       policy_->on_disconnected(view(session_of(link)), why);
@@ -7861,7 +7861,7 @@ class BrokerEngine {
     return Step::stop;
   }
   // Takes the session off its link; it goes on, waits to expire or ends.
-  void detach(Link& link, const Disconnection& why) noexcept {
+  [[gnu::cold]] void detach(Link& link, const Disconnection& why) noexcept {
     Session& session = session_of(link);
     settle_head(link, session);
     if (session.resumable) {
@@ -7900,7 +7900,7 @@ class BrokerEngine {
     arm_session(session);
   }
   // A message of which bytes have gone out counts as sent [MQTT-3.3.1-1].
-  void settle_head(Link& link, Session& session) noexcept {
+  [[gnu::cold]] void settle_head(Link& link, Session& session) noexcept {
     if (link.head_offset == 0 || !link.head_session) { return; }
     Entry* entry = queues_.at(session.queue, session.send);
     if (entry != nullptr && entry->kind != EntryKind::skip) {
@@ -8020,7 +8020,7 @@ class BrokerEngine {
   }
   // Handles kept packets as far as it can, from a copy in one piece; returns whether there were
   // any. What cannot be handled stays kept.
-  bool replay(Link& link) noexcept {
+  [[gnu::cold]] bool replay(Link& link) noexcept {
     Chain kept = link.rx;
     link.rx = Chain();
     bool any = false;
@@ -8121,7 +8121,7 @@ class BrokerEngine {
   bool exceeds(uint32_t payload_size) const noexcept {
     return limits().message_bytes_max != 0 && payload_size > limits().message_bytes_max;
   }
-  void drop_large(Link& link) noexcept {
+  [[gnu::cold]] void drop_large(Link& link) noexcept {
     const Incoming message = stored_message(link.rx.first);
     const MessageHead& stored = head(link.rx.first);
     forget_stored(stored);
@@ -8210,14 +8210,15 @@ class BrokerEngine {
   }
   // The peer broke the protocol: it is told why if its version can be, and cut off
   // [MQTT-4.13.1-1] [MQTT-4.8.0-1].
-  Step fail(Link& link, Error error) noexcept {
+  [[gnu::cold]] Step fail(Link& link, Error error) noexcept {
     const ReasonCode reason = reason_code(error);
     // before CONNACK [MQTT-4.12.0-4]
     if (link.state == LinkState::authenticating) { refuse_connect(link, reason); }
     return end_link(link, {reason, error}, link.state == LinkState::open);
   }
   // Cuts a client off for a reason of ours.
-  Step refuse_link(Link& link, ReasonCode reason = ReasonCode::quota_exceeded) noexcept {
+  [[gnu::cold]] Step refuse_link(Link& link,
+                                 ReasonCode reason = ReasonCode::quota_exceeded) noexcept {
     return end_link(link, {reason}, true);
   }
 
@@ -8227,7 +8228,7 @@ class BrokerEngine {
            (Features::v3_1_1 && version == Version::v3_1_1 && limits().accept_v3_1_1) ||
            (Features::v5 && version == Version::v5 && limits().accept_v5);
   }
-  [[gnu::noinline]] Step on_connect(Link& link, const Frame& frame) noexcept {
+  [[gnu::cold, gnu::noinline]] Step on_connect(Link& link, const Frame& frame) noexcept {
     // [MQTT-3.1.0-1]
     if (frame.type() != PacketType::connect) { return fail(link, Error::protocol_state); }
     statistics_.connects_received += 1;
@@ -8249,7 +8250,7 @@ class BrokerEngine {
     policy_->on_connect(id_of(link), connect, answer);
     return apply_answer(link, frame, connect, answer);
   }
-  Error check_connect(const Connect& connect) const noexcept {
+  [[gnu::cold]] Error check_connect(const Connect& connect) const noexcept {
     const bool empty = connect.client_id.empty();
     const bool long_id = connect.version == Version::v3_1 && connect.client_id.size() > 23;
     if ((empty && !limits().allow_empty_client_id) || (long_id && limits().client_id_23)) {
@@ -8259,15 +8260,15 @@ class BrokerEngine {
   }
   // CONNACK with the code where the version has one and the specification allows it, then the end
   // [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7].
-  Step reject_connect(Link& link, Error error) noexcept {
+  [[gnu::cold]] Step reject_connect(Link& link, Error error) noexcept {
     const bool answered = error == Error::unsupported_version ||
                           error == Error::identifier_rejected ||
                           (v5(link.version) && error != Error::unsupported_protocol);
     if (answered) { refuse_connect(link, reason_code(error)); }
     return end_link(link, {reason_code(error), error}, false);
   }
-  void refuse_connect(Link& link, ReasonCode reason, Text reason_string = Text(),
-                      Text server_reference = Text()) noexcept {
+  [[gnu::cold]] void refuse_connect(Link& link, ReasonCode reason, Text reason_string = Text(),
+                                    Text server_reference = Text()) noexcept {
     gate_ = 0;        // does not wait for the journal
     Connack connack;  // [MQTT-3.2.2-6]: session present 0
     connack.reason_code =
@@ -8293,8 +8294,8 @@ class BrokerEngine {
   static void put_text(PropertyWriter& properties, PropertyId id, Text text) noexcept {
     if (!text.empty()) { properties.text(id, text); }
   }
-  Step apply_answer(Link& link, const Frame& frame, const Connect& connect,
-                    const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] Step apply_answer(Link& link, const Frame& frame, const Connect& connect,
+                                  const ConnectAnswer& answer) noexcept {
     const bool later = Policy::answers_later() && answer.later;
     const bool more =
         Policy::authenticates() && answer.reason == ReasonCode::continue_authentication;
@@ -8312,7 +8313,7 @@ class BrokerEngine {
     return accept_connect(link, connect, answer);
   }
   // The CONNECT is needed again when the policy has decided.
-  bool keep_connect(Link& link, const Frame& frame, const Connect& connect) noexcept {
+  [[gnu::cold]] bool keep_connect(Link& link, const Frame& frame, const Connect& connect) noexcept {
     Extra* more = need_extra(link);
     if (more == nullptr) { return false; }
     if (more->connect != none) { return true; }
@@ -8324,18 +8325,18 @@ class BrokerEngine {
     return whole;
   }
   // The method of enhanced authentication, if it is used; false when there is no room.
-  bool keep_method(Link& link, const Connect& connect) noexcept {
+  [[gnu::cold]] bool keep_method(Link& link, const Connect& connect) noexcept {
     Property method;
     return !Policy::authenticates() ||
            !connect.properties.find(PropertyId::authentication_method, method) ||
            keep_text(link, &Extra::method, method.text);
   }
-  bool keep_text(Link& link, Index Extra::*which, Text text) noexcept {
+  [[gnu::cold]] bool keep_text(Link& link, Index Extra::*which, Text text) noexcept {
     Extra* more = need_extra(link);
     if (more != nullptr && more->*which == none) { more->*which = texts_.store(text); }
     return more != nullptr && more->*which != none;
   }
-  bool decide_connect(Link& link, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] bool decide_connect(Link& link, const ConnectAnswer& answer) noexcept {
     Extra& more = *extra(link);
     const uint32_t size = more.connect_size;
     uint8_t* memory = assemble(size);
@@ -8362,7 +8363,8 @@ class BrokerEngine {
     }
     return true;
   }
-  void push_auth(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] void push_auth(Link& link, ReasonCode reason,
+                               const ConnectAnswer& answer) noexcept {
     PropertyWriter properties(answer_memory());
     properties.text(PropertyId::authentication_method,  // [MQTT-4.12.0-5]
                     texts_.view(extra(link)->method, topic_scratch_));
@@ -8373,7 +8375,7 @@ class BrokerEngine {
     push_packet(link, auth);
   }
   // AUTH during CONNECT, and re-authentication of an open connection (v5 §4.12).
-  Step on_auth(Link& link, const Frame& frame) noexcept {
+  [[gnu::cold]] Step on_auth(Link& link, const Frame& frame) noexcept {
     Auth auth;
     const Error error = decode(frame, known(link.version), Side::broker, auth);
     if (error != Error::none) { return fail(link, error); }
@@ -8409,7 +8411,8 @@ class BrokerEngine {
     return Step::proceed;
   }
   // Takes the client in: takeover, session, will, CONNACK.
-  Step accept_connect(Link& link, const Connect& connect, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] Step accept_connect(Link& link, const Connect& connect,
+                                    const ConnectAnswer& answer) noexcept {
     char assigned[48];
     Text client_id = answer.client_id.empty() ? connect.client_id : answer.client_id;
     const bool assigns = client_id.empty();
@@ -8442,7 +8445,7 @@ class BrokerEngine {
     policy_->on_connected(view(session), shown);
     return Step::proceed;
   }
-  Text assign_client_id(char* target, Text prefix) noexcept {
+  [[gnu::cold]] Text assign_client_id(char* target, Text prefix) noexcept {
     constexpr char digits[] = "0123456789ABCDEF";
     constexpr uint32_t uuid_size = 36;
     if (prefix.empty()) { prefix = limits().client_id_prefix; }
@@ -8460,7 +8463,7 @@ class BrokerEngine {
     } while (find_session(Text(target, front + uuid_size)) != none);
     return Text(target, front + uuid_size);
   }
-  ReasonCode check_will(const Link& link, const Connect& connect) const noexcept {
+  [[gnu::cold]] ReasonCode check_will(const Link& link, const Connect& connect) const noexcept {
     if (!connect.has_will) { return ReasonCode::success; }
     if (!Features::wills) { return ReasonCode::implementation_specific_error; }
     const Will& will = connect.will;
@@ -8476,7 +8479,7 @@ class BrokerEngine {
   bool retain_available() const noexcept { return Features::retained && limits().retain_available; }
   // Ends an older connection of the client [MQTT-3.1.4-3] [MQTT-3.1.4-2], and its session when a
   // clean one is asked for [MQTT-3.1.2-4] [MQTT-3.1.2-6]. Returns whether the session goes on.
-  bool take_over(Index old, const Connect& connect) noexcept {
+  [[gnu::cold]] bool take_over(Index old, const Connect& connect) noexcept {
     if (old == none) { return false; }
     Session& session = sessions_[old];
     if (session.link != none) {
@@ -8490,7 +8493,8 @@ class BrokerEngine {
     connect.clean_start ? end_session(session) : drop_will(session);  // the client is back in time
     return !connect.clean_start;
   }
-  bool prepare_link(Link& link, const Connect& connect, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] bool prepare_link(Link& link, const Connect& connect,
+                                  const ConnectAnswer& answer) noexcept {
     const Properties& properties = connect.properties;
     const Text prefix = answer.topic_prefix;
     if (!prefix.empty() && !keep_text(link, &Extra::prefix, prefix)) { return false; }
@@ -8516,8 +8520,8 @@ class BrokerEngine {
     return most != 0 && v5(connect.version) &&
            (connect.keep_alive_s == 0 || connect.keep_alive_s > most);
   }
-  bool open_session(Link& link, Session& session, const Connect& connect,
-                    const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] bool open_session(Link& link, Session& session, const Connect& connect,
+                                  const ConnectAnswer& answer) noexcept {
     const uint32_t wished =
         connect.properties.number(PropertyId::session_expiry_interval,
                                   v5(connect.version) || connect.clean_start ? 0 : 0xFFFFFFFF);
@@ -8534,7 +8538,7 @@ class BrokerEngine {
     return keep_will(link, session, connect);
   }
   // Keeps the will with the session [MQTT-3.1.2-7].
-  bool keep_will(Link& link, Session& session, const Connect& connect) noexcept {
+  [[gnu::cold]] bool keep_will(Link& link, Session& session, const Connect& connect) noexcept {
     if (!Features::wills || !connect.has_will) { return true; }
     Incoming message;
     const uint32_t delay_s = connect.will.properties.number(PropertyId::will_delay_interval, 0);
@@ -8558,7 +8562,7 @@ class BrokerEngine {
     bool resumed;
     Text assigned;  // the client id, if we chose it
   };
-  void push_connack(Link& link, const Opened& opened) noexcept {
+  [[gnu::cold]] void push_connack(Link& link, const Opened& opened) noexcept {
     Connack connack;
     connack.session_present = opened.resumed;  // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
     if (v5(link.version)) {
@@ -8570,7 +8574,8 @@ class BrokerEngine {
     push_packet(link, connack);  // the first packet of the connection [MQTT-3.2.0-1]
   }
   // In the order clients are used to; `brief`: without what may be left out [MQTT-3.2.2-19].
-  Properties connack_properties(const Link& link, const Opened& opened, bool brief) noexcept {
+  [[gnu::cold]] Properties connack_properties(const Link& link, const Opened& opened,
+                                              bool brief) noexcept {
     const ConnectAnswer& answer = opened.answer;
     const Properties& wishes = opened.connect.properties;
     PropertyWriter properties(answer_memory());
@@ -9002,7 +9007,7 @@ class BrokerEngine {
   }
 
   // ---- DISCONNECT ---------------------------------------------------------------------------
-  Step on_disconnect(Link& link, const Frame& frame) noexcept {
+  [[gnu::cold]] Step on_disconnect(Link& link, const Frame& frame) noexcept {
     Disconnect packet;
     const Error error = decode(frame, known(link.version), Side::broker, packet);
     if (error != Error::none) { return fail(link, error); }
@@ -9111,7 +9116,7 @@ class BrokerEngine {
     }
   }
   // The policy has taken too long: 0x83, or the end of a 3.x link. False when nothing was due.
-  bool expire_held(Link& link) noexcept {
+  [[gnu::cold]] bool expire_held(Link& link) noexcept {
     Entry* held = first_held(link);
     if (held == nullptr || !detail::reached(now_, held_until(*held))) { return false; }
     if (!v5(link.version)) {
