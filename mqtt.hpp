@@ -4267,8 +4267,12 @@ class BlockPool {
   Index allocate(Claim claim) noexcept {
     const uint32_t promised = claim == Claim::promised ? 0 : reserved_;
     if (free_but(promised + (claim == Claim::ordinary ? kept_ : 0)) == 0) { return none<Index>; }
-    const Index block = free_ != none<Index> ? free_ : used_++;
-    if (block == free_) { free_ = next(block); }
+    Index block = free_;
+    if (block != none<Index>) {
+      free_ = next(block);
+    } else {
+      block = used_++;
+    }
     taken_ += 1;
     next(block) = none<Index>;
     return block;
