@@ -4012,13 +4012,11 @@ struct BrokerSizes {
   uint32_t large_block_bytes = 4096;
   uint32_t text_blocks = 65536;    ///< client ids, user names, filters, aliases
   uint32_t text_block_bytes = 32;  ///< of one, a multiple of 8, 16 to 2,048
-  uint32_t turn_records = 4096;    ///< PUBLISH packets referred to in the arena in one turn; 0: all
-                                   ///< are stored
+  uint32_t turn_records = 4096;  ///< PUBLISH packets kept in the arena in a turn; 0: all are stored
   uint32_t control_packet_bytes_max = 524288;  ///< all of a packet but a PUBLISH's payload
   uint16_t topic_levels_max = 201;             ///< in topics and filters; more: 0x81
-  uint32_t queued_bytes_max = 0;  ///< payload waiting for one client; more: dropped; 0: no limit
-  uint32_t inflight_bytes_max =
-      0;  ///< payload unacknowledged by one client; more wait; 0: no limit
+  uint32_t queued_bytes_max = 0;    ///< payload waiting for a client; more: dropped; 0: no limit
+  uint32_t inflight_bytes_max = 0;  ///< payload a client has not acknowledged; more wait; 0: none
 };
 
 /// All limits; those that are not sizes may change while the broker runs.
@@ -4054,10 +4052,7 @@ namespace detail {
 using Tick = uint32_t;
 inline constexpr Tick ticks_per_second = 8;
 inline constexpr Tick never = 0xFFFFFFFF;
-
-constexpr bool reached(Tick now, Tick deadline) noexcept {
-  return deadline != never && now >= deadline;
-}
+constexpr bool reached(Tick now, Tick due) noexcept { return due != never && now >= due; }
 // `seconds` from now, not before; never when too far.
 constexpr Tick after_seconds(Tick now, uint32_t seconds) noexcept {
   constexpr uint32_t horizon = 0x1FFFFFFF / ticks_per_second;
@@ -4070,6 +4065,19 @@ inline constexpr Index none = static_cast<Index>(~Index{0});
 template <typename Index>
 inline constexpr Index top_bit = static_cast<Index>(Index{1} << (8 * sizeof(Index) - 1));
 
+template <typename T>
+constexpr void adjust(T& count, int change) noexcept {
+  count = static_cast<T>(static_cast<int>(count) + change);
+}
+// Takes an item of a table out of the list that begins at `link`.
+template <typename Items, typename Index>
+void unlink(const Items& items, Index* link, Index index) noexcept {
+  while (*link != index) {
+    MQTT_ASSERT(*link != none<Index>);
+    link = &items[*link].next;
+  }
+  *link = items[index].next;
+}
 // Hands out parts of one block of memory; without memory it only adds up what they take.
 class Carver {
  public:
@@ -4097,11 +4105,7 @@ class Table {
     items_ = items;
     limit_ = static_cast<Index>(limit);
   }
-  T& operator[](Index index) noexcept {
-    MQTT_ASSERT(index < used_);
-    return items_[index];
-  }
-  const T& operator[](Index index) const noexcept {
+  T& operator[](Index index) const noexcept {
     MQTT_ASSERT(index < used_);
     return items_[index];
   }
@@ -4109,7 +4113,6 @@ class Table {
   Index count() const noexcept { return count_; }
   Index used() const noexcept { return used_; }
   bool full() const noexcept { return count_ == limit_; }
-
   Index allocate() noexcept {
     Index index = free_;
     if (index != none<Index>) {
@@ -4119,14 +4122,14 @@ class Table {
     } else {
       return none<Index>;
     }
-    count_ = static_cast<Index>(count_ + 1);
+    ++count_;
     reset(index);
     return index;
   }
   // Takes this very slot; false when it is in use.
   bool allocate_at(Index index) noexcept {
     while (used_ <= index && used_ < limit_) {
-      count_ = static_cast<Index>(count_ + 1);
+      ++count_;
       release(used_++);
     }
     Index* link = &free_;
@@ -4134,7 +4137,7 @@ class Table {
     if (*link == none<Index>) { return false; }
     *link = items_[index].next;
     items_[index].next = none<Index>;
-    count_ = static_cast<Index>(count_ + 1);
+    ++count_;
     return true;
   }
   void release(Index index) noexcept {
@@ -4142,12 +4145,11 @@ class Table {
     reset(index);
     items_[index].next = free_;
     free_ = index;
-    count_ = static_cast<Index>(count_ - 1);
+    --count_;
   }
 
  private:
   __attribute__((noinline)) void reset(Index index) noexcept { items_[index] = T(); }
-
   T* items_ = nullptr;
   Index limit_ = 0;
   Index used_ = 0;
@@ -4167,7 +4169,6 @@ class Directory {
     heads_[0] = none<Index>;
   }
   Index first(uint32_t hash) const noexcept { return heads_[bucket(hash)]; }
-
   template <typename T>
   void insert(Table<T, Index>& table, Index index) noexcept {
     if (items_ >= buckets_ && buckets_ < limit_) { split(table); }
@@ -4178,12 +4179,7 @@ class Directory {
   }
   template <typename T>
   void remove(Table<T, Index>& table, Index index) noexcept {
-    Index* link = &heads_[bucket(table[index].hash)];
-    while (*link != index) {
-      MQTT_ASSERT(*link != none<Index>);
-      link = &table[*link].next;
-    }
-    *link = table[index].next;
+    unlink(table, &heads_[bucket(table[index].hash)], index);
     items_ -= 1;
   }
 
@@ -4210,7 +4206,6 @@ class Directory {
       heads_[fresh] = moved;
     }
   }
-
   Index* heads_ = nullptr;
   uint32_t limit_ = 0;
   uint32_t buckets_ = 1;
@@ -4262,23 +4257,16 @@ class BlockPool {
     MQTT_ASSERT(reserved_ >= count);
     reserved_ -= count;
   }
-  // Sets blocks aside for answers.
   void keep(uint32_t count) noexcept { kept_ = count; }
-
   uint8_t* data(Index block) const noexcept { return at(block) + link_bytes; }
   template <typename T>
   T& as(Index block) const noexcept {
     return *reinterpret_cast<T*>(data(block));
   }
-  Index next(Index block) const noexcept { return link(block); }
-  void set_next(Index block, Index value) noexcept { link(block) = value; }
-
-  // none when no block is left for this claim.
+  Index& next(Index block) const noexcept { return *reinterpret_cast<Index*>(at(block)); }
   Index allocate(Claim claim) noexcept {
-    const uint32_t held = claim == Claim::promised ? 0
-                          : claim == Claim::answer ? reserved_
-                                                   : reserved_ + kept_;
-    if (free_but(held) == 0) { return none<Index>; }
+    const uint32_t promised = claim == Claim::promised ? 0 : reserved_;
+    if (free_but(promised + (claim == Claim::ordinary ? kept_ : 0)) == 0) { return none<Index>; }
     Index block = free_;
     if (block != none<Index>) {
       free_ = next(block);
@@ -4286,26 +4274,23 @@ class BlockPool {
       block = used_++;
     }
     taken_ += 1;
-    set_next(block, none<Index>);
+    next(block) = none<Index>;
     return block;
   }
   void release(Index block) noexcept {
     MQTT_ASSERT(block < used_ && taken_ != 0);
-    set_next(block, free_);
+    next(block) = free_;
     free_ = block;
     taken_ -= 1;
   }
 
  private:
   static constexpr uint32_t link_bytes = 4;  // what follows is aligned for 32-bit members
-
   uint32_t free_but(uint32_t held) const noexcept {
     const uint32_t free = static_cast<uint32_t>(limit_) - taken_;
     return free > held ? free - held : 0;
   }
   uint8_t* at(Index block) const noexcept { return base_ + static_cast<size_t>(block) * bytes_; }
-  Index& link(Index block) const noexcept { return *reinterpret_cast<Index*>(at(block)); }
-
   uint8_t* base_ = nullptr;
   uint32_t bytes_ = 0;
   uint32_t taken_ = 0;
@@ -4327,7 +4312,6 @@ struct Chain {
   uint16_t room = 0;
 };
 
-// Where a reader stands in a chain.
 template <typename Index>
 struct ChainCursor {
   Index block = none<Index>;
@@ -4339,18 +4323,17 @@ template <typename Index, bool large = true>
 class Blocks {
  public:
   using Cursor = ChainCursor<Index>;
-  BlockPool<Index> little;
-  BlockPool<Index> big;
+  using Pool = BlockPool<Index>;
+  Pool little;
+  Pool big;
   static constexpr uint32_t large_from = 1024;  // bytes still to come that justify a large block
-
   uint8_t* data(Index block) const noexcept { return pool(block).data(plain(block)); }
   uint32_t room(Index block) const noexcept { return pool(block).room(); }
-  Index next(Index block) const noexcept { return pool(block).next(plain(block)); }
-  void set_next(Index block, Index value) noexcept { pool(block).set_next(plain(block), value); }
+  Index& next(Index block) const noexcept { return pool(block).next(plain(block)); }
   void release_chain(Index block) noexcept {
     while (block != none<Index>) {
       const Index following = next(block);
-      pool(block).release(plain(block));
+      release(block);
       block = following;
     }
   }
@@ -4359,7 +4342,6 @@ class Blocks {
     chain = Chain<Index>();
   }
 
-  // Little and big blocks.
   struct Need {
     uint32_t little = 0;
     uint32_t big = 0;
@@ -4388,7 +4370,6 @@ class Blocks {
     big.give_back(need.big);
     need = Need();
   }
-
   // Adds bytes, behind which `following` more will come; false, with what fitted added, when no
   // block is left.
   bool append(Chain<Index>& chain, Bytes bytes, Claim claim, uint32_t following = 0) noexcept {
@@ -4411,24 +4392,19 @@ class Blocks {
     chain.room = static_cast<uint16_t>(chain.room - size);
     chain.size += size;
   }
-  // Drops bytes at the front.
   void consume(Chain<Index>& chain, uint32_t size) noexcept {
     MQTT_ASSERT(size <= chain.size);
     chain.size -= size;
-    if (chain.size == 0) {
-      clear(chain);
-      return;
-    }
+    if (chain.size == 0) { return clear(chain); }
     uint32_t skip = chain.skip + size;
     while (skip >= room(chain.first)) {
       const Index gone = chain.first;
       skip -= room(gone);
       chain.first = next(gone);
-      pool(gone).release(plain(gone));
+      release(gone);
     }
     chain.skip = static_cast<uint16_t>(skip);
   }
-
   // The longest contiguous bytes at the cursor, at most `size`; moves it behind them.
   Buffer next_bytes(Cursor& cursor, uint32_t size) const noexcept {
     if (cursor.at == room(cursor.block)) { cursor = {next(cursor.block), 0}; }
@@ -4467,16 +4443,12 @@ class Blocks {
   }
 
  private:
-  static constexpr bool is_large(Index block) noexcept {
-    return large && (block & top_bit<Index>) != 0;
-  }
+  static constexpr bool is_large(Index block) noexcept { return large && block >= top_bit<Index>; }
   static constexpr Index plain(Index block) noexcept {
-    return large ? static_cast<Index>(block & ~top_bit<Index>) : block;
+    return is_large(block) ? static_cast<Index>(block - top_bit<Index>) : block;
   }
-  BlockPool<Index>& pool(Index block) noexcept { return is_large(block) ? big : little; }
-  const BlockPool<Index>& pool(Index block) const noexcept {
-    return is_large(block) ? big : little;
-  }
+  const Pool& pool(Index block) const noexcept { return is_large(block) ? big : little; }
+  void release(Index block) noexcept { (is_large(block) ? big : little).release(plain(block)); }
   uint8_t* end_of(const Chain<Index>& chain) const noexcept {
     return data(chain.last) + room(chain.last) - chain.room;
   }
@@ -4488,11 +4460,7 @@ class Blocks {
     }
     if (block == none<Index>) { block = little.allocate(claim); }
     if (block == none<Index>) { return false; }
-    if (chain.first == none<Index>) {
-      chain.first = block;
-    } else {
-      set_next(chain.last, block);
-    }
+    (chain.first == none<Index> ? chain.first : next(chain.last)) = block;
     chain.last = block;
     chain.room = static_cast<uint16_t>(room(block));
     return true;
@@ -4504,8 +4472,6 @@ template <typename Index>
 class Texts {
  public:
   BlockPool<Index>& cells() noexcept { return blocks_.little; }
-
-  // none when no cell is left.
   Index store(Text text) noexcept {
     Chain<Index> chain;
     const uint8_t size[2] = {static_cast<uint8_t>(text.size()),
@@ -4560,19 +4526,19 @@ struct Entry {
   bool many_ids : 1;  // `number` is a block of subscription ids
   bool shared : 1;    // `number` is the shared subscription
   bool sent : 1;      // a byte of it has gone out: a repeat sets DUP
-
-  constexpr Entry() noexcept
-      : qos(0), state_bits(0), retain(false), many_ids(false), shared(false), sent(false) {}
+  constexpr explicit Entry(EntryKind what = EntryKind::skip, Index about = none<Index>,
+                           uint32_t count = 0) noexcept
+      : qos(0), state_bits(0), retain(false), many_ids(false), shared(false), sent(false) {
+    message = about;
+    number = count;
+    kind = what;
+  }
   constexpr bool is_message() const noexcept {
     return kind == EntryKind::turn || kind == EntryKind::stored;
   }
   constexpr SendState state() const noexcept { return static_cast<SendState>(state_bits); }
-  constexpr void set_state(SendState state) noexcept {
-    state_bits = static_cast<uint8_t>(state) & 3;
-  }
-  constexpr bool settled() const noexcept {
-    return kind == EntryKind::skip && state() == SendState::none;
-  }
+  constexpr void set_state(SendState to) noexcept { state_bits = static_cast<uint8_t>(to) & 3; }
+  constexpr bool settled() const noexcept { return kind == EntryKind::skip && state_bits == 0; }
   // Whether a PUBLISH goes out at QoS 0 without RETAIN and identifiers.
   constexpr bool is_plain() const noexcept {
     return number == 0 && (qos | retain | many_ids | shared) == 0;
@@ -4584,8 +4550,7 @@ template <typename Index>
 struct QueuePlace {
   Index chunk = none<Index>;
   uint16_t at = 0;
-
-  constexpr void step() noexcept { at = static_cast<uint16_t>(at + 1); }
+  constexpr void step() noexcept { ++at; }
 };
 
 // A first-in first-out queue of entries in small blocks, borrowed only while it is not empty.
@@ -4595,7 +4560,6 @@ struct Queue {
   Index last = none<Index>;
   uint16_t first_at = 0;
   uint16_t last_at = 0;
-
   constexpr bool empty() const noexcept { return first == none<Index>; }
 };
 
@@ -4604,7 +4568,6 @@ class Queues {
  public:
   using E = Entry<Index>;
   using Place = QueuePlace<Index>;
-
   void start(BlockPool<Index>& pool) noexcept {
     pool_ = &pool;
     per_chunk_ = static_cast<uint16_t>(pool.room() / sizeof(E));
@@ -4614,18 +4577,13 @@ class Queues {
     if (push_takes_block(queue)) {
       const Index chunk = pool_->allocate(claim);
       if (chunk == none<Index>) { return nullptr; }
-      if (queue.empty()) {
-        queue.first = chunk;
-        queue.first_at = 0;
-      } else {
-        pool_->set_next(queue.last, chunk);
-      }
+      (queue.empty() ? queue.first : pool_->next(queue.last)) = chunk;
       queue.last = chunk;
       queue.last_at = 0;
     }
     E* target = slot(queue.last, queue.last_at);
     *target = entry;
-    queue.last_at = static_cast<uint16_t>(queue.last_at + 1);
+    ++queue.last_at;
     return target;
   }
   // The entry at the place, null at the end.
@@ -4646,9 +4604,7 @@ class Queues {
   };
   Reader from(const Queue<Index>& queue, Place place = Place()) noexcept {
     Reader reader;
-    if (E* entry = at(queue, place)) {
-      reader = {entry, chunk_end(queue, place.chunk), place.chunk};
-    }
+    if (E* it = at(queue, place)) { reader = {it, chunk_end(queue, place.chunk), place.chunk}; }
     return reader;
   }
   // Null at the end.
@@ -4666,6 +4622,12 @@ class Queues {
   void for_each(const Queue<Index>& queue, F f) noexcept {
     for (Reader reader = from(queue); E* entry = next(queue, reader);) { f(*entry); }
   }
+  E* find(const Queue<Index>& queue, uint16_t packet_id) noexcept {
+    for (Place place; E* entry = at(queue, place); place.step()) {
+      if (entry->packet_id == packet_id) { return entry; }
+    }
+    return nullptr;
+  }
   E* back(const Queue<Index>& queue) noexcept {
     return slot(queue.last, static_cast<uint16_t>(queue.last_at - 1));
   }
@@ -4678,19 +4640,15 @@ class Queues {
   }
   // Drops the first entry. A place in a block that goes away becomes that of the first entry.
   void pop(Queue<Index>& queue, Place* place = nullptr) noexcept {
-    queue.first_at = static_cast<uint16_t>(queue.first_at + 1);
+    ++queue.first_at;
     const bool emptied = queue.first == queue.last && queue.first_at == queue.last_at;
     if (!emptied && queue.first_at != per_chunk_) { return; }
     const Index gone = queue.first;
-    const Index following = pool_->next(gone);
     if (place != nullptr && place->chunk == gone) { *place = Place(); }
+    queue.first = pool_->next(gone);
+    queue.first_at = 0;
     pool_->release(gone);
-    if (emptied) {
-      queue = Queue<Index>();
-    } else {
-      queue.first = following;
-      queue.first_at = 0;
-    }
+    if (emptied) { queue = Queue<Index>(); }
   }
   // Whether the place is that of the queue's first entry.
   static bool at_front(const Queue<Index>& queue, const Place& place) noexcept {
@@ -4698,13 +4656,10 @@ class Queues {
   }
 
  private:
-  E* slot(Index chunk, uint16_t at) noexcept {
-    return reinterpret_cast<E*>(pool_->data(chunk)) + at;
-  }
+  E* slot(Index chunk, uint16_t at) noexcept { return &pool_->template as<E>(chunk) + at; }
   E* chunk_end(const Queue<Index>& queue, Index chunk) noexcept {
     return slot(chunk, chunk == queue.last ? queue.last_at : per_chunk_);
   }
-
   BlockPool<Index>* pool_ = nullptr;
   uint16_t per_chunk_ = 0;
 };
@@ -4724,19 +4679,13 @@ class Timers {
   void introduce(uint32_t item) noexcept { places_[item] = none<Index>; }
   Tick soonest() const noexcept { return count_ == 0 ? never : ticks_[heap_[0]]; }
   uint32_t first() const noexcept { return heap_[0]; }
-  Tick tick(uint32_t item) const noexcept {
-    return places_[item] == none<Index> ? never : ticks_[item];
-  }
+  Tick tick(uint32_t of) const noexcept { return places_[of] == none<Index> ? never : ticks_[of]; }
   void set(uint32_t item, Tick tick) noexcept {
-    if (tick == never) {
-      cancel(item);
-      return;
-    }
+    if (tick == never) { return cancel(item); }
     if (places_[item] == none<Index>) { put(count_++, static_cast<Index>(item)); }
     ticks_[item] = tick;
     settle(places_[item]);
   }
-  // Only moves the deadline forward.
   void set_sooner(uint32_t item, Tick tick) noexcept {
     if (tick < this->tick(item)) { set(item, tick); }
   }
@@ -4771,17 +4720,14 @@ class Timers {
     }
     put(place, item);
   }
-
   Index* heap_ = nullptr;
   Index* places_ = nullptr;
   Tick* ticks_ = nullptr;
   uint32_t count_ = 0;
 };
-}  // namespace detail
 
 // >> 13. broker index — filters, shared groups, retained messages
 
-namespace detail {
 inline uint32_t level_end(Text text, uint32_t at) noexcept {
   while (at < text.size() && text[at] != '/') { ++at; }
   return at;
@@ -4799,10 +4745,7 @@ inline bool has_wildcards(Text filter) noexcept {
   }
   return false;
 }
-
-inline bool is_level(Text level, char wildcard) noexcept {
-  return level.size() == 1 && level[0] == wildcard;
-}
+inline bool is_level(Text level, char c) noexcept { return level.size() == 1 && level[0] == c; }
 
 // What the nodes of both trees have. They hold no text: what hangs on a node is verified whole, so
 // that a collision costs a comparison and never a wrong delivery.
@@ -4840,7 +4783,6 @@ class LevelTree {
     }
     return node;
   }
-
   // Removes nodes that nothing needs, from `node` upwards.
   void prune(Index node) noexcept {
     while (node != none<Index> && !tree().needed(nodes[node])) {
@@ -4893,7 +4835,6 @@ struct Filter {
   Index last = none<Index>;
   uint16_t prefix_size = 0;  // of $share/ShareName/, 0 when not shared
   bool wild = false;
-
   constexpr bool shared() const noexcept { return prefix_size != 0; }
 };
 
@@ -4906,7 +4847,6 @@ struct SubscriptionSlot {
   Index session = none<Index>;
   Index filter = none<Index>;
   uint32_t options = 0;  // the identifier, 0 for none, and above it the options as on the wire
-
   constexpr uint32_t identifier() const noexcept { return options & remaining_length_max; }
   constexpr uint8_t qos() const noexcept { return (options >> 28) & 3; }
   constexpr bool no_local() const noexcept { return (options & 0x40000000) != 0; }
@@ -4941,20 +4881,17 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
   Index find(Text text) noexcept {
     if constexpr (tree) {
       const Index node = node_of(split_shared(text).filter, false);
-      if (node == none<Index>) { return node; }
-      Index filter = nodes[node].filters;
+      Index filter = node == none<Index> ? node : nodes[node].filters;
       while (filter != none<Index> && !texts->equal(filters[filter].text, text)) {
         filter = filters[filter].next;
       }
       return filter;
-    } else {
-      for (Index i = 0; i < filters.used(); ++i) {
-        if (filters[i].text != none<Index> && texts->equal(filters[i].text, text)) { return i; }
-      }
-      return none<Index>;
     }
+    for (Index i = 0; i < filters.used(); ++i) {
+      if (filters[i].text != none<Index> && texts->equal(filters[i].text, text)) { return i; }
+    }
+    return none<Index>;
   }
-
   // none when a table is full; nothing has changed then.
   Index insert(Text text) noexcept {
     const SharedFilter parts = split_shared(text);
@@ -4978,23 +4915,18 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     version += 1;
     return filter;
   }
-
   void remove(Index filter) noexcept {
     const Filter<Index> gone = filters[filter];
     texts->release(gone.text);
     if constexpr (tree) {
-      Index* link = &nodes[gone.node].filters;
-      while (*link != filter) { link = &filters[*link].next; }
-      *link = gone.next;
+      unlink(filters, &nodes[gone.node].filters, filter);
       wildcard_filters -= gone.wild ? 1U : 0U;
       this->prune(gone.node);
     }
     filters.release(filter);
     version += 1;
   }
-
   Text text(Index filter) const noexcept { return texts->view(filters[filter].text, scratch); }
-
   // Writes the filters that match to `found`, which holds as many as there are filters.
   uint32_t match(Text topic, Index* found) noexcept {
     uint32_t count = 0;
@@ -5008,7 +4940,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     }
     return count;
   }
-
   void added(Index node) noexcept { count_child(node, 1); }
   void removing(Index node) noexcept { count_child(node, -1); }
   static bool needed(const FilterNode<Index>& node) noexcept {
@@ -5028,12 +4959,8 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
   }
   void count_child(Index node, int change) noexcept {
     const Index parent = nodes[node].parent;
-    if (parent != none<Index>) {
-      nodes[parent].children =
-          static_cast<Index>(static_cast<int64_t>(nodes[parent].children) + change);
-    }
+    if (parent != none<Index>) { adjust(nodes[parent].children, change); }
   }
-
   // The filters at a node that really match: hashes may collide.
   void collect(Index node, Text topic, Index* found, uint32_t& count) const noexcept {
     if (node == none<Index>) { return; }
@@ -5046,7 +4973,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
     const uint32_t prefix = filters[filter].prefix_size;
     return matches(Text(whole.data() + prefix, whole.size() - prefix), topic);
   }
-
   void walk(Text topic, Index* found, uint32_t& count) noexcept {
     uint32_t levels = 0;
     for (uint32_t at = 0; at <= topic.size() && levels < levels_max;) {
@@ -5082,7 +5008,6 @@ class FilterIndex : public LevelTree<FilterIndex<Index, tree>, FilterNode<Index>
   }
 };
 
-// A level of the topics of retained messages.
 template <typename Index>
 struct RetainedNode : LevelNode<Index> {
   Index child = none<Index>;
@@ -5122,28 +5047,17 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
       move(cursor, node, depth);
     } else {
       do {
-        cursor.node = static_cast<Index>(cursor.node + 1);  // none + 1 is the first
+        ++cursor.node;  // none + 1 is the first
       } while (cursor.node < nodes.used() && nodes[cursor.node].message == none<Index>);
       if (cursor.node == nodes.used()) { cursor.node = none<Index>; }
     }
     return cursor.node != none<Index>;
   }
   void stop(Cursor& cursor) noexcept {
-    if constexpr (tree) {
-      move(cursor, none<Index>, 0);
-    } else {
-      cursor.node = none<Index>;
-    }
+    if constexpr (tree) { move(cursor, none<Index>, 0); }
+    cursor.node = none<Index>;
   }
-  // The message of a node has gone.
-  void clear(Index node) noexcept {
-    if constexpr (tree) {
-      this->prune(node);
-    } else {
-      nodes.release(node);
-    }
-  }
-
+  void clear(Index node) noexcept { tree ? this->prune(node) : nodes.release(node); }
   void added(Index node) noexcept {
     Index& head = first_child(nodes[node].parent);
     nodes[node].sibling = head;
@@ -5152,11 +5066,8 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
   }
   void removing(Index node) noexcept {
     const RetainedNode<Index>& gone = nodes[node];
-    if (gone.previous_sibling != none<Index>) {
-      nodes[gone.previous_sibling].sibling = gone.sibling;
-    } else {
-      first_child(gone.parent) = gone.sibling;
-    }
+    (gone.previous_sibling != none<Index> ? nodes[gone.previous_sibling].sibling
+                                          : first_child(gone.parent)) = gone.sibling;
     if (gone.sibling != none<Index>) {
       nodes[gone.sibling].previous_sibling = gone.previous_sibling;
     }
@@ -5166,10 +5077,7 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
   }
 
  private:
-  Index& first_child(Index parent) noexcept {
-    return parent == none<Index> ? root_child : nodes[parent].child;
-  }
-
+  Index& first_child(Index of) noexcept { return of == none<Index> ? root_child : nodes[of].child; }
   // The filter's level at a depth, behind a '#' always that; false when the filter ends before.
   static bool level_at(Text filter, uint32_t depth, Text& level) noexcept {
     for (uint32_t at = 0; at <= filter.size(); depth -= 1) {
@@ -5181,7 +5089,6 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
     return false;
   }
   static bool is_wild(Text level) noexcept { return is_level(level, '+') || is_level(level, '#'); }
-
   // The first child of `parent` that the filter's level at `depth` admits.
   Index first_at(Index parent, Text filter, uint32_t depth) noexcept {
     Text level;
@@ -5209,12 +5116,12 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
            (!level_at(filter, depth + 1, level) || is_level(level, '#'));
   }
   void move(Cursor& cursor, Index node, uint32_t depth) noexcept {
-    if (node != none<Index>) { nodes[node].pins = static_cast<uint16_t>(nodes[node].pins + 1); }
+    if (node != none<Index>) { ++nodes[node].pins; }
     const Index left = cursor.node;
     cursor.node = node;
     cursor.depth = static_cast<uint16_t>(depth);
     if (left != none<Index>) {
-      nodes[left].pins = static_cast<uint16_t>(nodes[left].pins - 1);
+      --nodes[left].pins;
       this->prune(left);
     }
   }
@@ -5227,7 +5134,6 @@ class RetainedIndex : public LevelTree<RetainedIndex<Index, tree>, RetainedNode<
 struct ConnectionId {
   uint32_t slot = 0;
   uint32_t generation = 0;
-
   friend constexpr bool operator==(ConnectionId a, ConnectionId b) noexcept {
     return a.slot == b.slot && a.generation == b.generation;
   }
@@ -5300,7 +5206,6 @@ struct AllowAll {
   static constexpr bool authenticates() noexcept { return false; }
   static constexpr bool answers_later() noexcept { return false; }
   static constexpr bool keeps_user_names() noexcept { return false; }
-
   void on_connect(ConnectionId, const Connect& connect, ConnectAnswer& answer) noexcept {
     if (connect.properties.has(PropertyId::authentication_method)) {
       answer.reason = ReasonCode::bad_authentication_method;  // [MQTT-4.12.0-1]
@@ -5422,16 +5327,19 @@ struct BrokerStatistics {
 };
 
 namespace detail {
-// A message as it lies in memory: its topic with the client's prefix, properties without expiry,
-// alias, delay and subscription ids.
-struct Message {
-  Text topic;
-  Bytes properties;
-  Bytes payload;
+// How a message is handled.
+struct MessageTraits {
   uint32_t expiry_s = 0;
   bool has_expiry = false;
   bool retain = false;
   Qos qos = Qos::at_most_once;
+};
+// A message as it lies in memory: its topic with the client's prefix, properties without expiry,
+// alias, delay and subscription ids.
+struct Message : MessageTraits {
+  Text topic;
+  Bytes properties;
+  Bytes payload;
 };
 
 // The number of a message in the journal, 0: not there.
@@ -5456,32 +5364,30 @@ struct MessageNumber<true> {
 struct Gather {
   Buffer scratch;
   Span<Bytes> pieces;
-  uint32_t used = 0;   // of scratch
-  uint32_t count = 0;  // of pieces
-  uint32_t size = 0;   // bytes in all
-  Bytes span;          // of the arena, not yet a piece
+  uint32_t used = 0;     // of scratch
+  uint32_t count = 0;    // of pieces
+  uint32_t size = 0;     // bytes in all
+  Bytes span = Bytes();  // of the arena, not yet a piece
 
   static constexpr uint32_t by_reference = 512;
   static constexpr uint32_t spare_pieces = 3;
-
   bool has_room(uint32_t bytes) const noexcept {
     return scratch.size() - used >= bytes && pieces.size() - count > spare_pieces;
   }
   void add(Bytes bytes) noexcept {
     if (bytes.empty()) { return; }
     size += bytes.size();
-    if (count != 0 && pieces[count - 1].end() == bytes.data()) {
-      pieces[count - 1] = Bytes(pieces[count - 1].data(), pieces[count - 1].size() + bytes.size());
-      return;
-    }
-    pieces[count++] = bytes;
+    if (count == 0 || !join(pieces[count - 1], bytes)) { pieces[count++] = bytes; }
+  }
+  // Makes `last` longer by what lies behind it; false when `next` does not.
+  static bool join(Bytes& last, Bytes next) noexcept {
+    const bool behind = last.end() == next.data();
+    if (behind) { last = Bytes(last.data(), last.size() + next.size()); }
+    return behind;
   }
   // A packet of the arena; neighbours become one span.
   void add_packet(Bytes packet) noexcept {
-    if (!span.empty() && span.end() == packet.data()) {
-      span = Bytes(span.data(), span.size() + packet.size());
-      return;
-    }
+    if (!span.empty() && join(span, packet)) { return; }
     flush();
     span = packet;
   }
@@ -5502,13 +5408,18 @@ struct Gather {
   }
 };
 
-// Limits, unless they are known at compile time.
-template <bool kept>
-struct KeptLimits {
+// Limits, kept unless they are known at compile time.
+template <typename Config, bool kept = Config::fixed_limits == nullptr>
+struct Limits {
   BrokerLimits value;
+  const BrokerLimits& get() const noexcept { return value; }
+  void set(const BrokerLimits& limits) noexcept { value = limits; }
 };
-template <>
-struct KeptLimits<false> {};
+template <typename Config>
+struct Limits<Config, false> {
+  static const BrokerLimits& get() noexcept { return *Config::fixed_limits; }
+  static void set(const BrokerLimits&) noexcept {}
+};
 }  // namespace detail
 
 /// The memory of an engine: broker_bytes(limits) bytes, aligned to 16, which need not be zero.
@@ -5551,25 +5462,25 @@ class BrokerEngine {
   Error start(const BrokerLimits& limits, BrokerMemory memory, uint32_t seed, Millis now) noexcept {
     if (!limits_fit(limits)) { return Error::invalid_limits; }
     if (memory.size < memory_bytes(limits)) { return Error::buffer_too_small; }
-    set_limits(limits);
+    limits_.set(limits);
     random_ = seed | 1;
     last_ms_ = now;
-    carve(fixed != nullptr ? *fixed : limits, memory.data, this);
+    const BrokerLimits& kept = limits_.get();
+    carve(kept, memory.data, this);
     index_.seed = retained_.seed = seed;
-    // kept for answers: messages may not take the last blocks
-    blocks_.little.keep(answer_blocks());
+    // for answers: messages may not take the last blocks
+    blocks_.little.keep(detail::smaller(kept.blocks / 4, kept.connections / 8 + 2));
     return Error::none;
   }
 
   /// Takes over all limits but those of BrokerSizes, for CONNECTs and packets from now on.
-  void change_limits(const BrokerLimits& limits) noexcept {
+  [[gnu::cold]] void change_limits(const BrokerLimits& limits) noexcept {
     BrokerLimits changed = limits;
     static_cast<BrokerSizes&>(changed) = this->limits();
-    set_limits(changed);
+    limits_.set(changed);
   }
 
   // ---- inputs -------------------------------------------------------------------------------
-
   /// A connection was accepted. Errors: capacity when all `connections` are in use: close it.
   Error admit(ConnectionId& id, Millis now) noexcept {
     advance(now);
@@ -5579,8 +5490,7 @@ class BrokerEngine {
     Link& link = links_[slot];
     link.version = Version::v3_1_1;
     link.generation = ++generation_;
-    link.since = now_;
-    link.last_rx = now_;
+    link.since = link.last_rx = now_;
     id = id_of(link);
     statistics_.connections += 1;
     statistics_.connections_total += 1;
@@ -5591,8 +5501,7 @@ class BrokerEngine {
   /// Bytes came in. All are taken: parsed in place, what is unfinished kept in blocks. Larger
   /// than can be kept only while wants_read() says no.
   void receive(ConnectionId id, Buffer bytes, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr || bytes.empty()) { return; }
     statistics_.bytes_received += bytes.size();
     link->last_rx = now_;
@@ -5608,24 +5517,19 @@ class BrokerEngine {
     return pieces[0].empty() ? 0 : 1;
   }
   void rx_commit(ConnectionId id, uint32_t size, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr || size == 0) { return; }
     statistics_.bytes_received += size;
-    link->last_rx = now_;
-    link->since = now_;
+    link->last_rx = link->since = now_;
     blocks_.fill_space(link->rx, size);
     link->rx_missing -= size;
     if (link->rx_missing == 0) { finish_large(*link); }
   }
-
   /// False: do not read this connection now; it becomes due when that changes.
   bool wants_read(ConnectionId id) const noexcept {
     const Link* link = find(id);
-    return link != nullptr && !link->paused && link->state != LinkState::closing &&
-           link->state != LinkState::deciding;
+    return link != nullptr && !waits(*link) && link->state != LinkState::closing;
   }
-
   /// The transport takes bytes again.
   void writable(ConnectionId id) noexcept {
     Link* link = find(id);
@@ -5634,13 +5538,13 @@ class BrokerEngine {
       mark_due(*link);
     }
   }
-
   /// The transport is gone, or has been closed after Output::hang_up.
   void lost(ConnectionId id, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr) { return; }
-    if (link->state != LinkState::closing) { end_link(*link, because(Error::link_closed), false); }
+    if (link->state != LinkState::closing) {
+      end_link(*link, {ReasonCode::success, Error::link_closed}, false);
+    }
     free_link(*link);
   }
 
@@ -5651,17 +5555,15 @@ class BrokerEngine {
     while (detail::reached(now_, timers_.soonest())) {
       const uint32_t item = timers_.first();
       timers_.cancel(item);
-      if (item < limits().connections) {
-        on_link_timer(links_[static_cast<Index>(item)]);
-      } else {
-        on_session_timer(sessions_[static_cast<Index>(item - limits().connections)]);
-      }
+      const uint32_t links = limits().connections;
+      item < links ? on_link_timer(links_[static_cast<Index>(item)])
+                   : on_session_timer(sessions_[static_cast<Index>(item - links)]);
     }
   }
 
   /// The server shuts down: 5.0 clients get DISCONNECT 0x8B, all connections become due with
   /// hang_up. Wills are not published. Nothing is admitted any more.
-  void stop(Millis now) noexcept {
+  [[gnu::cold]] void stop(Millis now) noexcept {
     advance(now);
     stopping_ = true;
     for (Index slot = 0; slot < links_.used(); ++slot) {
@@ -5671,26 +5573,20 @@ class BrokerEngine {
       }
     }
   }
-
   /// Ends a connection with a DISCONNECT of this code (5.0) and a close.
   void disconnect(ConnectionId id, ReasonCode reason, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link != nullptr && link->state < LinkState::closing) { refuse_link(*link, reason); }
   }
-
   /// The decision a policy put off by ConnectAnswer::later. False: call again after end_turn().
   bool answer_connect(ConnectionId id, const ConnectAnswer& answer, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr || link->state != LinkState::deciding) { return true; }
     return decide_connect(*link, answer);
   }
-
   /// The decision a policy put off by PublishAnswer::later.
   void answer_publish(ConnectionId id, uint16_t packet_id, ReasonCode reason, Millis now) noexcept {
-    advance(now);
-    Link* link = find(id);
+    Link* link = find(id, now);
     if (link == nullptr || link->state != LinkState::open) { return; }
     Entry* held = find_held(*link, packet_id);
     if (held != nullptr && held->order == undecided) { held->order = code(reason); }
@@ -5699,14 +5595,13 @@ class BrokerEngine {
 
   /// All journal records up to this sequence number are safe: what waits for them goes out. Also to
   /// be called when Journal::holds_back() ends.
-  void durable(uint64_t sequence) noexcept {
+  void durable([[maybe_unused]] uint64_t sequence) noexcept {
     if constexpr (Journal::enabled) {
       const uint64_t previous = durable_;
       durable_ = detail::larger(previous, sequence);
       if (durable_ != previous) { Records(*this).release_gated(previous); }
       wake_ = wake_ || paused_ != none;
     }
-    static_cast<void>(sequence);
   }
 
   /// Publishes a message of the broker's own. Errors: invalid_topic, invalid_packet,
@@ -5715,10 +5610,7 @@ class BrokerEngine {
     advance(now);
     if (!valid_topic(packet.topic)) { return Error::invalid_topic; }
     const uint32_t size = packet.properties.size();
-    if (size > scratch_bytes(limits()) ||
-        detail::level_count(packet.topic) > limits().topic_levels_max) {
-      return Error::invalid_packet;
-    }
+    if (size > scratch_bytes(limits()) || too_deep(packet.topic)) { return Error::invalid_packet; }
     detail::copy(texts_scratch_, packet.properties.wire().data(), size);
     Incoming message;
     take_properties(Properties(Bytes(texts_scratch_, size)), message);
@@ -5736,7 +5628,6 @@ class BrokerEngine {
   }
 
   // ---- outputs ------------------------------------------------------------------------------
-
   /// Takes a connection off the list of those with something to send, to close, or whose
   /// wants_read() has changed.
   bool next_due(ConnectionId& id) noexcept {
@@ -5755,38 +5646,29 @@ class BrokerEngine {
   /// What to send now. `scratch` holds at least control_packet_bytes_max + 16 bytes, `pieces` at
   /// least 8. Then sent() must be told how much was taken, if `size` is not 0.
   Output fill(ConnectionId id, Buffer scratch, Span<Bytes> pieces) noexcept {
-    Output output;
     plan_ = Plan();
     Link* link = find(id);
-    output.hang_up = link != nullptr && link->force;
-    if (link == nullptr || output.hang_up) { return output; }
-    Gather gather;
-    gather.scratch = scratch;
-    gather.pieces = pieces;
+    if (link == nullptr || link->force) { return {0, 0, link != nullptr}; }
+    Gather gather{scratch, pieces};
     settle_aliases(*link, false);
     new_aliases_ = true;
     Walk walk = begin_walk(*link);
-    bool full = false;
-    while (Entry* entry = next_entry(walk)) {
-      full = !emit(walk, *entry, gather);
-      if (full) { break; }
+    Entry* entry = next_entry(walk);
+    for (; entry != nullptr && emit(walk, *entry, gather); entry = next_entry(walk)) {
       walk.first = false;
-      plan_.answers += walk.from_session ? 0U : 1U;
-      plan_.messages += walk.from_session ? 1U : 0U;
+      (walk.from_session ? plan_.messages : plan_.answers) += 1;
     }
     new_aliases_ = false;
     gather.flush();
     plan_.size = gather.size;
-    output.count = gather.count;
-    output.size = gather.size;
-    output.hang_up = link->state == LinkState::closing && !full;
+    const bool all = entry == nullptr;
+    const Output output{gather.count, gather.size, all && link->state == LinkState::closing};
     if (output.size == 0) {
       commit(*link, 0);  // drops what needs no sending
       go_on_retained(*link);
     }
     return output;
   }
-
   /// The transport took `size` of the bytes of the last fill().
   void sent(ConnectionId id, uint32_t size) noexcept {
     Link* link = find(id);
@@ -5798,7 +5680,6 @@ class BrokerEngine {
     wake_ = wake_ || (size != 0 && paused_ != none);  // there may be room now
     go_on_retained(*link);
   }
-
   /// Whether fill() would give bytes.
   bool has_output(ConnectionId id) noexcept {
     Link* link = find(id);
@@ -5834,14 +5715,7 @@ class BrokerEngine {
     const uint32_t wait = soonest > now_ ? soonest - now_ : 0;
     return last_ms_ + Millis{wait} * tick_ms;
   }
-
-  const BrokerLimits& limits() const noexcept {
-    if constexpr (Config::fixed_limits != nullptr) {
-      return *Config::fixed_limits;
-    } else {
-      return limits_.value;
-    }
-  }
+  const BrokerLimits& limits() const noexcept { return limits_.get(); }
   /// Counters; those that say "now" are brought up to date.
   const BrokerStatistics& statistics() noexcept {
     statistics_.sessions = sessions_.count();
@@ -5858,7 +5732,6 @@ class BrokerEngine {
     Link* link = find(id);
     return link == nullptr || link->session == none ? ClientView() : view(session_of(*link));
   }
-
   /// What packets that came in parts are put together in: large enough for the scratch of fill(),
   /// and free for it where limits.turn_records is 0.
   Buffer assembly() noexcept { return Buffer(assembly_, assembly_bytes(limits())); }
@@ -5883,6 +5756,7 @@ class BrokerEngine {
   using Filter = detail::Filter<Index>;
   using SubscriptionSlot = detail::SubscriptionSlot<Index>;
   using Message = detail::Message;
+  using MessageTraits = detail::MessageTraits;
   using Gather = detail::Gather;
   using Claim = detail::Claim;
   using Tick = detail::Tick;
@@ -5890,7 +5764,7 @@ class BrokerEngine {
   static constexpr Index none = detail::none<Index>;
   static constexpr Index top_bit = detail::top_bit<Index>;
   static constexpr const BrokerLimits* fixed = Config::fixed_limits;
-  static constexpr Millis tick_ms = 1000 / detail::ticks_per_second;
+  static constexpr uint32_t tick_ms = 1000 / detail::ticks_per_second;
   static constexpr uint32_t inline_payload_max = 4096;  // larger ones go by reference
   static constexpr uint32_t large_publish_min = 2048;   // smaller ones are kept raw till whole
   static constexpr uint32_t retained_slice = 64;
@@ -5914,7 +5788,6 @@ class BrokerEngine {
     gone      // the port has reported the end; the slot is freed at the end of the turn
   };
 
-  // What is true of a connection.
   struct LinkFlags {
     LinkState state;
     Version version;
@@ -5936,7 +5809,6 @@ class BrokerEngine {
     bool connack_held : 1;  // and the CONNACK, which nothing may precede
   };
 
-  // A connection.
   struct Link : LinkFlags {
     Index next = none;  // free, gone or paused
     Index next_due = none;
@@ -6032,35 +5904,30 @@ class BrokerEngine {
   };
 
   // In front of a message in blocks: topic, properties and payload follow.
-  struct MessageHead : detail::MessageNumber<Journal::enabled> {
+  struct MessageHead : detail::MessageNumber<Journal::enabled>, detail::MessageTraits {
     uint32_t payload_size = 0;
     uint32_t properties_size = 0;
-    uint32_t expiry_s = 0;
     Tick stored_at = 0;
     Index references = 1;
     uint16_t topic_size = 0;
     uint16_t packet_id = 0;  // of the PUBLISH, while its payload comes
-    Qos qos = Qos::at_most_once;
-    bool retain = false;
-    bool has_expiry = false;
 
     uint32_t body_size() const noexcept { return topic_size + properties_size + payload_size; }
   };
 
   // Where a PUBLISH to be sent takes its parts from.
-  struct Source {
+  struct Source : MessageTraits {        // its expiry is what is left
     const TurnRecord* record = nullptr;  // in the arena, or
     Cursor cursor;                       // in blocks, at the topic
     uint32_t topic_size = 0;
     uint32_t properties_size = 0;
     uint32_t payload_size = 0;
-    uint32_t expiry_s = 0;  // what is left
-    bool has_expiry = false;
     bool expired = false;
   };
 
   // A message on its way in, and what it will need.
   struct Incoming : Message {
+    uint16_t packet_id = 0;
     Index publisher = none;  // session
     Index handle = none;     // top bit: turn record; else in blocks, one reference ours
     uint32_t queue_blocks = 0;
@@ -6124,21 +5991,12 @@ class BrokerEngine {
     return Features::v5 && (!others || detail::has_properties(version));
   }
   static constexpr Version known(Version version) noexcept {
-    if constexpr (!Features::v5) {
-      return Features::v3_1 && version == Version::v3_1 ? Version::v3_1 : Version::v3_1_1;
-    } else {
-      return v5(version) ? Version::v5 : version;
-    }
-  }
-  static Disconnection because(Error error) noexcept {
-    Disconnection why;
-    why.error = error;
-    return why;
+    const bool itself = Features::v5 || (Features::v3_1 && version == Version::v3_1);
+    return v5(version) ? Version::v5 : itself ? version : Version::v3_1_1;
   }
 
   // ---- memory and time ----------------------------------------------------------------------
-
-  static bool limits_fit(const BrokerLimits& limits) noexcept {
+  [[gnu::cold]] static bool limits_fit(const BrokerLimits& limits) noexcept {
     const uint64_t timers = uint64_t{limits.connections} + limits.sessions;
     const uint64_t counts[] = {limits.subscriptions,  limits.filters,      limits.filter_nodes,
                                limits.retained_nodes, limits.blocks,       limits.large_blocks,
@@ -6156,15 +6014,6 @@ class BrokerEngine {
            limits.control_packet_bytes_max >= 128 && limits.receive_maximum != 0 &&
            limits.inflight_max != 0;
   }
-  void set_limits(const BrokerLimits& limits) noexcept {
-    if constexpr (fixed == nullptr) { limits_.value = limits; }
-    static_cast<void>(limits);
-  }
-
-  uint32_t answer_blocks() const noexcept {
-    return detail::smaller(limits().blocks / 4, limits().connections / 8 + 2);
-  }
-  // Holds any string.
   static constexpr uint32_t scratch_bytes(const BrokerLimits& limits) noexcept {
     return detail::smaller(limits.control_packet_bytes_max, string_bytes_max);
   }
@@ -6238,21 +6087,18 @@ class BrokerEngine {
 
   void advance(Millis now) noexcept {
     while (now > last_ms_ && now - last_ms_ >= tick_ms) {
-      const Millis gap = now - last_ms_;
-      const uint32_t part = gap > 0x7FFFFFFF ? 0x7FFFFFFF : static_cast<uint32_t>(gap);
-      const uint32_t ticks = part / static_cast<uint32_t>(tick_ms);
+      const Millis part = detail::smaller(now - last_ms_, Millis{0x7FFFFFFF});
+      const uint32_t ticks = static_cast<uint32_t>(part) / tick_ms;
       now_ += ticks;
       last_ms_ += Millis{ticks} * tick_ms;
     }
   }
-
   uint32_t random() noexcept {  // xorshift: for client ids only
     random_ ^= random_ << 13;
     random_ ^= random_ >> 17;
     random_ ^= random_ << 5;
     return random_;
   }
-
   uint32_t assembly_left() const noexcept { return assembly_bytes(limits()) - assembly_used_; }
   uint8_t* assemble(uint32_t size) noexcept {
     if (assembly_left() < size) { return nullptr; }
@@ -6262,38 +6108,44 @@ class BrokerEngine {
   }
 
   // ---- links --------------------------------------------------------------------------------
-
-  ConnectionId id_of(const Link& link) const noexcept {
-    return {links_.index_of(link), link.generation};
-  }
-  Link* find(ConnectionId id) noexcept {
-    return const_cast<Link*>(static_cast<const BrokerEngine*>(this)->find(id));
-  }
-  const Link* find(ConnectionId id) const noexcept {
+  ConnectionId id_of(const Link& of) const noexcept { return {links_.index_of(of), of.generation}; }
+  Link* find(ConnectionId id) const noexcept {
     if (id.slot >= links_.used()) { return nullptr; }
-    const Link& link = links_[static_cast<Index>(id.slot)];
+    Link& link = links_[static_cast<Index>(id.slot)];
     const bool current = link.generation == id.generation && id.generation != 0;
     return current && link.state != LinkState::gone ? &link : nullptr;
+  }
+  Link* find(ConnectionId id, Millis now) noexcept {
+    advance(now);
+    return find(id);
   }
   Session& session_of(const Link& link) noexcept { return sessions_[link.session]; }
   bool online(const Session& session) const noexcept {
     return session.link != none && links_[session.link].state == LinkState::open;
   }
-
-  // Null where there is none.
+  template <typename T>
+  T* in_block(Index block) const noexcept {
+    return &blocks_.little.template as<T>(block);
+  }
+  template <typename T>
+  uint32_t per_block() const noexcept {
+    return blocks_.little.room() / static_cast<uint32_t>(sizeof(T));
+  }
+  // A new block of so many values; none when no block is left.
+  template <typename T>
+  Index block_of(const T& value, uint32_t count) noexcept {
+    const Index block = blocks_.little.allocate(Claim::answer);
+    for (uint32_t i = 0; block != none && i < count; ++i) { in_block<T>(block)[i] = value; }
+    return block;
+  }
   Extra* extra(const Link& link) const noexcept {
-    return link.extra == none ? nullptr : &blocks_.little.template as<Extra>(link.extra);
+    return link.extra == none ? nullptr : in_block<Extra>(link.extra);
   }
   // Null when no block is left.
   Extra* need_extra(Link& link) noexcept {
-    if (link.extra == none) {
-      link.extra = blocks_.little.allocate(Claim::answer);
-      if (link.extra == none) { return nullptr; }
-      *extra(link) = Extra();
-    }
+    if (link.extra == none) { link.extra = block_of(Extra(), 1); }
     return extra(link);
   }
-
   void mark_due(Link& link) noexcept {
     if (!link.blocked) { push_due(link); }
   }
@@ -6302,15 +6154,10 @@ class BrokerEngine {
     link.due = true;
     link.next_due = none;
     const Index slot = links_.index_of(link);
-    if (due_first_ == none) {
-      due_first_ = slot;
-    } else {
-      links_[due_last_].next_due = slot;
-    }
+    (due_first_ == none ? due_first_ : links_[due_last_].next_due) = slot;
     due_last_ = slot;
   }
-
-  void free_link(Link& link) noexcept {
+  [[gnu::cold]] void free_link(Link& link) noexcept {
     timers_.cancel(links_.index_of(link));
     forget_paused(link);
     release_extra(link);
@@ -6325,29 +6172,24 @@ class BrokerEngine {
   }
   // Frees the slots of links that no list holds any more.
   void release_gone() noexcept {
-    Index slot = gone_;
-    gone_ = none;
-    while (slot != none) {
-      Link& link = links_[slot];
-      const Index following = link.next;
+    for (Index* at = &gone_; *at != none;) {
+      const Index slot = *at;
+      const Link& link = links_[slot];
       if (link.in_turn || link.due) {
-        link.next = gone_;
-        gone_ = slot;
+        at = &links_[slot].next;
       } else {
+        *at = link.next;
         links_.release(slot);
       }
-      slot = following;
     }
   }
-
   void release_rx(Link& link) noexcept {
     if (has_large_packets && link.large) { forget_stored(head(link.rx.first)); }
     blocks_.clear(link.rx);
     link.large = link.discarding = false;
     link.rx_missing = 0;
   }
-
-  void release_extra(Link& link) noexcept {
+  [[gnu::cold]] void release_extra(Link& link) noexcept {
     Extra* more = extra(link);
     if (more == nullptr) { return; }
     texts_.release(more->prefix);
@@ -6362,7 +6204,6 @@ class BrokerEngine {
     blocks_.little.release(link.extra);
     link.extra = none;
   }
-
   bool has_prefix(const Link& link) const noexcept {
     const Extra* more = extra(link);
     return more != nullptr && more->prefix != none;
@@ -6370,16 +6211,13 @@ class BrokerEngine {
   uint32_t prefix_size(const Link& link) const noexcept {
     return link.plain || !has_prefix(link) ? 0 : texts_.size(extra(link)->prefix);
   }
-
   ClientView view(const Session& session) noexcept {
     ClientView client;
     client.client_id = texts_.view(session.id, texts_scratch_);
     client.tag = session.tag;
-    if constexpr (Policy::keeps_user_names()) {
-      client.has_user_name = session.user != none;
-      if (client.has_user_name) {
-        client.user_name = texts_.view(session.user, texts_scratch_ + scratch_bytes(limits()));
-      }
+    if (Policy::keeps_user_names() && session.user != none) {
+      client.has_user_name = true;
+      client.user_name = texts_.view(session.user, texts_scratch_ + scratch_bytes(limits()));
     }
     if (session.link != none) {
       client.connection = id_of(links_[session.link]);
@@ -6387,9 +6225,7 @@ class BrokerEngine {
     }
     return client;
   }
-
   void arm(Link& link) noexcept { timers_.set_sooner(links_.index_of(link), link_deadline(link)); }
-
   // When something about the link must be looked at.
   Tick link_deadline(const Link& link) noexcept {
     if (link.state == LinkState::closing) { return detail::after_seconds(link.since, 2); }
@@ -6399,55 +6235,40 @@ class BrokerEngine {
     Tick soonest = detail::never;
     if (link.paused) {
       soonest = link.since + pause_ticks();
-    } else {
-      if (link.keep_alive_s != 0) {  // one and a half times [MQTT-3.1.2-22] [MQTT-3.1.2-24]
-        soonest = link.last_rx + link.keep_alive_s * (detail::ticks_per_second * 3 / 2) + 1;
-      }
-      if (link.rx.size != 0 || link.large || link.discarding) {
-        const Tick due = detail::after_seconds(link.since, limits().packet_timeout_s);
-        soonest = detail::smaller(soonest, due);
-      }
+    } else if (link.keep_alive_s != 0) {  // one and a half times [MQTT-3.1.2-22] [MQTT-3.1.2-24]
+      soonest = link.last_rx + link.keep_alive_s * (detail::ticks_per_second * 3 / 2) + 1;
+    }
+    if (!link.paused && (link.rx.size != 0 || link.large || link.discarding)) {
+      const Tick due = detail::after_seconds(link.since, limits().packet_timeout_s);
+      soonest = detail::smaller(soonest, due);
     }
     const Entry* held = first_held(link);
     return held == nullptr ? soonest : detail::smaller(soonest, held_until(*held));
   }
-  Tick pause_ticks() const noexcept {
-    return limits().pause_ms / static_cast<uint32_t>(tick_ms) + 1;
-  }
-
-  void on_link_timer(Link& link) noexcept {
+  Tick pause_ticks() const noexcept { return limits().pause_ms / tick_ms + 1; }
+  [[gnu::cold]] void on_link_timer(Link& link) noexcept {
     const Tick deadline = link_deadline(link);
-    if (!detail::reached(now_, deadline)) {
-      timers_.set(links_.index_of(link), deadline);
-      return;
-    }
-    if (link.state == LinkState::closing) {
-      give_up(link);
-      return;
-    }
+    if (!detail::reached(now_, deadline)) { return timers_.set(links_.index_of(link), deadline); }
+    if (link.state == LinkState::closing) { return give_up(link); }
     if (link.paused && detail::reached(now_, link.since + pause_ticks())) {
-      retry_paused(link);
-      return;
+      return retry_paused(link);
     }
     if (expire_held(link)) { return; }
     if (link.state == LinkState::deciding) {
-      refuse_connect(link, ReasonCode::implementation_specific_error, ConnectAnswer());
+      refuse_connect(link, ReasonCode::implementation_specific_error);
     }
     const bool was_open = link.state == LinkState::open;
-    Disconnection why;
-    why.reason = was_open ? ReasonCode::keep_alive_timeout : ReasonCode::maximum_connect_time;
-    end_link(link, why, was_open);
+    end_link(link, {was_open ? ReasonCode::keep_alive_timeout : ReasonCode::maximum_connect_time},
+             was_open);
   }
 
   // ---- messages in blocks -------------------------------------------------------------------
-
   MessageHead& head(Index message) const noexcept {
     return *reinterpret_cast<MessageHead*>(blocks_.little.data(message));
   }
   static Cursor body(Index message) noexcept { return {message, sizeof(MessageHead)}; }
-
-  // Begins a message: head, topic and properties; the payload is appended by the caller. One
-  // reference is the caller's. An empty chain: no block is left.
+  // Begins a message: head, topic, properties and what is there of the payload. One reference is
+  // the caller's. An empty chain: no block is left.
   Chain begin_message(const Message& message, uint32_t payload_size, Claim claim) noexcept {
     Chain chain;
     chain.first = chain.last = blocks_.little.allocate(claim);
@@ -6456,16 +6277,14 @@ class BrokerEngine {
     const Bytes properties = message.properties;
     MessageHead& fresh = head(chain.first);
     fresh = MessageHead();
+    static_cast<MessageTraits&>(fresh) = message;
     fresh.payload_size = payload_size;
     fresh.properties_size = properties.size();
     fresh.topic_size = static_cast<uint16_t>(message.topic.size());
-    fresh.expiry_s = message.expiry_s;
-    fresh.has_expiry = message.has_expiry;
     fresh.stored_at = now_;
-    fresh.qos = message.qos;
-    fresh.retain = message.retain;
     if (!blocks_.append(chain, message.topic.bytes(), claim, properties.size() + payload_size) ||
-        !blocks_.append(chain, properties, claim, payload_size)) {
+        !blocks_.append(chain, properties, claim, payload_size) ||
+        !blocks_.append(chain, message.payload, claim, payload_size - message.payload.size())) {
       blocks_.clear(chain);
     } else {
       statistics_.stored += 1;
@@ -6473,24 +6292,14 @@ class BrokerEngine {
     }
     return chain;
   }
-
-  // none when no block is left.
   Index store(const Message& message, Claim claim) noexcept {
-    Chain chain = begin_message(message, message.payload.size(), claim);
-    if (chain.first != none && !blocks_.append(chain, message.payload, claim)) {
-      forget_stored(head(chain.first));
-      blocks_.clear(chain);
-    }
-    return chain.first;
+    return begin_message(message, message.payload.size(), claim).first;
   }
-
-  void reference(Index message) noexcept {
-    head(message).references = static_cast<Index>(head(message).references + 1);
-  }
+  void reference(Index message) noexcept { ++head(message).references; }
   void unreference(Index message) noexcept {
     MessageHead& it = head(message);
     MQTT_ASSERT(it.references != 0);
-    it.references = static_cast<Index>(it.references - 1);
+    --it.references;
     if (it.references == 0) {
       journal([&it](auto records) { records.message_end(it); });
       forget_stored(it);
@@ -6501,7 +6310,6 @@ class BrokerEngine {
     statistics_.stored -= 1;
     statistics_.stored_bytes -= it.payload_size;
   }
-
   // The topic of a stored message, in topic_scratch_ when it does not lie in one piece.
   Text stored_topic(Index message) const noexcept {
     return Text(blocks_.view(body(message), head(message).topic_size, topic_scratch_));
@@ -6513,25 +6321,18 @@ class BrokerEngine {
   Text topic_of(Index handle) const noexcept {
     return in_arena(handle) ? record_of(handle).message.topic : stored_topic(handle);
   }
-  Incoming stored_message(Index handle) const noexcept {
-    const MessageHead& stored = head(handle);
+  [[gnu::noinline]] Incoming stored_message(Index handle, Index publisher = none) const noexcept {
     Incoming message;
+    message.publisher = publisher;
+    static_cast<MessageTraits&>(message) = head(handle);
+    message.packet_id = head(handle).packet_id;
     message.handle = handle;
     message.topic = stored_topic(handle);
-    message.qos = stored.qos;
-    message.retain = stored.retain;
-    message.has_expiry = stored.has_expiry;
-    message.expiry_s = stored.expiry_s;
     return message;
   }
-
-  TurnRecord& record_of(Index handle) const noexcept {
-    return records_[static_cast<Index>(handle & ~top_bit)];
-  }
-  static constexpr bool in_arena(Index handle) noexcept {
-    return has_turns && (handle & top_bit) != 0;
-  }
-
+  TurnRecord& record_of(Index handle) const noexcept { return records_[handle - top_bit]; }
+  static constexpr bool in_arena(Index handle) noexcept { return has_turns && handle >= top_bit; }
+  static bool in_arena(const Entry& it) noexcept { return has_turns && it.kind == EntryKind::turn; }
   // The message's handle once it is in blocks; none when there are none.
   Index stored_handle(Index handle) noexcept {
     if (!in_arena(handle)) { return handle; }
@@ -6550,7 +6351,6 @@ class BrokerEngine {
   }
 
   // ---- queues -------------------------------------------------------------------------------
-
   void release_entry(Entry& entry) noexcept {
     if (entry.many_ids) { blocks_.release_chain(static_cast<Index>(entry.number)); }
     if (entry.kind == EntryKind::stored) {
@@ -6569,12 +6369,6 @@ class BrokerEngine {
       queues_.pop(queue);
     }
   }
-  static Index next_order(Link& link) noexcept {
-    const Index order = link.order;
-    link.order = static_cast<Index>(order + 1);
-    return order;
-  }
-
   // Queues an answer; without a block left the link is given up, so that nothing acknowledged is
   // lost for want of the acknowledgement.
   void push_answer(Link& link, Entry entry) noexcept {
@@ -6585,7 +6379,7 @@ class BrokerEngine {
   }
   void queue_answer(Link& link, Entry& entry) noexcept {
     if (joins_run(link, entry)) { return; }
-    entry.order = next_order(link);
+    entry.order = link.order++;
     if (queues_.push(link.queue, entry, Claim::answer) == nullptr) {
       release_entry(entry);
       give_up(link);
@@ -6603,7 +6397,7 @@ class BrokerEngine {
       return false;
     }
     last.number += 0x100;
-    last.order = next_order(link);
+    last.order = link.order++;
     return true;
   }
   // Whether the packet of the arena has become part of the link's last entry, being the next one.
@@ -6619,50 +6413,38 @@ class BrokerEngine {
         record_of(last.message).packet.size() > link.packet_bytes_max) {
       return false;
     }
-    last.packet_id = static_cast<uint16_t>(last.packet_id + 1);
-    last.order = next_order(link);
+    ++last.packet_id;
+    last.order = link.order++;
     return true;
   }
   // How many packets an acknowledgement, or a PUBLISH of the arena at QoS 0, stands for.
   static uint32_t run_of(const Entry& entry) noexcept {
-    return 1 + (in_arena_kind(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
+    return 1 + (in_arena(entry) ? (entry.qos == 0 ? entry.packet_id : 0) : entry.number >> 8);
   }
-  void push_ack(Link& link, EntryKind kind, uint16_t packet_id, ReasonCode reason) noexcept {
-    Entry entry;
-    entry.kind = kind;
+  Step push_ack(Link& link, EntryKind kind, uint16_t packet_id,
+                ReasonCode reason = ReasonCode::success) noexcept {
+    Entry entry(kind, none, v5(link.version) ? code(reason) : 0);
     entry.packet_id = packet_id;
-    entry.number = v5(link.version) ? code(reason) : 0;
     push_answer(link, entry);
+    return Step::proceed;
   }
-
-  // Queues a packet ready for the wire.
   template <typename Packet>
-  void push_packet(Link& link, const Packet& packet) noexcept {
+  [[gnu::cold]] void push_packet(Link& link, const Packet& packet) noexcept {
     const Buffer target(topic_scratch_, scratch_bytes(limits()));
     const Result<uint32_t> size = encode(known(link.version), packet, target);
-    const bool optional = detail::Same<Packet, Disconnect>::value;
-    if (!size || (optional && size.value > link.packet_bytes_max)) { return; }
+    if (!size) { return; }
+    if (detail::Same<Packet, Disconnect>::value && size.value > link.packet_bytes_max) { return; }
     Chain chain;
-    if (!blocks_.append(chain, target.first(size.value), Claim::answer)) {
-      blocks_.clear(chain);
-      give_up(link);
-      return;
-    }
-    push_chain(link, chain);
+    const bool whole = blocks_.append(chain, target.first(size.value), Claim::answer);
+    push_chain(link, chain, whole);
   }
-  void push_chain(Link& link, Chain& chain) noexcept {
-    if (chain.size > link.packet_bytes_max) {  // [MQTT-3.1.2-24]
+  void push_chain(Link& link, Chain& chain, bool whole) noexcept {
+    if (!whole || chain.size > link.packet_bytes_max) {  // [MQTT-3.1.2-24]
       blocks_.clear(chain);
-      give_up(link);
-      return;
+      return give_up(link);
     }
-    Entry entry;
-    entry.kind = EntryKind::encoded;
-    entry.message = chain.first;
-    entry.number = chain.size;
-    push_answer(link, entry);
+    push_answer(link, Entry(EntryKind::encoded, chain.first, chain.size));
   }
-
   // An entry that refers to the arena must have gone out, or be stored, when the turn ends.
   void join_turn(Link& link) noexcept {
     if (!link.in_turn) {
@@ -6677,50 +6459,41 @@ class BrokerEngine {
     entry.kind = entry.message != none ? EntryKind::stored : EntryKind::skip;
     return entry.message != none;
   }
-
   // Whether as many QoS 0 messages wait for the link as may.
   bool waits_enough(const Link& link) const noexcept {
     const uint32_t most = limits().queued_max;
     return link.waiting == 65535 || (most != 0 && link.waiting >= most);
   }
-  static void count_waiting(Link& link, int change) noexcept {
-    link.waiting = static_cast<uint16_t>(link.waiting + change);
+  static void stop_waiting(Link& link, const Entry& entry) noexcept {
+    if (entry.kind == EntryKind::stored) { --link.waiting; }
   }
-
-  // A QoS 0 message for a link; false when dropped.
-  bool push_to_link(Link& link, Entry entry) noexcept {
-    if (link.blocked) {
-      if (waits_enough(link) || !keep_message(entry)) { return false; }
+  // A message for the link's queue or its session's; false when no block is left.
+  bool push_message(Queue& queue, Link* link, Entry& entry, Claim claim) noexcept {
+    if (link != nullptr) { entry.order = link->order; }
+    if (queues_.push(queue, entry, claim) == nullptr) { return false; }
+    entry.kind == EntryKind::turn ? join_turn(*link) : reference(entry.message);
+    if (link != nullptr) {
+      ++link->order;
+      mark_due(*link);
     }
-    entry.order = link.order;
-    if (queues_.push(link.queue, entry, Claim::ordinary) == nullptr) { return false; }
-    next_order(link);
-    if (entry.kind == EntryKind::turn) {
-      join_turn(link);
-    } else {
-      reference(entry.message);
-      count_waiting(link, 1);
-    }
-    mark_due(link);
     return true;
   }
-
+  // A QoS 0 message for a link; false when dropped.
+  bool push_to_link(Link& link, Entry entry) noexcept {
+    const bool dropped = link.blocked && (waits_enough(link) || !keep_message(entry));
+    if (dropped || !push_message(link.queue, &link, entry, Claim::ordinary)) { return false; }
+    if (entry.kind == EntryKind::stored) { ++link.waiting; }
+    return true;
+  }
   // A message for a session's queue; false when no block is left.
   bool push_to_session(Session& session, Entry entry, Claim claim) noexcept {
     Link* link = session.link == none ? nullptr : &links_[session.link];
     const bool goes_now =
         link != nullptr && !link->blocked && session.inflight + session.queued < link->send_limit;
     if (entry.kind == EntryKind::turn && !goes_now && !keep_message(entry)) { return false; }
-    if (link != nullptr) { entry.order = next_order(*link); }
-    if (queues_.push(session.queue, entry, claim) == nullptr) { return false; }
+    if (!push_message(session.queue, link, entry, claim)) { return false; }
     session.queued += 1;
     if (limits().queued_bytes_max != 0) { session.queued_bytes += payload_size(entry); }
-    if (entry.kind == EntryKind::turn) {
-      join_turn(*link);
-    } else {
-      reference(entry.message);
-    }
-    if (link != nullptr) { mark_due(*link); }
     return true;
   }
   // An entry of a session's queue does not wait to be sent any more.
@@ -6729,10 +6502,8 @@ class BrokerEngine {
     session.queued -= 1;
     if (limits().queued_bytes_max != 0) { session.queued_bytes -= payload_size(entry); }
   }
-
   // What could stay for long may not take the last blocks: others have to pass.
   bool scarce() const noexcept { return blocks_.little.available() < limits().blocks / 8; }
-
   // Puts into blocks what the link's queues still refer to in the arena. QoS 0 that does not fit,
   // or exceeds what one client may have waiting, is dropped; QoS > 0 has its blocks promised.
   void promote(Link& link) noexcept {
@@ -6744,7 +6515,7 @@ class BrokerEngine {
       const bool over = !first && (scarce() || waits_enough(link));
       if (!over && keep_message(entry)) {
         reference(entry.message);
-        count_waiting(link, 1);
+        ++link.waiting;
         return;
       }
       entry.message = none;
@@ -6766,7 +6537,6 @@ class BrokerEngine {
       }
     }
   }
-
   // Gives every packet of the arena an entry of its own; those that have gone out go.
   void split_runs(Link& link) noexcept {
     Queue apart;
@@ -6775,35 +6545,33 @@ class BrokerEngine {
     for (bool first = cut; Entry* front = queues_.front(link.queue); first = false) {
       Entry entry = *front;
       queues_.pop(link.queue);
-      uint32_t more = in_arena_kind(entry) ? run_of(entry) - 1 : 0;
+      uint32_t more = in_arena(entry) ? run_of(entry) - 1 : 0;
       if (more != 0) { entry.packet_id = 0; }
       for (; first && more != 0; --more) {
         const uint32_t size = record_of(entry.message).packet.size();
         if (link.head_offset < size) { break; }
         link.head_offset -= size;
         count_sent(entry);
-        entry.message = static_cast<Index>(entry.message + 1);
+        ++entry.message;
       }
       for (uint32_t i = 0; i <= more; ++i) {
         if (queues_.push(apart, entry, Claim::answer) == nullptr) {
           release_entry(entry);
           whole = false;
         }
-        entry.message = static_cast<Index>(entry.message + (more != 0 ? 1 : 0));
+        ++entry.message;
       }
     }
     link.queue = apart;
     if (!whole) { give_up(link); }
   }
-
   // Ends a link that cannot go on, without a word: the port hangs up.
-  void give_up(Link& link) noexcept {
+  [[gnu::cold]] void give_up(Link& link) noexcept {
     link.force = true;
     push_due(link);
   }
 
   // ---- output -------------------------------------------------------------------------------
-
   Walk begin_walk(Link& link) noexcept {
     Walk walk;
     walk.link = &link;
@@ -6819,9 +6587,7 @@ class BrokerEngine {
     }
     return walk;
   }
-
   static bool before(Index a, Index b) noexcept { return static_cast<Index>(a - b) >= top_bit; }
-
   // The entry to send next, in the order of both queues; a message that may not go yet holds up
   // its own queue only [MQTT-3.3.4-10] [MQTT-4.9.0-3].
   Entry* next_entry(Walk& walk) noexcept {
@@ -6844,10 +6610,8 @@ class BrokerEngine {
     }
     return entry;
   }
-
   // Whether sending the entry uses the client's receive maximum.
   static bool occupies(const Entry& entry) noexcept { return entry.qos != 0 && !entry.settled(); }
-
   bool may_send(const Walk& walk, Entry& entry) noexcept {
     const Link& link = *walk.link;
     if (walk.first && link.head_offset != 0 && link.head_session) { return true; }
@@ -6860,59 +6624,40 @@ class BrokerEngine {
     if constexpr (Journal::enabled) { return Records(*this).send_is_safe(walk, entry); }
     return true;
   }
-
   // Adds the entry's packet to the output; false when there is no room for it.
   bool emit(Walk& walk, Entry& entry, Gather& gather) noexcept {
     const uint32_t skip = walk.first ? walk.link->head_offset : 0;
-    switch (entry.kind) {
-      case EntryKind::skip:
-        // PUBLISH is acknowledged by PUBREC, PUBREL must be repeated [MQTT-4.4.0-1]
-        return entry.state() != SendState::pubcomp ||
-               emit_ack(PacketType::pubrel, entry, gather, skip);
-      case EntryKind::turn:
-      case EntryKind::stored: return emit_publish(walk, entry, gather, skip);
-      case EntryKind::encoded: return emit_encoded(entry, gather, skip);
-      case EntryKind::puback:
-      case EntryKind::pubrec:
-      case EntryKind::pubrel:
-      case EntryKind::pubcomp:
-      case EntryKind::pingresp: break;
-    }
-    return emit_ack(static_cast<PacketType>(entry.kind), entry, gather, skip);
+    if (entry.is_message()) { return emit_publish(walk, entry, gather, skip); }
+    if (entry.kind == EntryKind::encoded) { return emit_encoded(entry, gather, skip); }
+    return ack_size(entry) == 0 || emit_ack(entry, gather, skip);
   }
-
   static constexpr uint32_t ack_run_max = 32;
+  // Behind PUBREC, which acknowledged the PUBLISH, PUBREL must be repeated [MQTT-4.4.0-1].
   static uint32_t ack_size(const Entry& entry) noexcept {
+    if (entry.kind == EntryKind::skip) { return entry.state() == SendState::pubcomp ? 4 : 0; }
+    if (entry.kind == EntryKind::pingresp) { return 2; }
     return (entry.number & 0xFF) != 0 ? 5 : 4 * run_of(entry);
   }
   // An acknowledgement, several of them, or PINGRESP.
-  static bool emit_ack(PacketType type, const Entry& entry, Gather& gather,
-                       uint32_t skip) noexcept {
+  static bool emit_ack(const Entry& entry, Gather& gather, uint32_t skip) noexcept {
     gather.flush();
     if (!gather.has_room(4 * ack_run_max)) { return false; }
+    const PacketType type =
+        entry.kind == EntryKind::skip ? PacketType::pubrel : static_cast<PacketType>(entry.kind);
+    const uint32_t size = ack_size(entry);
     uint8_t* target = gather.target();
-    uint32_t size = 2;
-    target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
-    target[1] = 0;
-    if (type != PacketType::pingresp) {
-      size = ack_size(entry);
-      for (uint32_t i = 0; i < run_of(entry); ++i, target += 4) {
-        const uint32_t id = entry.packet_id + i;
-        target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
-        target[1] = 2;
-        target[2] = static_cast<uint8_t>(id >> 8);
-        target[3] = static_cast<uint8_t>(id);
-      }
-      if (size == 5) {
-        gather.target()[1] = 3;
-        gather.target()[4] = static_cast<uint8_t>(entry.number);
-      }
+    for (uint32_t i = 0; i < run_of(entry); ++i, target += 4) {
+      const uint32_t id = entry.packet_id + i;
+      target[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
+      target[1] = size == 5 ? 3 : size == 2 ? 0 : 2;
+      target[2] = static_cast<uint8_t>(id >> 8);
+      target[3] = static_cast<uint8_t>(id);
     }
+    if (size == 5) { *target = static_cast<uint8_t>(entry.number); }
     gather.used += skip;
     gather.add_scratch(size - skip);
     return true;
   }
-
   bool emit_encoded(const Entry& entry, Gather& gather, uint32_t skip) noexcept {
     gather.flush();
     if (!gather.has_room(0)) { return false; }
@@ -6920,7 +6665,6 @@ class BrokerEngine {
     blocks_.skip(cursor, skip);
     return emit_rest(cursor, entry.number - skip, gather);
   }
-
   // Adds `size` bytes from blocks, large ones by reference; false when pieces run out before the
   // end: then the packet is partial.
   bool emit_rest(Cursor& cursor, uint32_t size, Gather& gather) noexcept {
@@ -6929,82 +6673,65 @@ class BrokerEngine {
       gather.add_scratch(size);
       return true;
     }
-    while (size != 0) {
-      if (gather.count + 1 >= gather.pieces.size()) {
-        plan_.partial = true;
-        return false;
-      }
+    while (size != 0 && gather.count + 1 < gather.pieces.size()) {
       const Bytes piece = blocks_.next_bytes(cursor, size);
       gather.add(piece);
       size -= piece.size();
     }
-    return true;
+    plan_.partial = size != 0;
+    return size == 0;
   }
-
   Source source(const Entry& entry) noexcept {
     Source from;
-    if (in_arena_kind(entry)) {
+    if (in_arena(entry)) {
       const TurnRecord& record = record_of(entry.message);
+      static_cast<MessageTraits&>(from) = record.message;
       from.record = &record;
       from.topic_size = record.message.topic.size();
       from.properties_size = record.message.properties.size();
       from.payload_size = record.message.payload.size();
-      from.has_expiry = record.message.has_expiry;
-      from.expiry_s = record.message.expiry_s;
       return from;
     }
     const MessageHead& stored = head(entry.message);
+    static_cast<MessageTraits&>(from) = stored;
     from.cursor = body(entry.message);
     from.topic_size = stored.topic_size;
     from.properties_size = stored.properties_size;
     from.payload_size = stored.payload_size;
-    from.has_expiry = stored.has_expiry;
     if (stored.has_expiry) {
       from.expiry_s = seconds_left(stored);
       from.expired = from.expiry_s == 0 && now_ != stored.stored_at;
     }
     return from;
   }
-  static bool in_arena_kind(const Entry& entry) noexcept {
-    return has_turns && entry.kind == EntryKind::turn;
-  }
   uint32_t seconds_left(const MessageHead& stored) const noexcept {
     const uint32_t waited_s = (now_ - stored.stored_at) / detail::ticks_per_second;
     return stored.expiry_s - detail::smaller(waited_s, stored.expiry_s);
   }
-
   static uint8_t publish_flags(const Entry& entry) noexcept {
     const bool repeated = entry.qos != 0 && entry.sent;  // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
     return static_cast<uint8_t>((repeated ? 8 : 0) | (entry.qos << 1) | (entry.retain ? 1 : 0));
   }
-
   bool emit_publish(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     Link& link = *walk.link;
-    if (in_arena_kind(entry)) {
-      const TurnRecord& record = record_of(entry.message);
-      if (goes_as_it_came(link, entry, record) && (skip == 0 || entry.is_plain())) {
-        return emit_verbatim(walk, entry, gather, skip);
-      }
+    if (goes_as_it_came(link, entry) && (skip == 0 || entry.is_plain())) {
+      return emit_verbatim(walk, entry, gather, skip);
     }
     Source from = source(entry);
     if (from.expired && !entry.sent && skip == 0) {  // [MQTT-3.3.2-5] [MQTT-4.3.3-7]
       statistics_.messages_expired += 1;
-      abandon(walk, entry);
-      return true;
+      return abandon(walk, entry);
     }
-    if (!link.plain && !under_prefix(link, entry)) {  // queued under another one
-      abandon(walk, entry);
-      return true;
-    }
+    // queued under another prefix
+    if (!link.plain && !under_prefix(link, entry)) { return abandon(walk, entry); }
     const Shape shape = shape_of(link, entry, from, skip != 0);
     if (shape.size() > link.packet_bytes_max ||     // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
         shape.head_size > gather.scratch.size()) {  // too many identifiers for this port
       statistics_.publish_dropped += 1;
-      abandon(walk, entry);
-      return true;
+      return abandon(walk, entry);
     }
     gather.flush();
-    const bool inlined = goes_inline(shape.head_size, from.payload_size, gather);
+    const bool inlined = is_inline(shape.head_size, from.payload_size, gather);
     if (!gather.has_room(shape.head_size + (inlined ? from.payload_size : 0))) { return false; }
     if (skip != 0 && from.has_expiry) { from.expiry_s = link.head_expiry_s; }  // the same again
     assign_id(walk, entry);
@@ -7012,18 +6739,15 @@ class BrokerEngine {
     if (shape.alias != 0) { offered_alias(link, shape.alias).pending = true; }
     return emit_payload(shape.head_size, from, gather, skip);
   }
-
   bool under_prefix(const Link& link, const Entry& entry) noexcept {
     if (!has_prefix(link)) { return true; }
     const Text prefix = texts_.view(extra(link)->prefix, texts_scratch_);
     return topic_of(entry.message).size() > prefix.size() &&
            memcmp(topic_of(entry.message).data(), prefix.data(), prefix.size()) == 0;
   }
-  static bool goes_inline(uint32_t head_size, uint32_t payload_size,
-                          const Gather& gather) noexcept {
+  static bool is_inline(uint32_t head_size, uint32_t payload_size, const Gather& gather) noexcept {
     return payload_size < inline_payload_max && head_size + payload_size <= gather.scratch.size();
   }
-
   // The head lies in the scratch; adds it and the payload, less `skip` bytes.
   bool emit_payload(uint32_t head_size, Source& from, Gather& gather, uint32_t skip) noexcept {
     const uint32_t head_skip = detail::smaller(skip, head_size);
@@ -7035,7 +6759,7 @@ class BrokerEngine {
       return emit_rest(from.cursor, from.payload_size - rest_skip, gather);
     }
     const Bytes payload = from.record->message.payload.skip(rest_skip);
-    if (goes_inline(head_size, from.payload_size, gather)) {
+    if (is_inline(head_size, from.payload_size, gather)) {
       detail::copy(gather.target(), payload.data(), payload.size());
       gather.add_scratch(payload.size());
     } else {
@@ -7043,19 +6767,19 @@ class BrokerEngine {
     }
     return true;
   }
-
   // Whether the packet of the arena, but for id, DUP and RETAIN, is what this client gets.
-  bool goes_as_it_came(const Link& link, const Entry& entry,
-                       const TurnRecord& record) const noexcept {
+  bool goes_as_it_came(const Link& link, const Entry& entry) const noexcept {
+    if (!in_arena(entry)) { return false; }
+    const TurnRecord& record = record_of(entry.message);
     return record.verbatim && link.plain && level(record.message.qos) == entry.qos &&
            record.with_properties == v5(link.version) &&
-           record.packet.size() <= link.packet_bytes_max && !names_identifiers(entry);
+           record.packet.size() <= link.packet_bytes_max && !entry.many_ids &&
+           identifier_of(entry) == 0;
   }
-  bool names_identifiers(const Entry& entry) const noexcept {
-    return entry.shared ? subscription_of(entry).identifier() != 0
-                        : entry.many_ids || entry.number != 0;
+  // The only subscription identifier, 0 for none.
+  uint32_t identifier_of(const Entry& entry) const noexcept {
+    return entry.shared ? subscription_of(entry).identifier() : entry.number;
   }
-
   bool emit_verbatim(Walk& walk, Entry& entry, Gather& gather, uint32_t skip) noexcept {
     if (entry.is_plain()) {
       if (!gather.has_room(0)) { return false; }
@@ -7065,16 +6789,15 @@ class BrokerEngine {
     const TurnRecord& record = record_of(entry.message);
     const Bytes packet = record.packet;
     const Message& message = record.message;
-    const uint8_t first = detail::first_byte(PacketType::publish, publish_flags(entry));
     gather.flush();
     const uint32_t head_size = packet.size() - message.payload.size();
-    const bool by_reference = !goes_inline(head_size, message.payload.size(), gather);
+    const bool by_reference = !is_inline(head_size, message.payload.size(), gather);
     const uint32_t copied = by_reference ? head_size : packet.size();
     if (!gather.has_room(copied)) { return false; }
     assign_id(walk, entry);
     uint8_t* target = gather.target();
     memcpy(target, packet.data(), copied);
-    target[0] = first;
+    target[0] = detail::first_byte(PacketType::publish, publish_flags(entry));
     if (entry.qos != 0) {
       uint8_t* id = target + (message.topic.bytes().end() - packet.data());
       id[0] = static_cast<uint8_t>(entry.packet_id >> 8);
@@ -7084,7 +6807,6 @@ class BrokerEngine {
     if (by_reference) { gather.add(message.payload); }
     return true;
   }
-
   // The packets of an entry that go as they came.
   Bytes run_bytes(const Entry& entry) const noexcept {
     const Bytes first = record_of(entry.message).packet;
@@ -7092,7 +6814,6 @@ class BrokerEngine {
     const Bytes last = record_of(static_cast<Index>(entry.message + entry.packet_id)).packet;
     return Bytes(first.data(), static_cast<uint32_t>(last.end() - first.data()));
   }
-
   // Ids count up; one is taken when the message is first offered to the transport
   // [MQTT-2.2.1-4] [MQTT-2.3.1-4].
   void assign_id(const Walk& walk, Entry& entry) noexcept {
@@ -7102,32 +6823,27 @@ class BrokerEngine {
       session.packet_id = next_packet_id(session.packet_id);
     } while (id_in_use(session, session.packet_id));
     entry.packet_id = session.packet_id;
-    journal(session,
-            [&](auto records) { records.entry(JournalRecord::Type::send, session, entry); });
+    journal(session, [&](auto records) { records.entry(RecordType::send, session, entry); });
   }
-
   // Ids under way count up from the oldest one's, so only its id can be met first; from then on
   // the others are looked at too, until nothing is under way.
   bool id_in_use(Session& session, uint16_t id) noexcept {
     const Entry& oldest = *queues_.front(session.queue);
-    if (oldest.state() == SendState::none) {
-      session.ids_met = false;
-      return false;
-    }
-    if (id == oldest.packet_id) { session.ids_met = true; }
+    const bool any = oldest.state() != SendState::none;
+    session.ids_met = any && (session.ids_met || id == oldest.packet_id);
     bool ahead = false;
     return session.ids_met && find_sent(session, id, ahead) != nullptr;
   }
-
   // The entry will not be sent: the client counts as having had it.
-  void abandon(Walk& walk, Entry& entry) noexcept {
+  bool abandon(Walk& walk, Entry& entry) noexcept {
     if (walk.from_session) {
       walk.inflight -= entry.qos != 0 ? 1U : 0U;
       drop_entry(*walk.session, entry);
-      return;
+    } else {
+      stop_waiting(*walk.link, entry);
+      release_entry(entry);
     }
-    count_waiting(*walk.link, entry.kind == EntryKind::stored ? -1 : 0);
-    release_entry(entry);
+    return true;
   }
   // The message is nobody's any more; its entry stays till it can go.
   void drop_entry(Session& session, Entry& entry) noexcept {
@@ -7136,7 +6852,6 @@ class BrokerEngine {
     journal_done(session, entry);
     release_entry(entry);
   }
-
   // `frozen`: some of its bytes have gone out, the rest must fit them.
   Shape shape_of(Link& link, const Entry& entry, const Source& from, bool frozen) noexcept {
     Shape shape;
@@ -7165,7 +6880,6 @@ class BrokerEngine {
     shape.head_size += 1 + variable_size(shape.remaining);
     return shape;
   }
-
   // Writes all of the packet but the payload and leaves the source at the payload.
   void write_head(Writer writer, const Entry& entry, const Shape& shape, Source& from) noexcept {
     writer.u8(detail::first_byte(PacketType::publish, publish_flags(entry)));
@@ -7173,23 +6887,14 @@ class BrokerEngine {
     writer.u16(static_cast<uint16_t>(shape.topic_size));
     // the last bytes of the topic: a prefix is hidden, an alias stands for all of it
     const uint32_t hidden = from.topic_size - shape.topic_size;
-    if (from.record != nullptr) {
-      writer.bytes(from.record->message.topic.bytes().skip(hidden));
-    } else {
-      blocks_.skip(from.cursor, hidden);
-      put_blocks(writer, from.cursor, shape.topic_size);
-    }
+    const Message* message = from.record == nullptr ? nullptr : &from.record->message;
+    if (message != nullptr) { writer.bytes(message->topic.bytes().skip(hidden)); }
+    put_blocks(writer, from, hidden, shape.topic_size);
     if (entry.qos != 0) { writer.u16(entry.packet_id); }
-    if (!shape.with_properties) {
-      if (from.record == nullptr) { blocks_.skip(from.cursor, from.properties_size); }
-      return;
-    }
+    if (!shape.with_properties) { return put_blocks(writer, from, from.properties_size, 0); }
     writer.variable(shape.properties_size);
-    if (from.record != nullptr) {
-      writer.bytes(from.record->message.properties);
-    } else {
-      put_blocks(writer, from.cursor, from.properties_size);
-    }
+    if (message != nullptr) { writer.bytes(message->properties); }
+    put_blocks(writer, from, 0, from.properties_size);
     if (from.has_expiry) {
       writer.u8(static_cast<uint8_t>(PropertyId::message_expiry_interval));
       writer.u32(from.expiry_s);  // [MQTT-3.3.2-6]
@@ -7203,31 +6908,28 @@ class BrokerEngine {
       writer.variable(identifier);
     });
   }
-  void put_blocks(Writer& writer, Cursor& cursor, uint32_t size) noexcept {
+  // Of a message in blocks the next `size` bytes behind `skip` others.
+  void put_blocks(Writer& writer, Source& from, uint32_t skip, uint32_t size) noexcept {
+    if (from.record != nullptr) { return; }
+    blocks_.skip(from.cursor, skip);
     while (size != 0) {
-      const Bytes part = blocks_.next_bytes(cursor, size);
+      const Bytes part = blocks_.next_bytes(from.cursor, size);
       writer.bytes(part);
       size -= part.size();
     }
   }
-
-  // A block of subscription identifiers: their count and they.
-  uint32_t* identifier_list(Index block) const noexcept {
-    return &blocks_.little.template as<uint32_t>(block);
-  }
-  // Calls f with each subscription identifier of the entry.
+  // Calls f with each subscription identifier of the entry; a block of them begins with a count.
   template <typename F>
   void for_each_identifier(const Entry& entry, F f) const noexcept {
     if (entry.many_ids) {
       for (Index block = static_cast<Index>(entry.number); block != none;
            block = blocks_.little.next(block)) {
-        const uint32_t* list = identifier_list(block);
+        const uint32_t* list = in_block<uint32_t>(block);
         for (uint32_t i = 0; i < list[0]; ++i) { f(list[1 + i]); }
       }
       return;
     }
-    const uint32_t one = entry.shared ? subscription_of(entry).identifier() : entry.number;
-    if (one != 0) { f(one); }
+    if (identifier_of(entry) != 0) { f(identifier_of(entry)); }
   }
   // Adds an identifier to an entry; when no block is left the entry keeps those it has.
   void add_identifier(Entry& entry, uint32_t identifier) noexcept {
@@ -7236,48 +6938,36 @@ class BrokerEngine {
       entry.number = identifier;
       return;
     }
-    const uint32_t per_block = blocks_.little.room() / static_cast<uint32_t>(sizeof(uint32_t)) - 1;
+    const uint32_t most = per_block<uint32_t>() - 1;
     Index block = entry.many_ids ? static_cast<Index>(entry.number) : none;
-    if (block == none || identifier_list(block)[0] == per_block) {
+    if (block == none || in_block<uint32_t>(block)[0] == most) {
       const Index fresh = blocks_.little.allocate(Claim::answer);
       if (fresh == none) { return; }
-      blocks_.little.set_next(fresh, block);
-      identifier_list(fresh)[0] = entry.many_ids ? 0 : 1;
-      identifier_list(fresh)[1] = entry.number;  // the only one so far
+      blocks_.little.next(fresh) = block;
+      in_block<uint32_t>(fresh)[0] = entry.many_ids ? 0 : 1;
+      in_block<uint32_t>(fresh)[1] = entry.number;  // the only one so far
       entry.many_ids = true;
       entry.number = fresh;
       block = fresh;
     }
-    uint32_t* list = identifier_list(block);
+    uint32_t* list = in_block<uint32_t>(block);
     list[0] += 1;
     list[list[0]] = identifier;
   }
-
   // Bytes of the entry's packet on the wire, and the alias in it.
   uint32_t packet_size(Walk& walk, const Entry& entry, uint16_t& alias) noexcept {
     alias = 0;
-    switch (entry.kind) {
-      case EntryKind::skip: return entry.state() == SendState::pubcomp ? 4 : 0;
-      case EntryKind::puback:
-      case EntryKind::pubrec:
-      case EntryKind::pubrel:
-      case EntryKind::pubcomp: return ack_size(entry);
-      case EntryKind::pingresp: return 2;
-      case EntryKind::encoded: return entry.number;
-      case EntryKind::turn:
-      case EntryKind::stored: break;
-    }
+    if (entry.kind == EntryKind::encoded) { return entry.number; }
+    if (!entry.is_message()) { return ack_size(entry); }
     Link& link = *walk.link;
     const bool frozen = walk.first && link.head_offset != 0;
-    if (in_arena_kind(entry) && goes_as_it_came(link, entry, record_of(entry.message)) &&
-        (!frozen || entry.is_plain())) {
+    if (goes_as_it_came(link, entry) && (!frozen || entry.is_plain())) {
       return run_bytes(entry).size();
     }
     const Shape shape = shape_of(link, entry, source(entry), frozen);
     alias = shape.alias;
     return shape.size();
   }
-
   // Drops from the queues what `size` bytes have carried away; a packet cut in the middle stays
   // at the head and is remembered.
   void commit(Link& link, uint32_t size) noexcept {
@@ -7304,16 +6994,11 @@ class BrokerEngine {
       size -= left;
       if (alias != 0) { offered_alias(link, alias).established = true; }
       link.head_offset = 0;
-      if (walk.from_session) {
-        commit_message(link);
-      } else {
-        commit_answer(link);
-      }
+      walk.from_session ? commit_message(link) : commit_answer(link);
     }
   }
-
   // `size` bytes of the packet have gone out: the rest must follow, byte for byte.
-  void cut(const Walk& walk, Entry& entry, uint32_t size) noexcept {
+  [[gnu::cold]] void cut(const Walk& walk, Entry& entry, uint32_t size) noexcept {
     Link& link = *walk.link;
     if (size == 0) { return; }
     if (link.head_offset == 0 && entry.is_message()) {
@@ -7327,13 +7012,11 @@ class BrokerEngine {
     link.head_offset += size;
     link.head_session = walk.from_session;
   }
-
-  // The first entry of the link's queue has gone out.
   void commit_answer(Link& link) noexcept {
     Entry& entry = *queues_.front(link.queue);
     if (entry.is_message()) {
       count_sent(entry);
-      count_waiting(link, entry.kind == EntryKind::stored ? -1 : 0);
+      stop_waiting(link, entry);
     } else if (entry.kind != EntryKind::skip) {
       statistics_.packets_sent += entry.kind >= EntryKind::puback ? run_of(entry) : 1;
     }
@@ -7341,7 +7024,7 @@ class BrokerEngine {
     queues_.pop(link.queue);
   }
   void count_sent(const Entry& entry) noexcept {
-    const uint32_t run = in_arena_kind(entry) ? run_of(entry) : 1;
+    const uint32_t run = in_arena(entry) ? run_of(entry) : 1;
     statistics_.packets_sent += run;
     statistics_.publish_sent += run;
     statistics_.publish_bytes_sent += payload_size(entry);
@@ -7350,8 +7033,7 @@ class BrokerEngine {
       statistics_.publish_bytes_sent += record.message.payload.size();
     }
   }
-
-  // So has the entry of the session's queue that is the next to send.
+  // The entry of the session's queue that is the next to send has gone out.
   void commit_message(Link& link) noexcept {
     Session& session = session_of(link);
     Entry& entry = *queues_.at(session.queue, session.send);
@@ -7363,7 +7045,7 @@ class BrokerEngine {
     const SendState state = entry.state();
     if (!publish && state == SendState::pubcomp) { statistics_.packets_sent += 1; }
     if (entry.qos != 0 && state != SendState::none) {
-      session.inflight = static_cast<uint16_t>(session.inflight + 1);
+      ++session.inflight;
       if (limits().inflight_bytes_max != 0 && state != SendState::pubcomp) {
         session.inflight_bytes += payload_size(entry);
       }
@@ -7373,14 +7055,13 @@ class BrokerEngine {
       const bool again = session.resumable || entry.shared || limits().inflight_bytes_max != 0;
       if (!again || state == SendState::none || state == SendState::pubcomp) {
         release_entry(entry);  // not to be sent again, or acknowledged while it was
-      } else if (entry.kind == EntryKind::turn) {
-        if (keep_message(entry)) { reference(entry.message); }
+      } else if (entry.kind == EntryKind::turn && keep_message(entry)) {
+        reference(entry.message);
       }
     }
     session.send.step();
     if (state == SendState::none) { drop_settled(session, entry); }
   }
-
   void mark_sent(Session& session, Entry& entry) noexcept {
     if (!entry.sent) {
       unqueue(session, entry);
@@ -7388,7 +7069,6 @@ class BrokerEngine {
       entry.set_state(sent_state(static_cast<Qos>(entry.qos)));
     }
   }
-
   // Takes a settled entry before `send` out of the queue: those in front of it move up, so that
   // only what is under way lies there.
   void drop_settled(Session& session, Entry& entry) noexcept {
@@ -7404,7 +7084,6 @@ class BrokerEngine {
     }
     drop_done(session);
   }
-
   // Frees the front of a session's queue as far as it is settled, but nothing that fill() has still
   // to pass.
   void drop_done(Session& session) noexcept {
@@ -7416,57 +7095,39 @@ class BrokerEngine {
 
   // ---- topic aliases ------------------------------------------------------------------------
 
-  uint32_t aliases_per_block() const noexcept {
-    return blocks_.little.room() / static_cast<uint32_t>(sizeof(Index));
-  }
-  uint32_t out_aliases_per_block() const noexcept {
-    return blocks_.little.room() / static_cast<uint32_t>(sizeof(OutAlias));
-  }
-  Index* alias_cells(Index block) const noexcept {
-    return &blocks_.little.template as<Index>(block);
-  }
-  OutAlias* out_aliases(const Extra& more) const noexcept {
-    return &blocks_.little.template as<OutAlias>(more.aliases_out);
-  }
   OutAlias& offered_alias(const Link& link, uint16_t alias) const noexcept {
-    return out_aliases(*extra(link))[alias - 1];
+    return in_block<OutAlias>(extra(link)->aliases_out)[alias - 1];
   }
-
-  void release_aliases(Extra& more) noexcept {
+  [[gnu::cold]] void release_aliases(Extra& more) noexcept {
     for (Index block = more.aliases_in; block != none; block = blocks_.little.next(block)) {
-      for (uint32_t i = 0; i < aliases_per_block(); ++i) { texts_.release(alias_cells(block)[i]); }
+      for (uint32_t i = 0; i < per_block<Index>(); ++i) {
+        texts_.release(in_block<Index>(block)[i]);
+      }
     }
     blocks_.release_chain(more.aliases_in);
-    for (uint32_t i = 0; more.aliases_out != none && i < out_aliases_per_block(); ++i) {
-      texts_.release(out_aliases(more)[i].text);
+    for (uint32_t i = 0; more.aliases_out != none && i < per_block<OutAlias>(); ++i) {
+      texts_.release(in_block<OutAlias>(more.aliases_out)[i].text);
     }
     blocks_.release_chain(more.aliases_out);
     more.aliases_in = more.aliases_out = none;
   }
-
   // The cell of an incoming alias; null when it has none and none can be made.
   Index* alias_cell(Link& link, uint32_t alias, bool make) noexcept {
     Extra* more = make ? need_extra(link) : extra(link);
     if (more == nullptr) { return nullptr; }
     Index previous = none;
     Index block = more->aliases_in;
-    for (uint32_t at = alias - 1;; at -= aliases_per_block()) {
+    for (uint32_t at = alias - 1;; at -= per_block<Index>()) {
       if (block == none) {
-        block = make ? blocks_.little.allocate(Claim::answer) : none;
+        block = make ? block_of(none, per_block<Index>()) : none;
         if (block == none) { return nullptr; }
-        for (uint32_t i = 0; i < aliases_per_block(); ++i) { alias_cells(block)[i] = none; }
-        if (previous == none) {
-          more->aliases_in = block;
-        } else {
-          blocks_.little.set_next(previous, block);
-        }
+        (previous == none ? more->aliases_in : blocks_.little.next(previous)) = block;
       }
-      if (at < aliases_per_block()) { return &alias_cells(block)[at]; }
+      if (at < per_block<Index>()) { return &in_block<Index>(block)[at]; }
       previous = block;
       block = blocks_.little.next(block);
     }
   }
-
   // The alias to put into a PUBLISH, 0 for none; `known`: the client has it, the topic is left
   // out. The first topics of a connection get the aliases.
   uint16_t alias_for(Link& link, const Source& from, bool& known) noexcept {
@@ -7475,7 +7136,7 @@ class BrokerEngine {
     const Text topic =
         from.record != nullptr ? from.record->message.topic : stored_topic(from.cursor.block);
     const uint32_t hash = detail::hash_bytes(topic.bytes(), index_.seed).low;
-    const uint32_t count = detail::smaller(uint32_t{link.alias_max}, out_aliases_per_block());
+    const uint32_t count = detail::smaller(uint32_t{link.alias_max}, per_block<OutAlias>());
     for (uint32_t i = 0; i < count; ++i) {
       OutAlias& alias = table[i];
       if (alias.text == none) {
@@ -7494,45 +7155,34 @@ class BrokerEngine {
   OutAlias* need_out_aliases(Link& link) noexcept {
     Extra* more = new_aliases_ ? need_extra(link) : extra(link);
     if (more != nullptr && more->aliases_out == none && new_aliases_) {
-      more->aliases_out = blocks_.little.allocate(Claim::answer);
-      for (uint32_t i = 0; more->aliases_out != none && i < out_aliases_per_block(); ++i) {
-        out_aliases(*more)[i] = OutAlias();
-      }
+      more->aliases_out = block_of(OutAlias(), per_block<OutAlias>());
     }
     const bool there = more != nullptr && more->aliases_out != none;
     new_aliases_ = new_aliases_ && there;
-    return there ? out_aliases(*more) : nullptr;
+    return there ? in_block<OutAlias>(more->aliases_out) : nullptr;
   }
-
   // Aliases that a fill() offered count from the moment their packet has gone out whole.
   void settle_aliases(Link& link, bool out) noexcept {
     const Extra* more = link.alias_max != 0 ? extra(link) : nullptr;
     if (more == nullptr || more->aliases_out == none) { return; }
-    for (uint32_t i = 0; i < out_aliases_per_block(); ++i) {
-      OutAlias& alias = out_aliases(*more)[i];
+    for (uint32_t i = 0; i < per_block<OutAlias>(); ++i) {
+      OutAlias& alias = in_block<OutAlias>(more->aliases_out)[i];
       alias.established = alias.established || (out && alias.pending);
       alias.pending = false;
     }
   }
 
   // ---- routing ------------------------------------------------------------------------------
-
   // The filters that match, in matches_; the last topic is remembered: messages come in batches.
   uint32_t find_matches(Text topic) noexcept {
-    if (has_trees && memo_version_ == index_.version && memo_size_ == topic.size() &&
-        memcmp(memo_, topic.data(), topic.size()) == 0) {
-      return memo_count_;
-    }
+    const bool same = has_trees && memo_version_ == index_.version;
+    if (same && topic == Text(Bytes(memo_, memo_size_))) { return memo_count_; }
     memo_count_ = index_.match(topic, matches_);
-    memo_size_ = 0;
-    if (has_trees && topic.size() <= memo_bytes) {
-      memcpy(memo_, topic.data(), topic.size());
-      memo_size_ = topic.size();
-      memo_version_ = index_.version;
-    }
+    memo_size_ = has_trees && topic.size() <= memo_bytes ? topic.size() : 0;
+    memo_version_ = index_.version;
+    memcpy(memo_, topic.data(), memo_size_);
     return memo_count_;
   }
-
   bool has_room(const Session& session) const noexcept {
     const uint32_t most = limits().queued_max;
     const uint32_t most_bytes = limits().queued_bytes_max;
@@ -7546,14 +7196,10 @@ class BrokerEngine {
   const SubscriptionSlot& subscription_of(const Entry& shared) const noexcept {
     return subscriptions_[static_cast<Index>(shared.number)];
   }
-  // The entry does not name a subscription any more.
   void unshare(Entry& entry) noexcept {
-    if (entry.shared) {
-      entry.number = subscription_of(entry).identifier();
-      entry.shared = false;
-    }
+    entry.number = identifier_of(entry);
+    entry.shared = false;
   }
-
   // The member of a shared subscription that gets a message: in turn one that can take it now, else
   // an online one with room, else one that has a session; none.
   Index pick_member(const Filter& filter, const Message& message, Index but_not) noexcept {
@@ -7579,13 +7225,6 @@ class BrokerEngine {
     }
     return online_one != none ? online_one : stored_one;
   }
-
-  // Puts a member at the end of its group: it is the others' turn.
-  void rotate(Filter& filter, Index member) noexcept {
-    if (filter.last == member) { return; }
-    unlink_from_filter(filter, subscriptions_[member]);
-    append_to_filter(filter, member);
-  }
   void append_to_filter(Filter& filter, Index subscription) noexcept {
     SubscriptionSlot& slot = subscriptions_[subscription];
     slot.previous = filter.last;
@@ -7597,11 +7236,9 @@ class BrokerEngine {
     (slot.previous == none ? filter.first : subscriptions_[slot.previous].next) = slot.next;
     (slot.next == none ? filter.last : subscriptions_[slot.next].previous) = slot.previous;
   }
-
   bool wants(const SubscriptionSlot& slot, Index publisher) const noexcept {
     return !(slot.no_local() && slot.session == publisher);  // [MQTT-3.8.3-3]
   }
-
   // What QoS > 0 to the matches will need, before anything is changed.
   void survey(Incoming& message, uint32_t count) noexcept {
     message.surveyed = true;
@@ -7630,7 +7267,6 @@ class BrokerEngine {
       message.full = message.full || silent <= pause_ticks();
     }
   }
-
   // Makes sure that a QoS > 0 message can be kept as long as somebody needs it, before it is
   // acknowledged.
   bool secure(const Incoming& message) noexcept {
@@ -7650,14 +7286,12 @@ class BrokerEngine {
     record.reserved = need;
     return true;
   }
-
   // Whether the publisher must wait: a subscriber that is making progress has no room.
   bool must_wait(Incoming& message) noexcept {
     if (message.qos == Qos::at_most_once) { return false; }
     survey(message, find_matches(message.topic));
     return message.full;
   }
-
   // Gives the message to everybody who gets it [MQTT-4.5.0-1] [MQTT-3.3.2-3].
   Route route(Incoming& message) noexcept {
     const uint32_t count = find_matches(message.topic);
@@ -7686,7 +7320,6 @@ class BrokerEngine {
     }
     return matched ? Route::delivered : Route::unmatched;
   }
-
   // Numbers the message; 0 is nobody's last one.
   void next_route() noexcept {
     route_ += 1;
@@ -7694,23 +7327,18 @@ class BrokerEngine {
     route_ = 1;
     for (Index slot = 0; slot < sessions_.used(); ++slot) { sessions_[slot].route = 0; }
   }
-
   // The entry of a message for one subscription.
   Entry entry_for(const Incoming& message, const SubscriptionSlot& slot) const noexcept {
-    Entry entry;
-    entry.message = message.handle;
-    entry.kind = in_arena(message.handle) ? EntryKind::turn : EntryKind::stored;
+    Entry entry(in_arena(message.handle) ? EntryKind::turn : EntryKind::stored, message.handle,
+                slot.identifier());
     entry.qos = granted(message.qos, slot) & 3;
     entry.retain = message.retain && slot.retain_as_published();
-    entry.number = slot.identifier();
     return entry;
   }
-
   // Whether the policy lets the client have messages of this topic.
   bool may_have(const Session& session, Text topic) noexcept {
     return !policy_->filters_delivery() || policy_->on_deliver(view(session), topic);
   }
-
   // One subscription's share of a message; overlapping ones make one copy with the highest QoS
   // and all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-4]. False when the subscription gets nothing.
   bool deliver(const Incoming& message, const SubscriptionSlot& slot) noexcept {
@@ -7727,32 +7355,23 @@ class BrokerEngine {
     }
     return true;
   }
-
   void push_routed(Session& session, const Entry& entry) noexcept {
     const bool behind = limits().queue_qos_0 && session.queued != 0;  // in order
-    if (entry.qos == 0 && online(session) && !behind) {
-      if (push_to_link(links_[session.link], entry)) {
-        session.route = route_;
-        session.routed_link = true;
-      } else {
-        statistics_.publish_dropped += 1;
-      }
-      return;
-    }
-    if (entry.qos == 0 && !limits().queue_qos_0) { return; }
-    if (!has_room(session)) { drop_expired(session); }
+    const bool to_link = entry.qos == 0 && online(session) && !behind;
+    if (entry.qos == 0 && !to_link && !limits().queue_qos_0) { return; }
+    if (!to_link && !has_room(session)) { drop_expired(session); }
     Entry kept = entry;
-    if (!has_room(session) || (entry.qos == 0 && !keep_message(kept)) ||
-        !push_to_session(session, kept, Claim::answer)) {
-      statistics_.publish_dropped += 1;
-      return;
-    }
+    const bool pushed = to_link ? push_to_link(links_[session.link], entry)
+                                : has_room(session) && (entry.qos != 0 || keep_message(kept)) &&
+                                      push_to_session(session, kept, Claim::answer);
+    if (!pushed) { return count_dropped(); }
     session.route = route_;
-    session.routed_link = false;
-    journal_queue(session);
+    session.routed_link = to_link;
+    if (!to_link) { journal_queue(session); }
   }
+  void count_dropped() noexcept { statistics_.publish_dropped += 1; }
   // Makes room in a full queue whose next messages have expired.
-  void drop_expired(Session& session) noexcept {
+  [[gnu::cold]] void drop_expired(Session& session) noexcept {
     Place place = session.send;
     while (Entry* entry = queues_.at(session.queue, place)) {
       place.step();
@@ -7770,11 +7389,10 @@ class BrokerEngine {
       }
     }
   }
-
   // Adds another subscription's share to the entry this route has just queued.
   void merge(Session& session, const Entry& entry) noexcept {
     Entry* last = queues_.back(session.routed_link ? links_[session.link].queue : session.queue);
-    if (session.routed_link && in_arena_kind(*last) && last->packet_id != 0) {
+    if (session.routed_link && in_arena(*last) && last->packet_id != 0) {
       last = leave_run(links_[session.link], *last);
       if (last == nullptr) {
         session.route = 0;
@@ -7784,13 +7402,11 @@ class BrokerEngine {
     if (session.routed_link && entry.qos != 0) {
       Entry better = *last;  // moves to the queue of acknowledged messages
       better.qos = entry.qos;
-      if (!has_room(session) || !push_to_session(session, better, Claim::answer)) {
-        statistics_.publish_dropped += 1;
-        return;
-      }
+      const bool moved = has_room(session) && push_to_session(session, better, Claim::answer);
+      if (!moved) { return count_dropped(); }
       last->number = 0;  // `better` has the identifiers now
       last->many_ids = false;
-      count_waiting(links_[session.link], last->kind == EntryKind::stored ? -1 : 0);
+      stop_waiting(links_[session.link], *last);
       release_entry(*last);
       session.routed_link = false;
       last = queues_.back(session.queue);
@@ -7806,24 +7422,25 @@ class BrokerEngine {
       journal(session, [&](auto records) { records.queue(session, share, true); });
     }
   }
-
   // The last packet of the last entry gets one of its own; null when there is no room.
   Entry* leave_run(Link& link, Entry& last) noexcept {
     Entry alone = last;
-    last.packet_id = static_cast<uint16_t>(last.packet_id - 1);
-    last.order = static_cast<Index>(last.order - 1);
+    --last.packet_id;
+    --last.order;
     alone.message = static_cast<Index>(last.message + run_of(last));
     alone.packet_id = 0;
     Entry* entry = queues_.push(link.queue, alone, Claim::answer);
     statistics_.publish_dropped += entry == nullptr ? 1U : 0U;
     return entry;
   }
-
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
   bool deliver_shared(const Incoming& message, Filter& filter, Index but_not) noexcept {
     const Index member = pick_member(filter, message, but_not);
     if (member == none) { return false; }
-    rotate(filter, member);
+    if (filter.last != member) {  // it is the others' turn next
+      unlink_from_filter(filter, subscriptions_[member]);
+      append_to_filter(filter, member);
+    }
     const SubscriptionSlot& slot = subscriptions_[member];
     Session& session = sessions_[slot.session];
     Entry entry = entry_for(message, slot);
@@ -7834,10 +7451,9 @@ class BrokerEngine {
     session.route = other_route == route_ ? 0 : other_route;  // a copy of its own
     return true;
   }
-
   // A member leaves: what it has not been sent, and with `session_ends` what it has not
   // acknowledged at QoS 1, goes to another one [MQTT-4.8.2-4] [MQTT-4.8.2-5].
-  void reroute(Session& session, Index subscription, bool session_ends) noexcept {
+  [[gnu::cold]] void reroute(Session& session, Index subscription, bool session_ends) noexcept {
     if constexpr (!Features::shared_subscriptions) { return; }
     for (Place place; Entry* entry = queues_.at(session.queue, place); place.step()) {
       if (!entry->shared || (subscription != none && entry->number != subscription)) { continue; }
@@ -7849,7 +7465,7 @@ class BrokerEngine {
     }
     drop_done(session);
   }
-  void hand_over(Session& session, Entry& entry) noexcept {
+  [[gnu::cold]] void hand_over(Session& session, Entry& entry) noexcept {
     Filter& filter = index_.filters[subscription_of(entry).filter];
     Incoming message;
     message.handle = entry.message;
@@ -7862,9 +7478,8 @@ class BrokerEngine {
     if (entry.state() != SendState::none) { leave_flight(session, entry); }
     drop_entry(session, entry);
   }
-  // A message under way is settled.
   void leave_flight(Session& session, const Entry& entry) noexcept {
-    session.inflight = static_cast<uint16_t>(session.inflight - (session.inflight != 0 ? 1 : 0));
+    if (session.inflight != 0) { --session.inflight; }
     leave_flight_bytes(session, entry);
   }
   void leave_flight_bytes(Session& session, const Entry& entry) noexcept {
@@ -7874,50 +7489,42 @@ class BrokerEngine {
   }
 
   // ---- retained messages --------------------------------------------------------------------
-
   // The node of a topic; with `make` a new one if need be.
   Index retained_node(Text topic, bool make) noexcept {
-    if constexpr (has_trees) {
-      return retained_.at_path(topic, make);
-    } else {
-      for (Index i = 0; i < retained_.nodes.used(); ++i) {
-        const Index message = retained_.nodes[i].message;
-        if (message != none && has_topic(message, topic)) { return i; }
-      }
-      return make ? retained_.nodes.allocate() : none;
+    if constexpr (has_trees) { return retained_.at_path(topic, make); }
+    for (Index i = 0; i < retained_.nodes.used(); ++i) {
+      const Index message = retained_.nodes[i].message;
+      if (message != none && has_topic(message, topic)) { return i; }
     }
+    return make ? retained_.nodes.allocate() : none;
   }
   // Keeps or clears the topic's retained message [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7];
   // false when there is no room.
   bool retain(Incoming& message) noexcept {
-    if constexpr (Features::retained) {
-      const uint32_t size =
-          in_arena(message.handle) ? message.payload.size() : head(message.handle).payload_size;
-      if (size == 0) {
-        clear_retained(message.topic);
-        return true;
-      }
-      if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
-      message.topic = topic_of(message.handle);  // journaling may have used its memory
-      const Index node = retained_node(message.topic, true);
-      if (node == none) { return false; }
-      Index& kept = retained_.nodes[node].message;
-      const bool over = kept == none && statistics_.retained >= limits().retained;
-      const Index stored = over ? none : stored_handle(message.handle);
-      const bool grows = kept == none || size > head(kept).payload_size;
-      if (stored == none || (grows && scarce() && !restoring_)) {
-        if (kept == none) { retained_.clear(node); }
-        return false;
-      }
-      reference(stored);
-      if (kept != none) {
-        unreference(kept);
-      } else {
-        statistics_.retained += 1;
-      }
-      kept = stored;
-      journal([stored](auto records) { records.retain(stored); });
+    if constexpr (!Features::retained) { return true; }
+    const uint32_t size =
+        in_arena(message.handle) ? message.payload.size() : head(message.handle).payload_size;
+    if (size == 0) {
+      clear_retained(message.topic);
+      return true;
     }
+    if (statistics_.retained >= limits().retained) { drop_expired_retained(); }
+    message.topic = topic_of(message.handle);  // journaling may have used its memory
+    const Index node = retained_node(message.topic, true);
+    if (node == none) { return false; }
+    Index& kept = retained_.nodes[node].message;
+    const bool over = kept == none && statistics_.retained >= limits().retained;
+    const Index stored = over ? none : stored_handle(message.handle);
+    const bool grows = kept == none || size > head(kept).payload_size;
+    if (stored == none || (grows && scarce() && !restoring_)) {
+      if (kept == none) { retained_.clear(node); }
+      return false;
+    }
+    reference(stored);
+    statistics_.retained += kept == none ? 1U : 0U;
+    if (kept != none) { unreference(kept); }
+    kept = stored;
+    journal([stored](auto records) { records.retain(stored); });
     return true;
   }
   void clear_retained(Text topic) noexcept {
@@ -7942,7 +7549,7 @@ class BrokerEngine {
     return (stored.has_expiry || expiry_s != 0) && waited_s >= expiry_s && now_ != stored.stored_at;
   }
   // Makes room in a full table; at most once a tick.
-  void drop_expired_retained() noexcept {
+  [[gnu::cold]] void drop_expired_retained() noexcept {
     if (swept_ == now_) { return; }
     swept_ = now_;
     for (Index node = 0; node < retained_.nodes.used(); ++node) {
@@ -7950,7 +7557,6 @@ class BrokerEngine {
       if (message != none && retained_expired(message)) { drop_retained(node); }
     }
   }
-
   // Has the retained messages of a subscription sent once the SUBACK is; what has no room then
   // follows when there is some.
   void send_retained(Link& link, Index subscription) noexcept {
@@ -7960,30 +7566,26 @@ class BrokerEngine {
       const bool begun = last == queues_.front(more->retained) && more->cursor.node != none;
       if (last->number == subscription && !begun) { return; }  // asked for again
     }
-    Entry task;
-    task.kind = EntryKind::stored;  // skip: the subscription is gone
-    task.number = subscription;
+    const Entry task(EntryKind::stored, none, subscription);  // skip: the subscription is gone
     if (more == nullptr || queues_.push(more->retained, task, Claim::ordinary) == nullptr) {
       statistics_.publish_dropped += 1;
     }
   }
-
   void go_on_retained(Link& link) noexcept {
     if (link.extra != none) { run_retained(link, false); }
   }
   // Goes on with the retained deliveries of a link; `all`: as far as its session's queue takes
   // them, because the link ends.
   void run_retained(Link& link, bool all) noexcept {
-    if constexpr (Features::retained) {
-      Extra* more = extra(link);
-      while (more != nullptr && !more->retained.empty()) {
-        const Entry& task = *queues_.front(more->retained);
-        const Index subscription = static_cast<Index>(task.number);
-        const bool wanted = task.kind != EntryKind::skip;
-        if (wanted && !give_all_retained(link, subscriptions_[subscription], all)) { return; }
-        retained_.stop(more->cursor);
-        queues_.pop(more->retained);
-      }
+    if constexpr (!Features::retained) { return; }
+    Extra* more = extra(link);
+    while (more != nullptr && !more->retained.empty()) {
+      const Entry& task = *queues_.front(more->retained);
+      const Index subscription = static_cast<Index>(task.number);
+      const bool wanted = task.kind != EntryKind::skip;
+      if (wanted && !give_all_retained(link, subscriptions_[subscription], all)) { return; }
+      retained_.stop(more->cursor);
+      queues_.pop(more->retained);
     }
   }
   // False when there is no room for the next one.
@@ -8010,10 +7612,7 @@ class BrokerEngine {
   }
   bool give_retained(Link& link, const SubscriptionSlot& subscription, Index message) noexcept {
     Session& session = sessions_[subscription.session];
-    Entry entry;
-    entry.kind = EntryKind::stored;
-    entry.message = message;
-    entry.number = subscription.identifier();
+    Entry entry(EntryKind::stored, message, subscription.identifier());
     entry.qos = granted(head(message).qos, subscription) & 3;
     entry.retain = true;  // [MQTT-3.3.1-8]
     if (entry.qos == 0) { return link.state == LinkState::open && push_to_link(link, entry); }
@@ -8035,7 +7634,6 @@ class BrokerEngine {
   }
 
   // ---- sessions -----------------------------------------------------------------------------
-
   Index find_session(Text client_id) noexcept {
     const uint32_t hash = detail::hash_bytes(client_id.bytes(), index_.seed).low;
     Index slot = clients_.first(hash);
@@ -8045,9 +7643,8 @@ class BrokerEngine {
     }
     return slot;
   }
-
   // Names a slot that has just been allocated; false when there is no room for the name.
-  bool name_session(Index slot, Text client_id) noexcept {
+  [[gnu::cold]] bool name_session(Index slot, Text client_id) noexcept {
     Session& session = sessions_[slot];
     session.id = texts_.store(client_id);
     if (session.id == none) {
@@ -8063,24 +7660,19 @@ class BrokerEngine {
     const Index slot = sessions_.allocate();
     return slot != none && name_session(slot, client_id) ? slot : none;
   }
-  bool name_user(Session& session, bool named, Text user_name) noexcept {
-    if constexpr (Policy::keeps_user_names()) {
-      texts_.release(session.user);
-      session.user = named ? texts_.store(user_name) : none;
-      return !named || session.user != none;
-    } else {
-      return true;
-    }
+  [[gnu::cold]] bool name_user(Session& session, bool named, Text user_name) noexcept {
+    if constexpr (!Policy::keeps_user_names()) { return true; }
+    texts_.release(session.user);
+    session.user = named ? texts_.store(user_name) : none;
+    return !named || session.user != none;
   }
   uint32_t session_timer(const Session& session) const noexcept {
     return limits().connections + sessions_.index_of(session);
   }
-
   // Removes a session with everything in it [MQTT-4.1.0-2].
-  void end_session(Session& session) noexcept {
-    if (session.will != none) {
-      publish_will(session);  // the session's end is the latest moment [MQTT-3.1.2-8]
-    }
+  [[gnu::cold]] void end_session(Session& session) noexcept {
+    // the session's end is the latest moment [MQTT-3.1.2-8]
+    if (session.will != none) { publish_will(session); }
     reroute(session, none, true);
     while (session.subscriptions != none) { remove_subscription(session.subscriptions); }
     clear_queue(session.queue);
@@ -8094,12 +7686,10 @@ class BrokerEngine {
     texts_.release(session.user);
     sessions_.release(slot);
   }
-
-  void on_session_timer(Session& session) noexcept {
+  [[gnu::cold]] void on_session_timer(Session& session) noexcept {
     if (detail::reached(now_, session.expires)) {
       statistics_.sessions_expired += 1;
-      end_session(session);
-      return;
+      return end_session(session);
     }
     if (detail::reached(now_, will_due(session))) { publish_will(session); }
     arm_session(session);
@@ -8107,21 +7697,15 @@ class BrokerEngine {
   void arm_session(const Session& session) noexcept {
     timers_.set(session_timer(session), detail::smaller(session.expires, will_due(session)));
   }
-
   // The QoS 2 message from the client with this id: an entry of kind stored, or skip where there is
   // nothing to deliver; null when there is none.
   Entry* find_received(const Session& session, uint16_t packet_id) noexcept {
-    for (Place place; Entry* entry = queues_.at(session.received, place); place.step()) {
-      if (entry->packet_id == packet_id) { return entry; }
-    }
-    return nullptr;
+    return queues_.find(session.received, packet_id);
   }
   // Takes one in; `message` none: it was refused. False when no block is left.
   bool add_received(Session& session, uint16_t packet_id, Index message) noexcept {
-    Entry entry;
+    Entry entry(message == none ? EntryKind::skip : EntryKind::stored, message);
     entry.packet_id = packet_id;
-    entry.message = message;
-    entry.kind = message == none ? EntryKind::skip : EntryKind::stored;
     if (queues_.push(session.received, entry, Claim::ordinary) == nullptr) { return false; }
     if (message != none) { reference(message); }
     return true;
@@ -8135,54 +7719,45 @@ class BrokerEngine {
   }
 
   // ---- wills --------------------------------------------------------------------------------
-
   // The will is published once and forgotten [MQTT-3.1.2-8] [MQTT-3.1.2-10].
-  void publish_will(Session& session) noexcept {
-    if constexpr (Features::wills) {
-      const Index handle = session.will;
-      session.will = none;
-      journal_change(JournalRecord::Type::will_clear, session);
-      head(handle).stored_at = now_;
-      head(handle).set_number(0);  // what the journal has of it does not know when it expires
-      Incoming will = stored_message(handle);
-      will.publisher = sessions_.index_of(session);
-      will.owned = true;
-      PublishAnswer answer;
-      if (policy_->filters_publish()) {
-        Publish packet;
-        packet.topic = will.topic;
-        packet.qos = will.qos;
-        packet.retain = will.retain;
-        packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
-        policy_->on_publish(view(session), packet, answer);
-      }
-      if (failed(answer.reason)) {
-        statistics_.publish_dropped += 1;
-      } else {
-        route(will);
-      }
-      unreference(handle);
+  [[gnu::cold]] void publish_will(Session& session) noexcept {
+    if constexpr (!Features::wills) { return; }
+    const Index handle = session.will;
+    session.will = none;
+    journal_change(RecordType::will_clear, session);
+    head(handle).stored_at = now_;
+    head(handle).set_number(0);  // what the journal has of it does not know when it expires
+    Incoming will = stored_message(handle, sessions_.index_of(session));
+    will.owned = true;
+    PublishAnswer answer;
+    if (policy_->filters_publish()) {
+      Publish packet;
+      packet.topic = will.topic;
+      packet.qos = will.qos;
+      packet.retain = will.retain;
+      packet.packet_id = will.qos == Qos::at_most_once ? 0 : 1;
+      policy_->on_publish(view(session), packet, answer);
     }
+    const bool refused = failed(answer.reason);
+    statistics_.publish_dropped += refused ? 1U : 0U;
+    if (!refused) { route(will); }
+    unreference(handle);
   }
   // A will keeps its delay, and once its connection has ended the time when it is due, where a
   // published message keeps its own time.
-  uint32_t& will_delay_s(const Session& session) const noexcept {
-    return head(session.will).stored_at;
-  }
+  uint32_t& will_delay_s(const Session& of) const noexcept { return head(of.will).stored_at; }
   Tick will_due(const Session& session) const noexcept {
-    const bool waits = session.will != none && session.link == none;
-    return waits ? will_delay_s(session) : detail::never;
+    return session.will != none && session.link == none ? will_delay_s(session) : detail::never;
   }
   void drop_will(Session& session) noexcept {
     if (session.will != none) {
       unreference(session.will);
       session.will = none;
-      journal_change(JournalRecord::Type::will_clear, session);
+      journal_change(RecordType::will_clear, session);
     }
   }
 
   // ---- subscriptions ------------------------------------------------------------------------
-
   // The session's subscription to a filter: the shorter of the two lists decides.
   Index find_subscription(Index session, Index filter) const noexcept {
     Index a = sessions_[session].subscriptions;
@@ -8197,12 +7772,6 @@ class BrokerEngine {
   }
   Index find_subscription(const Session& session, Text filter) noexcept {
     return find_subscription(sessions_.index_of(session), index_.find(filter));
-  }
-
-  // SubscriptionSlot::options of what a SUBSCRIBE asks for.
-  static uint32_t packed(const Subscription& entry, uint32_t identifier) noexcept {
-    return identifier | (uint32_t{level(entry.qos)} << 28) | (uint32_t{entry.no_local} << 30) |
-           (uint32_t{entry.retain_as_published} << 31);
   }
 
   struct Added {
@@ -8234,7 +7803,6 @@ class BrokerEngine {
     subscriptions_[added.slot].options = options;
     return added;
   }
-
   // No more messages are added for it [MQTT-3.10.4-2]; what is under way is finished
   // [MQTT-3.10.4-3].
   void remove_subscription(Index subscription) noexcept {
@@ -8271,10 +7839,9 @@ class BrokerEngine {
   }
 
   // ---- ends of links ------------------------------------------------------------------------
-
   // Ends a link from our side or the client's: what is queued for it still goes out, then a
   // DISCONNECT if asked for and possible, then the port hangs up [MQTT-4.13.2-1].
-  void end_link(Link& link, const Disconnection& why, bool tell) noexcept {
+  [[gnu::cold]] Step end_link(Link& link, const Disconnection& why, bool tell) noexcept {
     const bool was_open = link.state == LinkState::open;
     if (link.session != none) {
       policy_->on_disconnected(view(session_of(link)), why);
@@ -8297,10 +7864,10 @@ class BrokerEngine {
     link.since = now_;
     timers_.set(links_.index_of(link), link_deadline(link));
     push_due(link);
+    return Step::stop;
   }
-
   // Takes the session off its link; it goes on, waits to expire or ends.
-  void detach(Link& link, const Disconnection& why) noexcept {
+  [[gnu::cold]] void detach(Link& link, const Disconnection& why) noexcept {
     Session& session = session_of(link);
     settle_head(link, session);
     if (session.resumable) {
@@ -8315,10 +7882,7 @@ class BrokerEngine {
     begin_sending(session);
     const bool dropped_will = why.by_client && why.reason == ReasonCode::success;
     if (dropped_will || stopping_) { drop_will(session); }  // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
-    if (!session.resumable) {
-      end_session(session);
-      return;
-    }
+    if (!session.resumable) { return end_session(session); }
     if (session.will != none) {
       if (will_delay_s(session) == 0) {
         publish_will(session);
@@ -8342,15 +7906,14 @@ class BrokerEngine {
     arm_session(session);
   }
   // A message of which bytes have gone out counts as sent [MQTT-3.3.1-1].
-  void settle_head(Link& link, Session& session) noexcept {
+  [[gnu::cold]] void settle_head(Link& link, Session& session) noexcept {
     if (link.head_offset == 0 || !link.head_session) { return; }
     Entry* entry = queues_.at(session.queue, session.send);
     if (entry != nullptr && entry->kind != EntryKind::skip) {
       mark_sent(session, *entry);
       const SendState state = entry->state();
-      if (entry->qos != 0 && (state == SendState::none || state == SendState::pubcomp)) {
-        release_entry(*entry);  // acknowledged while it was being sent again
-      }
+      const bool over = state == SendState::none || state == SendState::pubcomp;
+      if (entry->qos != 0 && over) { release_entry(*entry); }  // acknowledged meanwhile
     }
     // the rest of its bytes cannot follow any more, nor anything behind it
     link.force = true;
@@ -8360,27 +7923,19 @@ class BrokerEngine {
   }
 
   // ---- bytes in -----------------------------------------------------------------------------
-
   void take_bytes(Link& link, Buffer bytes) noexcept {
-    if (link.state == LinkState::closing) {
-      return;  // nothing after an error [MQTT-3.1.4-6] or DISCONNECT counts
-    }
+    // nothing after an error [MQTT-3.1.4-6] or DISCONNECT counts
+    if (link.state == LinkState::closing) { return; }
     bytes = feed(link, bytes);
-    if (waits(link)) {
-      keep(link, bytes);
-      return;
-    }
+    if (waits(link)) { return keep(link, bytes); }
     if (link.rx.size != 0 && !link.large) { bytes = complete_kept(link, bytes); }
     if (!bytes.empty() && link.state != LinkState::closing) {
-      const uint32_t used = parse(link, bytes);
-      keep(link, bytes.skip(used));
+      keep(link, bytes.skip(parse(link, bytes)));
     }
   }
-  // Nothing is parsed now.
   static bool waits(const Link& link) noexcept {
     return link.paused || link.state == LinkState::deciding;
   }
-
   // Gives bytes to the payload that is being received or discarded; returns what is left of them.
   Buffer feed(Link& link, Buffer bytes) noexcept {
     if (!has_large_packets || (!link.discarding && !link.large)) { return bytes; }
@@ -8397,22 +7952,20 @@ class BrokerEngine {
     }
     return bytes.skip(part);
   }
-
   // Handles whole packets in place and returns how many bytes they were.
   uint32_t parse(Link& link, Buffer bytes) noexcept {
     uint32_t at = 0;
     while (at < bytes.size()) {
       Frame frame;
-      const Error error =
+      Error error =
           next_frame(bytes.skip(at), known(link.version), limits().packet_bytes_max, frame);
       if (error == Error::incomplete) { return at + begin_large(link, frame); }
+      if (error == Error::none && frame.type() != PacketType::publish &&
+          frame.remaining > limits().control_packet_bytes_max) {
+        error = Error::packet_too_large;
+      }
       if (error != Error::none) {
         fail(link, error);
-        return bytes.size();
-      }
-      if (frame.remaining > limits().control_packet_bytes_max &&
-          frame.type() != PacketType::publish) {
-        fail(link, Error::packet_too_large);
         return bytes.size();
       }
       const Step step = handle(link, frame);
@@ -8425,20 +7978,16 @@ class BrokerEngine {
     }
     return at;
   }
-
-  // Keeps what cannot be handled yet.
   void keep(Link& link, Bytes bytes) noexcept {
     if (bytes.empty() || link.state == LinkState::closing) { return; }
     if (link.rx.size == 0 && !link.paused) { link.since = now_; }
     // a control packet is always kept: it may be the ack that frees memory
     const bool brief = link.rx.size + bytes.size() <= blocks_.little.room();
-    if (!blocks_.append(link.rx, bytes, brief ? Claim::answer : Claim::ordinary)) {
-      refuse_link(link, ReasonCode::quota_exceeded);  // no memory for a part of a packet
-      return;
+    if (blocks_.append(link.rx, bytes, brief ? Claim::answer : Claim::ordinary)) {
+      return arm(link);
     }
-    arm(link);
+    refuse_link(link);  // no memory for a part of a packet
   }
-
   // Completes the packet that is kept with the front of `bytes` and handles it; returns what is
   // left of them.
   Buffer complete_kept(Link& link, Buffer bytes) noexcept {
@@ -8475,10 +8024,9 @@ class BrokerEngine {
                        frame.header_size != 0 && frame.size() > link.rx.size;
     return whole ? frame.size() - link.rx.size : 1;
   }
-
   // Handles kept packets as far as it can, from a copy in one piece; returns whether there were
   // any. What cannot be handled stays kept.
-  bool replay(Link& link) noexcept {
+  [[gnu::cold]] bool replay(Link& link) noexcept {
     Chain kept = link.rx;
     link.rx = Chain();
     bool any = false;
@@ -8506,104 +8054,89 @@ class BrokerEngine {
         break;  // else the rest of the packet has yet to come
       }
     }
-    if (link.state == LinkState::closing) {
-      blocks_.clear(kept);
-    } else if (kept.size != 0) {
-      link.rx = kept;
-    }
+    if (link.state == LinkState::closing) { blocks_.clear(kept); }
+    if (kept.size != 0) { link.rx = kept; }
     return any;
   }
 
   // ---- large PUBLISH packets ----------------------------------------------------------------
-
-  // An incomplete packet: when it is a large PUBLISH whose head is there, its message is begun
-  // and the payload goes into its blocks. Returns the bytes consumed, 0 when it must be kept.
-  uint32_t begin_large(Link& link, const Frame& frame) noexcept {
+  // What is wrong with the packet whose front this is; incomplete: it must be kept, none: it is a
+  // large PUBLISH whose head is there.
+  Error take_large_head(const Link& link, const Frame& frame, Publish& packet,
+                        uint32_t& head_size) const noexcept {
     const uint32_t most = limits().control_packet_bytes_max;
-    if (frame.header_size == 0) { return 0; }
+    if (frame.header_size == 0) { return Error::incomplete; }
     if (frame.type() != PacketType::publish) {
-      if (frame.remaining > most) { fail(link, Error::packet_too_large); }
-      return 0;
+      return frame.remaining > most ? Error::packet_too_large : Error::incomplete;
     }
-    if (link.state != LinkState::open) {
-      fail(link, Error::protocol_state);  // nothing is read for it
-      return 0;
+    if (link.state != LinkState::open) { return Error::protocol_state; }  // nothing is read for it
+    if (!has_large_packets) { return Error::incomplete; }
+    head_size = detail::publish_head_size(frame.first, frame.body, known(link.version));
+    if (head_size == 0 && frame.body.size() >= most) { return Error::packet_too_large; }
+    const uint32_t least = detail::smaller(large_publish_min, most / 2);
+    if (head_size == 0 || head_size > frame.remaining || frame.size() < least) {
+      return Error::incomplete;
     }
-    if constexpr (has_large_packets) {
-      const uint32_t head_size =
-          detail::publish_head_size(frame.first, frame.body, known(link.version));
-      if (head_size == 0 && frame.body.size() >= most) {
-        fail(link, Error::packet_too_large);
-        return 0;
-      }
-      const uint32_t least = detail::smaller(large_publish_min, most / 2);
-      if (head_size == 0 || head_size > frame.remaining || frame.size() < least) { return 0; }
-      Publish packet;
-      mqtt::Reader reader(frame.body.first(head_size));
-      const Error error = detail::take_publish_head(reader, frame.first,
-                                                    {known(link.version), Side::broker}, packet);
-      if (error != Error::none) {
-        fail(link, error);
-        return 0;
-      }
-      packet.payload = frame.body.skip(head_size);
-      receive_large(link, packet, frame.remaining - head_size);
-      return link.state == LinkState::closing ? 0 : frame.header_size + frame.body.size();
-    } else {
-      return 0;
-    }
+    mqtt::Reader reader(frame.body.first(head_size));
+    return detail::take_publish_head(reader, frame.first, {known(link.version), Side::broker},
+                                     packet);
   }
-
+  // An incomplete packet: the message of a large PUBLISH is begun and its payload goes into blocks.
+  // Returns the bytes consumed, 0 when the packet must be kept.
+  uint32_t begin_large(Link& link, const Frame& frame) noexcept {
+    Publish packet;
+    uint32_t head_size = 0;
+    const Error error = take_large_head(link, frame, packet, head_size);
+    if (error == Error::incomplete) { return 0; }
+    if (error != Error::none || !has_large_packets) {
+      fail(link, error);
+      return 0;
+    }
+    packet.payload = frame.body.skip(head_size);
+    receive_large(link, packet, frame.remaining - head_size);
+    return link.state == LinkState::closing ? 0 : frame.header_size + frame.body.size();
+  }
   void receive_large(Link& link, const Publish& packet, uint32_t payload_size) noexcept {
     Incoming message;
-    if (!accept_head(link, packet, message)) { return; }
+    if (accept_head(link, packet, message) == Step::stop) { return; }
     link.since = now_;
     link.rx_missing = payload_size - packet.payload.size();
     const bool repeated = packet.qos == Qos::exactly_once &&
                           find_received(session_of(link), packet.packet_id) != nullptr;
     take_properties(packet.properties, message);
+    message.payload = packet.payload;
     const uint32_t size = message.topic.size() + message.properties.size() + payload_size;
     Chain chain;
     const bool too_large = exceeds(payload_size);
     if (!repeated && !too_large && blocks_.available(blocks_.needed(sizeof(MessageHead), size))) {
       chain = begin_message(message, payload_size, Claim::ordinary);
-      if (chain.first != none &&
-          !blocks_.append(chain, packet.payload, Claim::ordinary, link.rx_missing)) {
-        forget_stored(head(chain.first));
-        blocks_.clear(chain);
-      }
     }
     link.large = chain.first != none;
     link.discarding = !link.large;
     link.rx = chain;
     if (link.large) {
       head(chain.first).packet_id = packet.packet_id;
-    } else {
-      count_large(payload_size);
+      return arm(link);
     }
-    if (!link.large && repeated) {
-      push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success);
-    } else if (!link.large) {
-      refuse_publish(link, packet.qos, packet.packet_id,
-                     too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded);
-    }
+    count_large(payload_size);
+    const ReasonCode reason = too_large ? ReasonCode::packet_too_large : ReasonCode::quota_exceeded;
+    repeated ? push_ack(link, EntryKind::pubrec, packet.packet_id)
+             : refuse_publish(link, message, reason);
     if (link.state != LinkState::closing) { arm(link); }
   }
   bool exceeds(uint32_t payload_size) const noexcept {
     return limits().message_bytes_max != 0 && payload_size > limits().message_bytes_max;
   }
-
-  // No block is left for the rest of the payload.
-  void drop_large(Link& link) noexcept {
-    const MessageHead stored = head(link.rx.first);
+  [[gnu::cold]] void drop_large(Link& link) noexcept {
+    const Incoming message = stored_message(link.rx.first);
+    const MessageHead& stored = head(link.rx.first);
     forget_stored(stored);
+    count_large(stored.payload_size);
     blocks_.clear(link.rx);
     link.large = false;
     link.discarding = true;
-    count_large(stored.payload_size);
-    refuse_publish(link, stored.qos, stored.packet_id, ReasonCode::quota_exceeded);
+    refuse_publish(link, message);
   }
-
   // All of the payload is there: the message takes the way of every other.
   void finish_large(Link& link) noexcept {
     const Index handle = link.rx.first;
@@ -8615,8 +8148,7 @@ class BrokerEngine {
   }
   // The message is ours until it is routed; it may have to wait.
   void take_large(Link& link, Index handle) noexcept {
-    Incoming message = stored_message(handle);
-    message.publisher = link.session;
+    Incoming message = stored_message(handle, link.session);
     const bool held_back = message.qos != Qos::at_most_once && journal_->holds_back();
     if (held_back || (message.qos == Qos::at_least_once && !overdue_ && must_wait(message))) {
       if (Extra* more = need_extra(link)) {
@@ -8630,7 +8162,7 @@ class BrokerEngine {
     Publish packet;
     packet.qos = message.qos;
     packet.retain = message.retain;
-    packet.packet_id = stored.packet_id;
+    packet.packet_id = message.packet_id;
     Cursor cursor = body(handle);
     blocks_.skip(cursor, uint32_t{stored.topic_size} + stored.properties_size);
     if (stored.payload_size != 0) {
@@ -8641,9 +8173,7 @@ class BrokerEngine {
   }
 
   // ---- packets ------------------------------------------------------------------------------
-
   void begin_packet() noexcept { gate_ = 0; }
-
   Step handle(Link& link, const Frame& frame) noexcept {
     begin_packet();
     if (link.state == LinkState::open) { return handle_open(link, frame); }
@@ -8652,14 +8182,10 @@ class BrokerEngine {
         frame.type() == PacketType::auth) {
       return on_auth(link, frame);  // only AUTH or DISCONNECT [MQTT-3.1.2-30]
     }
-    if (frame.type() == PacketType::disconnect) {
-      end_link(link, Disconnection(), false);
-      return Step::stop;
-    }
+    if (frame.type() == PacketType::disconnect) { return end_link(link, Disconnection(), false); }
     return fail(link, Error::protocol_state);
   }
-
-  Step handle_open(Link& link, const Frame& frame) noexcept {
+  [[gnu::noinline]] Step handle_open(Link& link, const Frame& frame) noexcept {
     switch (frame.type()) {
       case PacketType::publish: return on_publish(link, frame);
       case PacketType::puback:
@@ -8675,8 +8201,7 @@ class BrokerEngine {
       case PacketType::unsubscribe: return on_filters(link, frame);
       case PacketType::pingreq:
         if (frame.remaining != 0) { return fail(link, Error::malformed_length); }
-        push_ack(link, EntryKind::pingresp, 0, ReasonCode::success);  // [MQTT-3.12.4-1]
-        return Step::proceed;
+        return push_ack(link, EntryKind::pingresp, 0);  // [MQTT-3.12.4-1]
       case PacketType::disconnect: return on_disconnect(link, frame);
       case PacketType::auth:
         if constexpr (Features::v5) { return on_auth(link, frame); }
@@ -8689,42 +8214,29 @@ class BrokerEngine {
     }
     return fail(link, Error::malformed_type);
   }
-
   // The peer broke the protocol: it is told why if its version can be, and cut off
   // [MQTT-4.13.1-1] [MQTT-4.8.0-1].
-  Step fail(Link& link, Error error) noexcept {
-    Disconnection why;
-    why.error = error;
-    why.reason = reason_code(error);
-    if (link.state == LinkState::authenticating) {  // before CONNACK [MQTT-4.12.0-4]
-      refuse_connect(link, why.reason, ConnectAnswer());
-    }
-    end_link(link, why, link.state == LinkState::open);
-    return Step::stop;
+  [[gnu::cold]] Step fail(Link& link, Error error) noexcept {
+    const ReasonCode reason = reason_code(error);
+    // before CONNACK [MQTT-4.12.0-4]
+    if (link.state == LinkState::authenticating) { refuse_connect(link, reason); }
+    return end_link(link, {reason, error}, link.state == LinkState::open);
   }
   // Cuts a client off for a reason of ours.
-  Step refuse_link(Link& link, ReasonCode reason) noexcept {
-    Disconnection why;
-    why.reason = reason;
-    end_link(link, why, true);
-    return Step::stop;
+  [[gnu::cold]] Step refuse_link(Link& link,
+                                 ReasonCode reason = ReasonCode::quota_exceeded) noexcept {
+    return end_link(link, {reason}, true);
   }
 
   // ---- CONNECT ------------------------------------------------------------------------------
-
   bool accepts(Version version) const noexcept {
-    switch (version) {
-      case Version::v3_1: return Features::v3_1 && limits().accept_v3_1;
-      case Version::v3_1_1: return Features::v3_1_1 && limits().accept_v3_1_1;
-      case Version::v5: return Features::v5 && limits().accept_v5;
-    }
-    return false;
+    return (Features::v3_1 && version == Version::v3_1 && limits().accept_v3_1) ||
+           (Features::v3_1_1 && version == Version::v3_1_1 && limits().accept_v3_1_1) ||
+           (Features::v5 && version == Version::v5 && limits().accept_v5);
   }
-
-  Step on_connect(Link& link, const Frame& frame) noexcept {
-    if (frame.type() != PacketType::connect) {
-      return fail(link, Error::protocol_state);  // [MQTT-3.1.0-1]
-    }
+  [[gnu::cold, gnu::noinline]] Step on_connect(Link& link, const Frame& frame) noexcept {
+    // [MQTT-3.1.0-1]
+    if (frame.type() != PacketType::connect) { return fail(link, Error::protocol_state); }
     statistics_.connects_received += 1;
     Connect connect;
     Error error = decode(frame, connect);
@@ -8732,11 +8244,9 @@ class BrokerEngine {
     mqtt::Reader reader(frame.body);
     reader.binary();
     reader.u8();
-    if (reader.failed() && error != Error::none) {
-      error = Error::unsupported_protocol;  // cut off before the version: no way to answer
-    }
-    if (error != Error::unsupported_protocol && error != Error::unsupported_version &&
-        !accepts(connect.version)) {
+    // cut off before the version: no way to answer
+    if (reader.failed() && error != Error::none) { error = Error::unsupported_protocol; }
+    if (error != Error::unsupported_protocol && !accepts(connect.version)) {
       error = Error::unsupported_version;
     }
     if (error == Error::none) { error = check_connect(connect); }
@@ -8746,77 +8256,70 @@ class BrokerEngine {
     policy_->on_connect(id_of(link), connect, answer);
     return apply_answer(link, frame, connect, answer);
   }
-
-  Error check_connect(const Connect& connect) const noexcept {
+  [[gnu::cold]] Error check_connect(const Connect& connect) const noexcept {
     const bool empty = connect.client_id.empty();
     const bool long_id = connect.version == Version::v3_1 && connect.client_id.size() > 23;
     if ((empty && !limits().allow_empty_client_id) || (long_id && limits().client_id_23)) {
       return Error::identifier_rejected;
     }
-    const bool deep =
-        connect.has_will && detail::level_count(connect.will.topic) > limits().topic_levels_max;
-    return deep ? Error::malformed_topic : Error::none;
+    return connect.has_will && too_deep(connect.will.topic) ? Error::malformed_topic : Error::none;
   }
-
   // CONNACK with the code where the version has one and the specification allows it, then the end
   // [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7].
-  Step reject_connect(Link& link, Error error) noexcept {
+  [[gnu::cold]] Step reject_connect(Link& link, Error error) noexcept {
     const bool answered = error == Error::unsupported_version ||
                           error == Error::identifier_rejected ||
                           (v5(link.version) && error != Error::unsupported_protocol);
-    Disconnection why;
-    why.error = error;
-    why.reason = reason_code(error);
-    if (answered) { refuse_connect(link, why.reason, ConnectAnswer()); }
-    end_link(link, why, false);
-    return Step::stop;
+    if (answered) { refuse_connect(link, reason_code(error)); }
+    return end_link(link, {reason_code(error), error}, false);
   }
-
-  void refuse_connect(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] void refuse_connect(Link& link, ReasonCode reason, Text reason_string = Text(),
+                                    Text server_reference = Text()) noexcept {
     gate_ = 0;        // does not wait for the journal
     Connack connack;  // [MQTT-3.2.2-6]: session present 0
     connack.reason_code =
         allowed(reason, PacketType::connack, Side::broker) ? reason : ReasonCode::not_authorized;
     PropertyWriter properties(answer_memory());
     if (v5(link.version)) {
-      put_text(properties, PropertyId::reason_string, answer.reason_string);
-      put_text(properties, PropertyId::server_reference, answer.server_reference);
+      put_text(properties, PropertyId::reason_string, reason_string);
+      put_text(properties, PropertyId::server_reference, server_reference);
     }
     connack.properties = properties.properties();
-    if (encoded_size(known(link.version), connack).value > link.packet_bytes_max) {
-      connack.properties = Properties();  // [MQTT-3.2.2-19]
-    }
+    const bool fits = encoded_size(known(link.version), connack).value <= link.packet_bytes_max;
+    if (!fits) { connack.properties = Properties(); }  // [MQTT-3.2.2-19]
     push_packet(link, connack);
+  }
+  static void put_data(PropertyWriter& properties, Bytes data) noexcept {
+    if (!data.empty()) { properties.binary(PropertyId::authentication_data, data); }
+  }
+  Step turn_away(Link& link, ReasonCode reason) noexcept {
+    refuse_connect(link, reason);
+    return refuse_link(link, reason);
   }
   Buffer answer_memory() const noexcept { return Buffer(texts_scratch_, scratch_bytes(limits())); }
   static void put_text(PropertyWriter& properties, PropertyId id, Text text) noexcept {
     if (!text.empty()) { properties.text(id, text); }
   }
-
-  Step apply_answer(Link& link, const Frame& frame, const Connect& connect,
-                    const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] Step apply_answer(Link& link, const Frame& frame, const Connect& connect,
+                                  const ConnectAnswer& answer) noexcept {
     const bool later = Policy::answers_later() && answer.later;
     const bool more =
         Policy::authenticates() && answer.reason == ReasonCode::continue_authentication;
     if (later || more) {
-      if (!keep_connect(link, frame, connect)) {
-        return refuse_link(link, ReasonCode::quota_exceeded);
-      }
+      if (!keep_connect(link, frame, connect)) { return refuse_link(link); }
       link.state = later ? LinkState::deciding : LinkState::authenticating;
-      if (!later) {
-        push_auth(link, ReasonCode::continue_authentication, answer);  // [MQTT-4.12.0-2]
-      }
+      // [MQTT-4.12.0-2]
+      if (!later) { push_auth(link, ReasonCode::continue_authentication, answer); }
       return Step::proceed;
     }
     if (failed(answer.reason)) {
-      refuse_connect(link, answer.reason, answer);
+      refuse_connect(link, answer.reason, answer.reason_string, answer.server_reference);
       return refuse_link(link, answer.reason);
     }
     return accept_connect(link, connect, answer);
   }
-
   // The CONNECT is needed again when the policy has decided.
-  bool keep_connect(Link& link, const Frame& frame, const Connect& connect) noexcept {
+  [[gnu::cold]] bool keep_connect(Link& link, const Frame& frame, const Connect& connect) noexcept {
     Extra* more = need_extra(link);
     if (more == nullptr) { return false; }
     if (more->connect != none) { return true; }
@@ -8828,19 +8331,18 @@ class BrokerEngine {
     return whole;
   }
   // The method of enhanced authentication, if it is used; false when there is no room.
-  bool keep_method(Link& link, const Connect& connect) noexcept {
+  [[gnu::cold]] bool keep_method(Link& link, const Connect& connect) noexcept {
     Property method;
-    if (!Policy::authenticates() ||
-        !connect.properties.find(PropertyId::authentication_method, method)) {
-      return true;
-    }
-    Extra* more = need_extra(link);
-    if (more == nullptr) { return false; }
-    if (more->method == none) { more->method = texts_.store(method.text); }
-    return more->method != none;
+    return !Policy::authenticates() ||
+           !connect.properties.find(PropertyId::authentication_method, method) ||
+           keep_text(link, &Extra::method, method.text);
   }
-
-  bool decide_connect(Link& link, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] bool keep_text(Link& link, Index Extra::*which, Text text) noexcept {
+    Extra* more = need_extra(link);
+    if (more != nullptr && more->*which == none) { more->*which = texts_.store(text); }
+    return more != nullptr && more->*which != none;
+  }
+  [[gnu::cold]] bool decide_connect(Link& link, const ConnectAnswer& answer) noexcept {
     Extra& more = *extra(link);
     const uint32_t size = more.connect_size;
     uint8_t* memory = assemble(size);
@@ -8852,9 +8354,8 @@ class BrokerEngine {
     frame.remaining = size;
     frame.body = Bytes(memory, size);
     Connect connect;
-    const Error error = decode(frame, connect);
+    [[maybe_unused]] const Error error = decode(frame, connect);
     MQTT_ASSERT(error == Error::none);
-    static_cast<void>(error);
     begin_packet();
     link.state = LinkState::opening;
     if (apply_answer(link, frame, connect, answer) == Step::proceed &&
@@ -8868,22 +8369,19 @@ class BrokerEngine {
     }
     return true;
   }
-
-  void push_auth(Link& link, ReasonCode reason, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] void push_auth(Link& link, ReasonCode reason,
+                               const ConnectAnswer& answer) noexcept {
     PropertyWriter properties(answer_memory());
     properties.text(PropertyId::authentication_method,  // [MQTT-4.12.0-5]
                     texts_.view(extra(link)->method, topic_scratch_));
-    if (!answer.authentication_data.empty()) {
-      properties.binary(PropertyId::authentication_data, answer.authentication_data);
-    }
+    put_data(properties, answer.authentication_data);
     Auth auth;
     auth.reason_code = reason;
     auth.properties = properties.properties();
     push_packet(link, auth);
   }
-
   // AUTH during CONNECT, and re-authentication of an open connection (v5 §4.12).
-  Step on_auth(Link& link, const Frame& frame) noexcept {
+  [[gnu::cold]] Step on_auth(Link& link, const Frame& frame) noexcept {
     Auth auth;
     const Error error = decode(frame, known(link.version), Side::broker, auth);
     if (error != Error::none) { return fail(link, error); }
@@ -8918,39 +8416,30 @@ class BrokerEngine {
     push_auth(link, ReasonCode::success, answer);
     return Step::proceed;
   }
-
   // Takes the client in: takeover, session, will, CONNACK.
-  Step accept_connect(Link& link, const Connect& connect, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] Step accept_connect(Link& link, const Connect& connect,
+                                    const ConnectAnswer& answer) noexcept {
     char assigned[48];
     Text client_id = answer.client_id.empty() ? connect.client_id : answer.client_id;
     const bool assigns = client_id.empty();
-    if (assigns) {  // [MQTT-3.1.3-6] [MQTT-3.2.2-16]
-      client_id = assign_client_id(assigned, answer.client_id_prefix);
-    }
+    // [MQTT-3.1.3-6] [MQTT-3.2.2-16]
+    if (assigns) { client_id = assign_client_id(assigned, answer.client_id_prefix); }
     link.maximum_qos = detail::smaller(maximum_qos(), answer.maximum_qos);
     const ReasonCode will_reason = check_will(link, connect);
-    if (failed(will_reason)) {
-      refuse_connect(link, will_reason, ConnectAnswer());
-      return refuse_link(link, will_reason);
-    }
+    if (failed(will_reason)) { return turn_away(link, will_reason); }
     const Index old = find_session(client_id);
     const bool resumed = take_over(old, connect);
     const Index index = resumed ? old : make_session(client_id);
     const bool ready = index != none && prepare_link(link, connect, answer);
     if (!ready || !open_session(link, sessions_[index], connect, answer)) {
-      if (resumed) {
-        arm_detached(sessions_[index]);
-      } else if (index != none) {
-        end_session(sessions_[index]);
-      }
-      refuse_connect(link, ReasonCode::quota_exceeded, ConnectAnswer());
-      return refuse_link(link, ReasonCode::quota_exceeded);
+      if (resumed) { arm_detached(sessions_[index]); }
+      if (!resumed && index != none) { end_session(sessions_[index]); }
+      return turn_away(link, ReasonCode::quota_exceeded);
     }
     Session& session = sessions_[index];
     push_connack(link, {connect, answer, resumed, assigns ? client_id : Text()});
-    queues_.for_each(session.queue, [&link](Entry& entry) {
-      entry.order = link.order;  // behind the CONNACK
-    });
+    // behind the CONNACK
+    queues_.for_each(session.queue, [&link](Entry& entry) { entry.order = link.order; });
     link.session = index;
     link.state = LinkState::open;
     session.link = links_.index_of(link);
@@ -8962,8 +8451,7 @@ class BrokerEngine {
     policy_->on_connected(view(session), shown);
     return Step::proceed;
   }
-
-  Text assign_client_id(char* target, Text prefix) noexcept {
+  [[gnu::cold]] Text assign_client_id(char* target, Text prefix) noexcept {
     constexpr char digits[] = "0123456789ABCDEF";
     constexpr uint32_t uuid_size = 36;
     if (prefix.empty()) { prefix = limits().client_id_prefix; }
@@ -8981,55 +8469,41 @@ class BrokerEngine {
     } while (find_session(Text(target, front + uuid_size)) != none);
     return Text(target, front + uuid_size);
   }
-
-  ReasonCode check_will(const Link& link, const Connect& connect) const noexcept {
+  [[gnu::cold]] ReasonCode check_will(const Link& link, const Connect& connect) const noexcept {
     if (!connect.has_will) { return ReasonCode::success; }
     if (!Features::wills) { return ReasonCode::implementation_specific_error; }
-    if (connect.will.qos > link.maximum_qos) {
-      return ReasonCode::qos_not_supported;  // [MQTT-3.2.2-12]
-    }
-    if (connect.will.retain && !retain_available()) {
-      return ReasonCode::retain_not_supported;  // [MQTT-3.2.2-13]
-    }
-    return exceeds(connect.will.payload.size()) ? ReasonCode::packet_too_large
-                                                : ReasonCode::success;
+    const Will& will = connect.will;
+    if (will.qos > link.maximum_qos) { return ReasonCode::qos_not_supported; }  // [MQTT-3.2.2-12]
+    // [MQTT-3.2.2-13]
+    if (will.retain && !retain_available()) { return ReasonCode::retain_not_supported; }
+    return exceeds(will.payload.size()) ? ReasonCode::packet_too_large : ReasonCode::success;
   }
   Qos maximum_qos() const noexcept {
     return Features::qos_2 ? limits().maximum_qos
                            : detail::smaller(limits().maximum_qos, Qos::at_least_once);
   }
   bool retain_available() const noexcept { return Features::retained && limits().retain_available; }
-
   // Ends an older connection of the client [MQTT-3.1.4-3] [MQTT-3.1.4-2], and its session when a
   // clean one is asked for [MQTT-3.1.2-4] [MQTT-3.1.2-6]. Returns whether the session goes on.
-  bool take_over(Index old, const Connect& connect) noexcept {
+  [[gnu::cold]] bool take_over(Index old, const Connect& connect) noexcept {
     if (old == none) { return false; }
     Session& session = sessions_[old];
     if (session.link != none) {
       const bool resumable = session.resumable;
       const bool will_waits = session.will != none && will_delay_s(session) != 0;
-      if (will_waits && !connect.clean_start && resumable) {
-        drop_will(session);
-      }  // [MQTT-3.1.3-9]
+      // [MQTT-3.1.3-9]
+      if (will_waits && !connect.clean_start && resumable) { drop_will(session); }
       refuse_link(links_[session.link], ReasonCode::session_taken_over);
       if (!resumable) { return false; }  // it ended with its link
     }
-    if (connect.clean_start) {
-      end_session(session);
-      return false;
-    }
-    drop_will(session);  // the client is back in time
-    return true;
+    connect.clean_start ? end_session(session) : drop_will(session);  // the client is back in time
+    return !connect.clean_start;
   }
-
-  bool prepare_link(Link& link, const Connect& connect, const ConnectAnswer& answer) noexcept {
+  [[gnu::cold]] bool prepare_link(Link& link, const Connect& connect,
+                                  const ConnectAnswer& answer) noexcept {
     const Properties& properties = connect.properties;
-    if (!answer.topic_prefix.empty()) {
-      Extra* more = need_extra(link);
-      if (more == nullptr) { return false; }
-      more->prefix = texts_.store(answer.topic_prefix);
-      if (more->prefix == none) { return false; }
-    }
+    const Text prefix = answer.topic_prefix;
+    if (!prefix.empty() && !keep_text(link, &Extra::prefix, prefix)) { return false; }
     if (!keep_method(link, connect)) { return false; }
     const uint32_t receive_maximum = properties.number(PropertyId::receive_maximum, 65535);
     link.send_limit =
@@ -9041,11 +8515,10 @@ class BrokerEngine {
       link.alias_max = static_cast<uint16_t>(detail::smaller(wished, most));
       link.alias_in_max = detail::smaller(limits().topic_alias_max, answer.topic_alias_max);
     }
-    link.plain = link.alias_max == 0 && answer.topic_prefix.empty();
-    link.keep_alive_s = connect.keep_alive_s;
-    if (shortens_keep_alive(connect)) {
-      link.keep_alive_s = limits().keep_alive_max_s;  // [MQTT-3.1.2-21]
-    }
+    link.plain = link.alias_max == 0 && prefix.empty();
+    // [MQTT-3.1.2-21]
+    link.keep_alive_s =
+        shortens_keep_alive(connect) ? limits().keep_alive_max_s : connect.keep_alive_s;
     return true;
   }
   bool shortens_keep_alive(const Connect& connect) const noexcept {
@@ -9053,13 +8526,11 @@ class BrokerEngine {
     return most != 0 && v5(connect.version) &&
            (connect.keep_alive_s == 0 || connect.keep_alive_s > most);
   }
-
-  bool open_session(Link& link, Session& session, const Connect& connect,
-                    const ConnectAnswer& answer) noexcept {
-    const uint32_t wished = v5(connect.version)
-                                ? connect.properties.number(PropertyId::session_expiry_interval, 0)
-                            : connect.clean_start ? 0
-                                                  : 0xFFFFFFFF;
+  [[gnu::cold]] bool open_session(Link& link, Session& session, const Connect& connect,
+                                  const ConnectAnswer& answer) noexcept {
+    const uint32_t wished =
+        connect.properties.number(PropertyId::session_expiry_interval,
+                                  v5(connect.version) || connect.clean_start ? 0 : 0xFFFFFFFF);
     session.expiry_interval_s = detail::smaller(wished, limits().session_expiry_max_s);
     session.expires = detail::never;
     session.resumable = session.expiry_interval_s != 0;  // [MQTT-3.1.2-23]
@@ -9072,9 +8543,8 @@ class BrokerEngine {
     journal([&session](auto records) { records.session(session); });
     return keep_will(link, session, connect);
   }
-
   // Keeps the will with the session [MQTT-3.1.2-7].
-  bool keep_will(Link& link, Session& session, const Connect& connect) noexcept {
+  [[gnu::cold]] bool keep_will(Link& link, Session& session, const Connect& connect) noexcept {
     if (!Features::wills || !connect.has_will) { return true; }
     Incoming message;
     const uint32_t delay_s = connect.will.properties.number(PropertyId::will_delay_interval, 0);
@@ -9096,146 +8566,116 @@ class BrokerEngine {
     const Connect& connect;
     const ConnectAnswer& answer;
     bool resumed;
-    Text assigned;       // the client id, if we chose it
-    bool brief = false;  // leave out what may be [MQTT-3.2.2-19]
+    Text assigned;  // the client id, if we chose it
   };
-  void push_connack(Link& link, Opened opened) noexcept {
+  [[gnu::cold]] void push_connack(Link& link, const Opened& opened) noexcept {
     Connack connack;
     connack.session_present = opened.resumed;  // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
     if (v5(link.version)) {
-      connack.properties = connack_properties(link, opened);
+      connack.properties = connack_properties(link, opened, false);
       if (encoded_size(Version::v5, connack).value > link.packet_bytes_max) {
-        opened.brief = true;
-        connack.properties = connack_properties(link, opened);
+        connack.properties = connack_properties(link, opened, true);
       }
     }
     push_packet(link, connack);  // the first packet of the connection [MQTT-3.2.0-1]
   }
-  // Their order is what clients are used to.
-  Properties connack_properties(const Link& link, const Opened& opened) noexcept {
+  // In the order clients are used to; `brief`: without what may be left out [MQTT-3.2.2-19].
+  [[gnu::cold]] Properties connack_properties(const Link& link, const Opened& opened,
+                                              bool brief) noexcept {
     const ConnectAnswer& answer = opened.answer;
     const Properties& wishes = opened.connect.properties;
     PropertyWriter properties(answer_memory());
-    if (shortens_keep_alive(opened.connect)) {
-      properties.number(PropertyId::server_keep_alive, link.keep_alive_s);
-    }
-    if (link.alias_in_max != 0) {
-      properties.number(PropertyId::topic_alias_maximum, link.alias_in_max);
-    }
-    put_text(properties, PropertyId::assigned_client_identifier,
-             opened.assigned);  // [MQTT-3.1.3-7]
+    const auto number = [&properties](bool wanted, PropertyId id, uint32_t value) {
+      if (wanted) { properties.number(id, value); }
+    };
+    number(shortens_keep_alive(opened.connect), PropertyId::server_keep_alive, link.keep_alive_s);
+    number(link.alias_in_max != 0, PropertyId::topic_alias_maximum, link.alias_in_max);
+    // [MQTT-3.1.3-7]
+    put_text(properties, PropertyId::assigned_client_identifier, opened.assigned);
     if (Policy::authenticates()) {
       put_text(properties, PropertyId::authentication_method,  // [MQTT-4.12.0-5]
                wishes.text(PropertyId::authentication_method));
-      if (!answer.authentication_data.empty()) {
-        properties.binary(PropertyId::authentication_data, answer.authentication_data);
-      }
+      put_data(properties, answer.authentication_data);
     }
-    if (wishes.number(PropertyId::session_expiry_interval, 0) > limits().session_expiry_max_s) {
-      properties.number(PropertyId::session_expiry_interval, limits().session_expiry_max_s);
+    const uint32_t expiry_max_s = limits().session_expiry_max_s;
+    number(wishes.number(PropertyId::session_expiry_interval, 0) > expiry_max_s,
+           PropertyId::session_expiry_interval, expiry_max_s);
+    if (!brief && wishes.number(PropertyId::request_response_information, 0) != 0) {
+      // [MQTT-3.1.2-28]
+      put_text(properties, PropertyId::response_information, answer.response_information);
     }
-    if (!opened.brief && wishes.number(PropertyId::request_response_information, 0) != 0) {
-      put_text(properties, PropertyId::response_information,
-               answer.response_information);  // [MQTT-3.1.2-28]
-    }
-    if (!opened.brief) { put_text(properties, PropertyId::reason_string, answer.reason_string); }
-    if (!retain_available()) { properties.number(PropertyId::retain_available, 0); }
-    properties.number(PropertyId::maximum_packet_size, limits().packet_bytes_max);
-    if (limits().receive_maximum != 65535) {
-      properties.number(PropertyId::receive_maximum, limits().receive_maximum);
-    }
-    if (link.maximum_qos != Qos::exactly_once) {
-      properties.number(PropertyId::maximum_qos, level(link.maximum_qos));  // [MQTT-3.2.2-9]
-    }
-    if (!Features::shared_subscriptions) {
-      properties.number(PropertyId::shared_subscription_available, 0);
-    }
+    if (!brief) { put_text(properties, PropertyId::reason_string, answer.reason_string); }
+    number(!retain_available(), PropertyId::retain_available, 0);
+    number(true, PropertyId::maximum_packet_size, limits().packet_bytes_max);
+    const uint16_t receive_maximum = limits().receive_maximum;
+    number(receive_maximum != 65535, PropertyId::receive_maximum, receive_maximum);
+    number(link.maximum_qos != Qos::exactly_once, PropertyId::maximum_qos,
+           level(link.maximum_qos));  // [MQTT-3.2.2-9]
+    number(!Features::shared_subscriptions, PropertyId::shared_subscription_available, 0);
     return properties.properties();
   }
 
   // ---- PUBLISH ------------------------------------------------------------------------------
-
   // Checks of the head that do not depend on the payload; resolves the alias and puts the prefix
-  // before the topic. False: the link has been ended.
-  bool accept_head(Link& link, const Publish& packet, Incoming& message) noexcept {
+  // before the topic.
+  Step accept_head(Link& link, const Publish& packet, Incoming& message) noexcept {
     message.topic = packet.topic;
     message.qos = packet.qos;
     message.retain = packet.retain;
+    message.packet_id = packet.packet_id;
     message.publisher = link.session;
-    if (packet.qos > link.maximum_qos) {
-      refuse_link(link, ReasonCode::qos_not_supported);
-      return false;
-    }
+    if (packet.qos > link.maximum_qos) { return refuse_link(link, ReasonCode::qos_not_supported); }
     if (packet.retain && !retain_available()) {
-      refuse_link(link, ReasonCode::retain_not_supported);
-      return false;
+      return refuse_link(link, ReasonCode::retain_not_supported);
     }
-    if (packet.properties.has(PropertyId::topic_alias) && !resolve_alias(link, packet, message)) {
-      return false;
+    if (packet.properties.has(PropertyId::topic_alias) &&
+        resolve_alias(link, packet, message) == Step::stop) {
+      return Step::stop;
     }
-    if (message.topic.size() >= limits().topic_levels_max &&
-        detail::level_count(message.topic) > limits().topic_levels_max) {
-      fail(link, Error::malformed_topic);
-      return false;
-    }
+    if (too_deep(message.topic)) { return fail(link, Error::malformed_topic); }
     if (packet.qos != Qos::at_most_once && v5(link.version) &&
         link.received >= limits().receive_maximum && Features::qos_2 &&
         find_received(session_of(link), packet.packet_id) == nullptr) {
-      fail(link, Error::receive_maximum);  // v5 §3.3.4
-      return false;
+      return fail(link, Error::receive_maximum);  // v5 §3.3.4
     }
     message.topic = with_prefix(link, message.topic);
-    if (message.topic.empty()) {  // longer than a topic may be
-      refuse_link(link, ReasonCode::topic_name_invalid);
-      return false;
-    }
-    return true;
+    const bool fits = !message.topic.empty();  // else longer than a topic may be
+    return fits ? Step::proceed : refuse_link(link, ReasonCode::topic_name_invalid);
   }
-
   // Sets or looks up a topic alias [MQTT-3.3.2-7] [MQTT-3.3.2-12].
-  bool resolve_alias(Link& link, const Publish& packet, Incoming& message) noexcept {
+  Step resolve_alias(Link& link, const Publish& packet, Incoming& message) noexcept {
     const uint32_t alias = packet.properties.number(PropertyId::topic_alias, 0);
     const bool known = packet.topic.empty();
     if (!Features::topic_aliases || alias == 0 || alias > link.alias_in_max) {
-      fail(link, Error::topic_alias_invalid);
-      return false;
+      return fail(link, Error::topic_alias_invalid);
     }
     Index* cell = alias_cell(link, alias, !known);
     if (cell != nullptr && !known) {
       texts_.release(*cell);
       *cell = texts_.store(packet.topic);
     }
-    if (cell == nullptr || *cell == none) {
-      if (known) {
-        fail(link, Error::protocol_value);  // v5 §3.3.2.3.4: no topic is known for it
-      } else {
-        refuse_link(link, ReasonCode::quota_exceeded);
-      }
-      return false;
+    if (cell == nullptr || *cell == none) {  // known: no topic for it (v5 §3.3.2.3.4)
+      return known ? fail(link, Error::protocol_value) : refuse_link(link);
     }
     if (known) { message.topic = texts_.view(*cell, topic_scratch_); }
-    return true;
+    return Step::proceed;
   }
-
   // An empty text when it would be longer than a topic may be.
   Text with_prefix(const Link& link, Text topic) noexcept {
     if (link.extra == none || !has_prefix(link)) { return topic; }
-    const Text prefix = texts_.view(extra(link)->prefix, texts_scratch_);
-    if (prefix.size() + topic.size() > scratch_bytes(limits())) { return Text(); }
-    memmove(topic_scratch_ + prefix.size(), topic.data(), topic.size());
-    memcpy(topic_scratch_, prefix.data(), prefix.size());
-    return Text(Bytes(topic_scratch_, prefix.size() + topic.size()));
+    return joined(texts_.view(extra(link)->prefix, texts_scratch_), topic);
   }
-
+  // Both in topic_scratch_, where `rest` may lie.
+  Text joined(Text front, Text rest) noexcept {
+    const uint32_t size = front.size() + rest.size();
+    if (size > scratch_bytes(limits())) { return Text(); }
+    memmove(topic_scratch_ + front.size(), rest.data(), rest.size());
+    memcpy(topic_scratch_, front.data(), front.size());
+    return Text(Bytes(topic_scratch_, size));
+  }
   // Takes expiry, alias, delay and subscription ids out of a list, in place: it lies in the arena
   // or the assembly memory, which are ours to write.
   static void take_properties(Properties properties, Incoming& message) noexcept {
-    message.properties = properties.wire();
-    if (!properties.has(PropertyId::message_expiry_interval) &&
-        !properties.has(PropertyId::topic_alias) &&
-        !properties.has(PropertyId::will_delay_interval)) {
-      return;
-    }
     uint8_t* const begin = const_cast<uint8_t*>(properties.wire().data());
     const uint8_t* const end = properties.wire().end();
     uint8_t* target = begin;
@@ -9263,7 +8703,7 @@ class BrokerEngine {
       return fail(link, Error::packet_too_large);
     }
     Incoming message;
-    if (!accept_head(link, packet, message)) { return Step::stop; }
+    if (accept_head(link, packet, message) == Step::stop) { return Step::stop; }
     const bool once = Features::qos_2 && packet.qos == Qos::exactly_once;
     const bool deciding = find_held(link, packet.packet_id) != nullptr;
     const bool repeated =
@@ -9275,15 +8715,12 @@ class BrokerEngine {
       return Step::pause;
     }
     count_received(packet.payload.size());
-    if (repeated) {  // is answered and not delivered [MQTT-4.3.3-10]
-      if (!deciding) { push_ack(link, EntryKind::pubrec, packet.packet_id, ReasonCode::success); }
-      return Step::proceed;
-    }
-    if (held_back) {
-      return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
-    }
+    if (deciding) { return Step::proceed; }
+    // is answered and not delivered [MQTT-4.3.3-10]
+    if (repeated) { return push_ack(link, EntryKind::pubrec, packet.packet_id); }
+    if (held_back) { return refuse_publish(link, message); }
     if (exceeds(packet.payload.size())) {
-      return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::packet_too_large);
+      return refuse_publish(link, message, ReasonCode::packet_too_large);
     }
     message.payload = packet.payload;
     if (!packet.properties.empty()) { take_properties(packet.properties, message); }
@@ -9297,9 +8734,7 @@ class BrokerEngine {
     const bool in_blocks = message.handle == none;
     if (in_blocks) {
       message.handle = store(message, Claim::ordinary);
-      if (message.handle == none) {
-        return refuse_publish(link, packet.qos, packet.packet_id, ReasonCode::quota_exceeded);
-      }
+      if (message.handle == none) { return refuse_publish(link, message); }
     }
     const Step step = decide_publish(link, packet, message);
     if (in_blocks) { unreference(message.handle); }
@@ -9313,7 +8748,6 @@ class BrokerEngine {
     statistics_.publish_received += 1;
     statistics_.publish_bytes_received += payload_size;
   }
-
   // The packet's turn record, none when there are no more. What the packet says of its own delivery
   // is wiped, so that it can go out as it is [MQTT-3.3.1-3] [MQTT-3.3.1-12].
   Index record_packet(const Link& link, const Frame& frame, const Publish& packet,
@@ -9334,7 +8768,6 @@ class BrokerEngine {
                      before->with_properties == record.with_properties;
     return static_cast<Index>(records_used_++ | top_bit);
   }
-
   // The policy's word, then routing and the acknowledgement.
   Step decide_publish(Link& link, Publish& packet, Incoming& message) noexcept {
     if (policy_->filters_publish()) {
@@ -9345,92 +8778,75 @@ class BrokerEngine {
       const bool acknowledged = packet.qos != Qos::at_most_once;
       if (Policy::answers_later() && acknowledged &&
           (answer.later || first_held(link) != nullptr)) {
-        return hold_publish(link, packet.packet_id, message, answer);
+        return hold_publish(link, message, answer);
       }
-      if (failed(answer.reason)) {
-        return refuse_publish(link, packet.qos, packet.packet_id, answer.reason);
-      }
+      if (failed(answer.reason)) { return refuse_publish(link, message, answer.reason); }
     }
-    return take_publish(link, packet.packet_id, message);
+    return take_publish(link, message);
   }
-
   // QoS 0 and 1: route and acknowledge; QoS 2: own and acknowledge, routed at PUBREL.
-  Step take_publish(Link& link, uint16_t packet_id, Incoming& message) noexcept {
-    if (Features::qos_2 && message.qos == Qos::exactly_once) {
-      return own_publish(link, packet_id, message);
-    }
+  Step take_publish(Link& link, Incoming& message) noexcept {
+    if (Features::qos_2 && message.qos == Qos::exactly_once) { return own_publish(link, message); }
     const Route result = route(message);
-    if (result == Route::full) {
-      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
-    }
+    if (result == Route::full) { return refuse_publish(link, message); }
     if (message.qos == Qos::at_most_once) { return Step::proceed; }
     const ReasonCode reason =
         result == Route::unmatched ? ReasonCode::no_matching_subscribers : ReasonCode::success;
-    push_ack(link, EntryKind::puback, packet_id, reason);  // [MQTT-4.3.2-4]
-    return Step::proceed;
+    return push_ack(link, EntryKind::puback, message.packet_id, reason);  // [MQTT-4.3.2-4]
   }
-
-  Step own_publish(Link& link, uint16_t packet_id, const Incoming& message) noexcept {
+  Step own_publish(Link& link, const Incoming& message) noexcept {
+    const uint16_t packet_id = message.packet_id;
     Session& session = session_of(link);
     const Index stored = stored_handle(message.handle);
     if (stored == none || !add_received(session, packet_id, stored)) {
-      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
+      return refuse_publish(link, message);
     }
     head(stored).stored_at = now_;
-    count_unacknowledged(link, 1);
+    ++link.received;
     journal(session, [&](auto records) { records.receive(session, packet_id, stored); });
-    push_ack(link, EntryKind::pubrec, packet_id, ReasonCode::success);  // [MQTT-4.3.3-8]
-    return Step::proceed;
+    return push_ack(link, EntryKind::pubrec, packet_id);  // [MQTT-4.3.3-8]
   }
-  static void count_unacknowledged(Link& link, int change) noexcept {
-    link.received = static_cast<uint16_t>(link.received + change);
-  }
-
   // Tells a publisher that its message is not taken. 3.x has no way to say it: what may not be is
   // acknowledged and discarded [MQTT-3.3.5-2], what cannot be ends the connection
   // [MQTT-4.8.0-2].
-  Step refuse_publish(Link& link, Qos qos, uint16_t packet_id, ReasonCode reason) noexcept {
+  Step refuse_publish(Link& link, const Incoming& message,
+                      ReasonCode reason = ReasonCode::quota_exceeded) noexcept {
     statistics_.publish_dropped += 1;
-    if (qos == Qos::at_most_once) { return Step::proceed; }
-    const bool once = Features::qos_2 && qos == Qos::exactly_once;
-    if (!v5(link.version) &&
-        (reason == ReasonCode::quota_exceeded ||
-         (once && !add_received(session_of(link), packet_id, none)))) {  // PUBREL must find the id
+    if (message.qos == Qos::at_most_once) { return Step::proceed; }
+    const bool once = Features::qos_2 && message.qos == Qos::exactly_once;
+    if (!v5(link.version) && (reason == ReasonCode::quota_exceeded ||
+                              (once && !add_received(session_of(link), message.packet_id,
+                                                     none)))) {  // PUBREL must find the id
       return refuse_link(link, reason);
     }
-    const ReasonCode told = allowed(reason, PacketType::puback, Side::broker)
-                                ? reason
-                                : ReasonCode::implementation_specific_error;
-    push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, packet_id, told);
-    return Step::proceed;
+    if (!allowed(reason, PacketType::puback, Side::broker)) {
+      reason = ReasonCode::implementation_specific_error;
+    }
+    return push_ack(link, once ? EntryKind::pubrec : EntryKind::puback, message.packet_id, reason);
   }
-
   Step on_pubrel(Link& link, const Ack& ack) noexcept {
     Session& session = session_of(link);
     Entry* entry = Features::qos_2 ? find_received(session, ack.packet_id) : nullptr;
     const ReceiveState state = entry != nullptr ? ReceiveState::pubrel : ReceiveState::none;
     if (mqtt::on_pubrel(state).action == DeliveryAction::complete_unknown) {
-      push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::packet_identifier_not_found);
-      return Step::proceed;
+      return push_ack(link, EntryKind::pubcomp, ack.packet_id,
+                      ReasonCode::packet_identifier_not_found);
     }
     if (entry->kind == EntryKind::stored) {
-      Incoming message = stored_message(entry->message);
-      message.publisher = link.session;
+      Incoming message = stored_message(entry->message, link.session);
       message.owned = overdue_;
       if ((!overdue_ && must_wait(message)) || route(message) == Route::full) {
         pause(link);
         return Step::pause;
       }
-      journal_change(JournalRecord::Type::deliver, session, ack.packet_id);
-      count_unacknowledged(link, link.received != 0 ? -1 : 0);
+      journal_change(RecordType::deliver, session, ack.packet_id);
+      if (link.received != 0) { --link.received; }
     }
     drop_received(session, *entry);
-    push_ack(link, EntryKind::pubcomp, ack.packet_id, ReasonCode::success);  // [MQTT-4.3.3-11]
-    return Step::proceed;
+    return push_ack(link, EntryKind::pubcomp, ack.packet_id);  // [MQTT-4.3.3-11]
   }
 
   // ---- acknowledgements ---------------------------------------------------------------------
-
   // The entry under way with this id; null when there is none. `ahead`: it was sent on an earlier
   // connection and not yet again on this one.
   Entry* find_sent(Session& session, uint16_t packet_id, bool& ahead) noexcept {
@@ -9448,14 +8864,12 @@ class BrokerEngine {
     }
     return nullptr;
   }
-
   // Whether some bytes of the message, which is being sent again, have gone out and others not.
   bool is_cut(const Link& link, const Entry& entry) noexcept {
     Session& session = session_of(link);
     return link.head_offset != 0 && link.head_session &&
            &entry == queues_.at(session.queue, session.send);
   }
-
   Step on_ack(Link& link, const Ack& ack) noexcept {
     Session& session = session_of(link);
     bool ahead = false;
@@ -9463,50 +8877,40 @@ class BrokerEngine {
     const SendState state = entry == nullptr ? SendState::none : entry->state();
     const DeliveryStep<SendState> step = mqtt::on_ack(state, ack.type, ack.reason_code);
     const bool cut_now = entry != nullptr && is_cut(link, *entry);
-    switch (step.action) {
-      case DeliveryAction::violation: return fail(link, Error::protocol_state);
-      case DeliveryAction::release_unknown:
-        push_ack(link, EntryKind::pubrel, ack.packet_id, ReasonCode::packet_identifier_not_found);
-        break;
-      case DeliveryAction::release:
-      case DeliveryAction::release_again:
-        entry->set_state(step.next);
-        if (step.action == DeliveryAction::release) {
-          if (!cut_now) {  // the message is the client's [MQTT-4.3.3-6]
-            if (!ahead) { leave_flight_bytes(session, *entry); }
-            release_entry(*entry);
-          }
-          journal_change(JournalRecord::Type::release, session, ack.packet_id);
+    if (step.action == DeliveryAction::violation) { return fail(link, Error::protocol_state); }
+    if (step.action == DeliveryAction::release_unknown) {
+      return push_ack(link, EntryKind::pubrel, ack.packet_id,
+                      ReasonCode::packet_identifier_not_found);
+    }
+    const bool releases = step.action == DeliveryAction::release;
+    if (releases || step.action == DeliveryAction::release_again) {
+      entry->set_state(step.next);
+      if (releases) {
+        if (!cut_now) {  // the message is the client's [MQTT-4.3.3-6]
+          if (!ahead) { leave_flight_bytes(session, *entry); }
+          release_entry(*entry);
         }
-        if (ahead && (!cut_now || step.action == DeliveryAction::release_again)) {
-          mark_due(link);  // fill() has still to pass it, and sends PUBREL
-        } else {
-          push_ack(link, EntryKind::pubrel, ack.packet_id, ReasonCode::success);
-        }
-        break;
-      case DeliveryAction::complete:
-      case DeliveryAction::fail:
-        entry->set_state(step.next);
-        journal_done(session, *entry);
-        if (cut_now) { break; }  // commit_message() settles it
-        if (!ahead) { leave_flight(session, *entry); }
-        release_entry(*entry);
-        if (!ahead) { drop_settled(session, *entry); }  // else fill() passes it
-        wake_ = wake_ || paused_ != none;
-        go_on_retained(link);
-        mark_due(link);
-        break;
-      case DeliveryAction::ignore:
-      case DeliveryAction::accept:
-      case DeliveryAction::repeat:
-      case DeliveryAction::deliver:
-      case DeliveryAction::complete_unknown: break;
+        journal_change(RecordType::release, session, ack.packet_id);
+      }
+      if (!ahead || (cut_now && releases)) {
+        return push_ack(link, EntryKind::pubrel, ack.packet_id);
+      }
+      mark_due(link);  // fill() has still to pass it, and sends PUBREL
+    } else if (step.action == DeliveryAction::complete || step.action == DeliveryAction::fail) {
+      entry->set_state(step.next);
+      journal_done(session, *entry);
+      if (cut_now) { return Step::proceed; }  // commit_message() settles it
+      if (!ahead) { leave_flight(session, *entry); }
+      release_entry(*entry);
+      if (!ahead) { drop_settled(session, *entry); }  // else fill() passes it
+      wake_ = wake_ || paused_ != none;
+      go_on_retained(link);
+      mark_due(link);
     }
     return Step::proceed;
   }
 
   // ---- SUBSCRIBE and UNSUBSCRIBE ------------------------------------------------------------
-
   // Both: their answer has a code for each filter, in order [MQTT-3.8.4-5].
   Step on_filters(Link& link, const Frame& frame) noexcept {
     const bool subscribes = frame.type() == PacketType::subscribe;
@@ -9520,12 +8924,10 @@ class BrokerEngine {
     if (error == Error::none && too_deep(packet.filters)) { error = Error::malformed_filter; }
     if (error != Error::none) { return fail(link, error); }
     const uint32_t count = subscribes || v5(version) ? packet.filters.count() : 0;
-    Chain answer;
-    Cursor codes;
-    if (!begin_codes(link, packet.packet_id, frame, {&answer, &codes, count})) {
-      blocks_.clear(answer);
-      return refuse_link(link, ReasonCode::quota_exceeded);
-    }
+    Chain answer = begin_codes(link, frame, packet.packet_id, count);
+    if (answer.first == none) { return refuse_link(link); }
+    Cursor codes{answer.first, 0};
+    blocks_.skip(codes, answer.size - count);
     const uint32_t identifier = packet.properties.number(PropertyId::subscription_identifier, 0);
     Subscription entry;
     for (SubscriptionList list = packet.filters; list.next(entry);) {
@@ -9533,46 +8935,40 @@ class BrokerEngine {
           subscribes ? subscribe_one(link, entry, identifier) : unsubscribe_one(link, entry.filter);
       if (count != 0) { *blocks_.next_bytes(codes, 1).data() = suback_code(version, reason); }
     }
-    push_chain(link, answer);  // once the changes are in the journal [MQTT-3.10.4-4]
+    push_chain(link, answer, true);  // once the changes are in the journal [MQTT-3.10.4-4]
     go_on_retained(link);
     return Step::proceed;
   }
   bool too_deep(SubscriptionList filters) const noexcept {
-    const uint32_t most = limits().topic_levels_max;
-    Subscription entry;
-    while (filters.next(entry)) {
-      if (entry.filter.size() >= most && detail::level_count(entry.filter) > most) { return true; }
-    }
-    return false;
+    bool deep = false;
+    for (Subscription entry; !deep && filters.next(entry);) { deep = too_deep(entry.filter); }
+    return deep;
   }
-
-  // A SUBACK or UNSUBACK whose codes are still to be put.
-  struct Codes {
-    Chain* answer;
-    Cursor* cursor;  // at the next code
-    uint32_t count;
-  };
-  // False when no block is left or the client takes no packet as large.
-  bool begin_codes(const Link& link, uint16_t packet_id, const Frame& frame, Codes codes) noexcept {
+  bool too_deep(Text topic) const noexcept {
+    const uint32_t most = limits().topic_levels_max;
+    return topic.size() >= most && detail::level_count(topic) > most;
+  }
+  // A SUBACK or UNSUBACK whose codes are still to be put. An empty chain: no block is left, or the
+  // client takes no packet as large.
+  Chain begin_codes(const Link& link, const Frame& frame, uint16_t packet_id,
+                    uint32_t count) noexcept {
     const bool subscribes = frame.type() == PacketType::subscribe;
     const bool newest = v5(link.version);
     uint8_t front[8];
     Writer writer{Buffer(front)};
     writer.u8(detail::first_byte(subscribes ? PacketType::suback : PacketType::unsuback));
-    writer.variable(2 + (newest ? 1U : 0U) + codes.count);
+    writer.variable(2 + (newest ? 1U : 0U) + count);
     writer.u16(packet_id);  // [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.10.4-5]
     if (newest) { writer.u8(0); }
+    Chain answer;
     // the request is longer than its answer: some of it holds the codes' place
-    if (writer.size() + codes.count > link.packet_bytes_max ||
-        !blocks_.append(*codes.answer, writer.written(), Claim::answer) ||
-        !blocks_.append(*codes.answer, frame.body.first(codes.count), Claim::answer)) {
-      return false;
+    if (writer.size() + count > link.packet_bytes_max ||
+        !blocks_.append(answer, writer.written(), Claim::answer) ||
+        !blocks_.append(answer, frame.body.first(count), Claim::answer)) {
+      blocks_.clear(answer);
     }
-    *codes.cursor = {codes.answer->first, 0};
-    blocks_.skip(*codes.cursor, writer.size());
-    return true;
+    return answer;
   }
-
   // Returns the reason code [MQTT-3.8.4-6] [MQTT-3.8.4-7].
   uint8_t subscribe_one(Link& link, Subscription& entry, uint32_t identifier) noexcept {
     Session& session = session_of(link);
@@ -9585,15 +8981,16 @@ class BrokerEngine {
     entry.qos = detail::smaller(entry.qos, link.maximum_qos);  // [MQTT-3.2.2-10]
     const Text filter = prefixed_filter(link, entry.filter);
     if (filter.empty()) { return code(ReasonCode::topic_filter_invalid); }
-    const uint32_t options = packed(entry, identifier);
+    const uint32_t options = identifier | (uint32_t{level(entry.qos)} << 28) |
+                             (uint32_t{entry.no_local} << 30) |
+                             (uint32_t{entry.retain_as_published} << 31);
     const Added added = add_subscription(session, filter, options);
     if (added.slot == none) { return code(ReasonCode::quota_exceeded); }
     journal(session, [&](auto records) { records.subscribe(session, filter, options); });
     const bool wanted = entry.retain_handling == RetainHandling::send ||
                         (entry.retain_handling == RetainHandling::send_if_new && !added.existed);
-    if (Features::retained && !shared && wanted) {  // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
-      send_retained(link, added.slot);
-    }
+    // [MQTT-3.3.1-9] [MQTT-3.3.1-10]
+    if (Features::retained && !shared && wanted) { send_retained(link, added.slot); }
     return level(entry.qos);
   }
   uint8_t unsubscribe_one(Link& link, Text wanted) noexcept {
@@ -9609,41 +9006,30 @@ class BrokerEngine {
   // The filter behind $share/ShareName/ gets the prefix.
   Text prefixed_filter(const Link& link, Text filter) noexcept {
     if (link.extra == none || !has_prefix(link)) { return filter; }
-    const SharedFilter parts = split_shared(filter);
-    const Text inner = with_prefix(link, parts.filter);
-    const uint32_t front = filter.size() - parts.filter.size();
-    if (front == 0 || inner.empty()) { return inner; }
-    if (front + inner.size() > scratch_bytes(limits())) { return Text(); }
-    memmove(topic_scratch_ + front, inner.data(), inner.size());
-    memcpy(topic_scratch_, filter.data(), front);
-    return Text(Bytes(topic_scratch_, front + inner.size()));
+    const Text plain = split_shared(filter).filter;
+    const Text inner = with_prefix(link, plain);
+    const uint32_t front = filter.size() - plain.size();
+    return front == 0 || inner.empty() ? inner : joined(Text(filter.data(), front), inner);
   }
 
   // ---- DISCONNECT ---------------------------------------------------------------------------
-
-  Step on_disconnect(Link& link, const Frame& frame) noexcept {
+  [[gnu::cold]] Step on_disconnect(Link& link, const Frame& frame) noexcept {
     Disconnect packet;
     const Error error = decode(frame, known(link.version), Side::broker, packet);
     if (error != Error::none) { return fail(link, error); }
     Property expiry;
     if (packet.properties.find(PropertyId::session_expiry_interval, expiry)) {
-      if (link.expiry_zero && expiry.number != 0) {
-        return fail(link, Error::protocol_value);  // v5 §3.14.2.2.2
-      }
+      // v5 §3.14.2.2.2
+      if (link.expiry_zero && expiry.number != 0) { return fail(link, Error::protocol_value); }
       Session& session = session_of(link);
       session.expiry_interval_s = detail::smaller(expiry.number, limits().session_expiry_max_s);
       if (session.expiry_interval_s == 0) { session.resumable = false; }
       journal([&session](auto records) { records.session(session); });
     }
-    Disconnection why;
-    why.by_client = true;
-    why.reason = packet.reason_code;
-    end_link(link, why, false);
-    return Step::stop;
+    return end_link(link, {packet.reason_code, Error::none, true}, false);
   }
 
   // ---- publishers that wait -----------------------------------------------------------------
-
   void pause(Link& link) noexcept {
     if (link.paused) { return; }
     link.paused = true;
@@ -9655,23 +9041,19 @@ class BrokerEngine {
   }
   void forget_paused(Link& link) noexcept {
     if (!link.paused) { return; }
-    Index* at = &paused_;
-    while (&links_[*at] != &link) { at = &links_[*at].next; }
-    *at = link.next;
+    detail::unlink(links_, &paused_, links_.index_of(link));
     link.next = none;
     link.paused = false;
     link.last_rx = now_;  // it was not read meanwhile
   }
   void wake_paused() noexcept {
     wake_ = false;
-    Index slot = paused_;
-    while (slot != none) {
+    for (Index slot = paused_; slot != none;) {
       Link& link = links_[slot];
       slot = link.next;
       retry_paused(link);
     }
   }
-
   // Tries the packets of a paused link again, from the blocks they are kept in. A packet that has
   // waited long enough goes through whatever it finds.
   void retry_paused(Link& link) noexcept {
@@ -9697,39 +9079,29 @@ class BrokerEngine {
   }
 
   // ---- publishes the policy decides later ---------------------------------------------------
-
   // An entry of Extra::publishes: `number` is when it came, `order` the reason code or undecided.
   Entry* first_held(const Link& link) noexcept {
     Extra* more = Policy::answers_later() ? extra(link) : nullptr;
     return more == nullptr ? nullptr : queues_.front(more->publishes);
   }
   Entry* find_held(const Link& link, uint16_t packet_id) noexcept {
-    if (first_held(link) == nullptr) { return nullptr; }
-    for (Place place; Entry* held = queues_.at(extra(link)->publishes, place); place.step()) {
-      if (held->packet_id == packet_id) { return held; }
-    }
-    return nullptr;
+    return first_held(link) == nullptr ? nullptr : queues_.find(extra(link)->publishes, packet_id);
   }
   Tick held_until(const Entry& held) const noexcept {
     return detail::after_seconds(held.number, limits().policy_timeout_s);
   }
-
   // Routing and acknowledgement wait; later ones of the client queue behind it.
-  Step hold_publish(Link& link, uint16_t packet_id, const Incoming& message,
-                    const PublishAnswer& answer) noexcept {
+  Step hold_publish(Link& link, const Incoming& message, const PublishAnswer& answer) noexcept {
     Extra* more = need_extra(link);
-    Entry held;
-    held.kind = EntryKind::stored;
-    held.message = more == nullptr ? none : stored_handle(message.handle);
-    held.packet_id = packet_id;
-    held.number = now_;
+    Entry held(EntryKind::stored, more == nullptr ? none : stored_handle(message.handle), now_);
+    held.packet_id = message.packet_id;
     held.order = answer.later ? undecided : code(answer.reason);
     if (held.message == none || queues_.push(more->publishes, held, Claim::answer) == nullptr) {
-      return refuse_publish(link, message.qos, packet_id, ReasonCode::quota_exceeded);
+      return refuse_publish(link, message);
     }
     reference(held.message);
     head(held.message).retain = message.retain;
-    count_unacknowledged(link, 1);
+    ++link.received;
     arm(link);
     return Step::proceed;
   }
@@ -9740,21 +9112,17 @@ class BrokerEngine {
       if (first == nullptr || first->order == undecided) { return; }
       Entry held = *first;
       queues_.pop(extra(link)->publishes);
-      count_unacknowledged(link, -1);
-      Incoming message = stored_message(held.message);
-      message.publisher = link.session;
+      --link.received;
+      Incoming message = stored_message(held.message, link.session);
+      message.packet_id = held.packet_id;
       begin_packet();
       const ReasonCode reason = static_cast<ReasonCode>(held.order);
-      if (failed(reason)) {
-        refuse_publish(link, message.qos, held.packet_id, reason);
-      } else {
-        take_publish(link, held.packet_id, message);
-      }
+      failed(reason) ? refuse_publish(link, message, reason) : take_publish(link, message);
       release_entry(held);
     }
   }
   // The policy has taken too long: 0x83, or the end of a 3.x link. False when nothing was due.
-  bool expire_held(Link& link) noexcept {
+  [[gnu::cold]] bool expire_held(Link& link) noexcept {
     Entry* held = first_held(link);
     if (held == nullptr || !detail::reached(now_, held_until(*held))) { return false; }
     if (!v5(link.version)) {
@@ -9768,8 +9136,8 @@ class BrokerEngine {
   }
 
   // ---- journal ------------------------------------------------------------------------------
-
   using Records = BrokerRecords<BrokerEngine>;
+  using RecordType = JournalRecord::Type;
 
   // Has a change written down by `put(records)`, which without a journal is not compiled.
   template <typename Write>
@@ -9778,27 +9146,22 @@ class BrokerEngine {
       if (!restoring_) { put(Records(*this)); }
     }
   }
-  void journal_change(JournalRecord::Type type, const Session& session,
-                      uint16_t packet_id = 0) noexcept {
+  void journal_change(RecordType type, const Session& session, uint16_t packet_id = 0) noexcept {
     journal(session, [&](auto records) { records.change(type, session, packet_id); });
   }
   void journal_done(const Session& session, const Entry& entry) noexcept {
-    journal(session,
-            [&](auto records) { records.entry(JournalRecord::Type::done, session, entry); });
+    journal(session, [&](auto records) { records.entry(RecordType::done, session, entry); });
   }
   void journal_queue(const Session& session) noexcept {
     journal(session, [&](auto records) { records.queue(session, *queues_.back(session.queue)); });
   }
   // A change of a session, if the journal knows it.
   template <typename Write>
-  void journal([[maybe_unused]] const Session& session, [[maybe_unused]] Write put) noexcept {
-    if constexpr (Journal::enabled) {
-      if (!restoring_ && session.journaled) { put(Records(*this)); }
-    }
+  void journal(const Session& session, Write put) noexcept {
+    if (session.journaled) { journal(put); }
   }
 
   // ---- checks -------------------------------------------------------------------------------
-
  public:
   /// Whether counters and queues agree: for tests, after each step. Walks over everything.
   bool check_invariants() noexcept {
@@ -9809,12 +9172,12 @@ class BrokerEngine {
       uint32_t unsent = 0;
       queues_.for_each(session.queue, [&](const Entry& entry) {
         unsent += entry.is_message() && !entry.sent ? 1U : 0U;
-        good = good && (entry.kind != EntryKind::stored || head(entry.message).references != 0);
-        good = good && (entry.kind != EntryKind::turn || records_used_ != 0);
+        good = good && (entry.kind != EntryKind::stored || head(entry.message).references != 0) &&
+               (entry.kind != EntryKind::turn || records_used_ != 0);
       });
-      good = good && unsent == session.queued;
-      good = good && (session.link == none || links_[session.link].session == slot);
-      good = good && find_session(texts_.view(session.id, texts_scratch_)) == slot;
+      good = good && unsent == session.queued &&
+             (session.link == none || links_[session.link].session == slot) &&
+             find_session(texts_.view(session.id, texts_scratch_)) == slot;
     }
     for (Index slot = 0; slot < links_.used(); ++slot) {
       Link& link = links_[slot];
@@ -9822,9 +9185,9 @@ class BrokerEngine {
       queues_.for_each(link.queue, [&](const Entry& entry) {
         waiting += entry.kind == EntryKind::stored ? 1U : 0U;
       });
-      good = good && waiting == link.waiting;
-      good = good && (link.session == none || sessions_[link.session].link == slot);
-      good = good && (link.state != LinkState::open || link.session != none);
+      good = good && waiting == link.waiting &&
+             (link.session == none || sessions_[link.session].link == slot) &&
+             (link.state != LinkState::open || link.session != none);
     }
     return good;
   }
@@ -9832,7 +9195,7 @@ class BrokerEngine {
  private:
   Policy* policy_;
   Journal* journal_;
-  detail::KeptLimits<fixed == nullptr> limits_;
+  detail::Limits<Config> limits_;
   BrokerStatistics statistics_;
 
   detail::Table<Link, Index> links_;
@@ -9927,17 +9290,14 @@ class Broker {
     const Millis now = clock_.now_ms();
     uint32_t link = 0;
     while (transport_.accept_next(link)) {
-      const Error error = engine_.admit(ids_[link], now);
-      used_[link] = error == Error::none;
-      if (error != Error::none) { transport_.hang_up(link); }
+      if (engine_.admit(ids_[link], now) != Error::none) { transport_.hang_up(link); }
     }
     for (link = 0; link < limits.connections; ++link) {
-      if (used_[link] && engine_.wants_read(ids_[link])) { read_link(link, now); }
+      if (engine_.wants_read(ids_[link])) { read_link(link, now); }
     }
     finish_turn(now);
     return engine_.deadline();
   }
-
   Engine& engine() noexcept { return engine_; }
   typename Config::Policy& policy() noexcept { return policy_; }
   typename Config::Journal& journal() noexcept { return journal_; }
@@ -9955,20 +9315,16 @@ class Broker {
       finish_turn(now);  // the arena is used again
     }
   }
-
   void finish_turn(Millis now) noexcept {
     engine_.tick(now);
-    for (uint32_t link = 0; link < limits.connections; ++link) {
-      if (used_[link]) { engine_.writable(ids_[link]); }
-    }
+    for (const ConnectionId& id : ids_) { engine_.writable(id); }
     ConnectionId id;
     while (engine_.next_due(id)) { write_link(id, now); }
     engine_.end_turn(now);
   }
-
   void write_link(ConnectionId id, Millis now) noexcept {
     uint32_t link = 0;
-    while (link < limits.connections && !(used_[link] && ids_[link] == id)) { ++link; }
+    while (link < limits.connections && ids_[link] != id) { ++link; }
     if (link == limits.connections) { return; }
     while (true) {
       Bytes pieces[8];
@@ -9977,10 +9333,7 @@ class Broker {
       uint32_t taken = 0;
       const bool lost = !offer(link, Span<Bytes>(pieces).first(output.count), taken);
       if (output.size != 0) { engine_.sent(id, taken); }
-      if (lost || (output.hang_up && taken == output.size)) {
-        drop(link, now);
-        return;
-      }
+      if (lost || (output.hang_up && taken == output.size)) { return drop(link, now); }
       if (output.size == 0 || taken < output.size) { return; }
     }
   }
@@ -9999,17 +9352,15 @@ class Broker {
   }
   void drop(uint32_t link, Millis now) noexcept {
     transport_.hang_up(link);
-    used_[link] = false;
     engine_.lost(ids_[link], now);
+    ids_[link] = ConnectionId();
   }
-
   Transport& transport_;
   Clock& clock_;
   typename Config::Policy policy_;
   typename Config::Journal journal_;
   Engine engine_;
-  ConnectionId ids_[limits.connections];
-  bool used_[limits.connections] = {};
+  ConnectionId ids_[limits.connections];  // by link; generation 0: not in use
   uint8_t arena_[arena_bytes];
   uint8_t scratch_[scratch_bytes];
   alignas(16) uint8_t memory_[Engine::memory_bytes(limits)];
