@@ -6556,6 +6556,7 @@ class BrokerEngine {
       }
       for (uint32_t i = 0; i <= more; ++i) {
         if (queues_.push(apart, entry, Claim::answer) == nullptr) {
+          stop_waiting(link, entry);
           release_entry(entry);
           whole = false;
         }
