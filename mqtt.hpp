@@ -248,35 +248,25 @@ using Buffer = Span<uint8_t>;
 
 /// A view of characters; owns nothing and need not end in a zero. Converts from a zero-terminated
 /// string and from anything with data() and size(), such as std::string and std::string_view.
-class Text {
+class Text : public Span<const char> {
  public:
-  constexpr Text() noexcept = default;
-  constexpr Text(const char* data, uint32_t size) noexcept : data_(data), size_(size) {}
+  constexpr Text() noexcept : Span("", 0) {}
+  constexpr Text(const char* data, uint32_t size) noexcept : Span(data, size) {}
   constexpr Text(const char* zero_terminated) noexcept
-      : data_(zero_terminated), size_(static_cast<uint32_t>(__builtin_strlen(zero_terminated))) {}
+      : Span(zero_terminated, static_cast<uint32_t>(__builtin_strlen(zero_terminated))) {}
   template <typename S, typename = decltype(detail::Pointer<const char>{
                             static_cast<const S*>(nullptr)->data()})>
   constexpr Text(const S& string) noexcept
-      : data_(string.data()), size_(static_cast<uint32_t>(string.size())) {}
+      : Span(string.data(), static_cast<uint32_t>(string.size())) {}
   explicit Text(Bytes bytes) noexcept
-      : data_(reinterpret_cast<const char*>(bytes.data())), size_(bytes.size()) {}
+      : Span(reinterpret_cast<const char*>(bytes.data()), bytes.size()) {}
 
-  constexpr const char* data() const noexcept { return data_; }
-  constexpr uint32_t size() const noexcept { return size_; }
-  constexpr bool empty() const noexcept { return size_ == 0; }
-  constexpr char operator[](uint32_t index) const noexcept { return data_[index]; }
-  constexpr const char* begin() const noexcept { return data_; }
-  constexpr const char* end() const noexcept { return data_ + size_; }
-  Bytes bytes() const noexcept { return Bytes(reinterpret_cast<const uint8_t*>(data_), size_); }
+  Bytes bytes() const noexcept { return Bytes(reinterpret_cast<const uint8_t*>(data()), size()); }
 
   friend bool operator==(Text a, Text b) noexcept {
-    return a.size_ == b.size_ && (a.size_ == 0 || memcmp(a.data_, b.data_, a.size_) == 0);
+    return a.size() == b.size() && (a.empty() || memcmp(a.data(), b.data(), a.size()) == 0);
   }
   friend bool operator!=(Text a, Text b) noexcept { return !(a == b); }
-
- private:
-  const char* data_ = "";
-  uint32_t size_ = 0;
 };
 
 /// Milliseconds of a clock that never goes back; any origin.
@@ -634,12 +624,8 @@ inline constexpr bool large_machine = sizeof(void*) >= 8;
 // so that no subscriber need care. `topic_name`: no wildcards. Bits, so that rules combine.
 enum class TextRule : uint8_t { text = 0, plain = 1, topic_name = 2, plain_topic_name = 3 };
 
-constexpr bool is_plain(TextRule rule) noexcept {
-  return (static_cast<uint8_t>(rule) & static_cast<uint8_t>(TextRule::plain)) != 0;
-}
-constexpr bool is_topic(TextRule rule) noexcept {
-  return (static_cast<uint8_t>(rule) & static_cast<uint8_t>(TextRule::topic_name)) != 0;
-}
+constexpr bool is_plain(TextRule rule) noexcept { return (static_cast<uint8_t>(rule) & 1) != 0; }
+constexpr bool is_topic(TextRule rule) noexcept { return (static_cast<uint8_t>(rule) & 2) != 0; }
 
 // The rule for strings that `receiver` is sent.
 constexpr TextRule text_rule(Side receiver) noexcept {
@@ -649,28 +635,32 @@ constexpr TextRule topic_rule(Side receiver) noexcept {
   return receiver == Side::broker ? TextRule::plain_topic_name : TextRule::topic_name;
 }
 
-// The code point of a well-formed character of `length` bytes.
-constexpr uint32_t code_point(const uint8_t* s, uint32_t length) noexcept {
-  uint32_t value = length == 1 ? s[0] : s[0] & (0x7FU >> length);
-  for (uint32_t i = 1; i < length; ++i) { value = (value << 6) | (s[i] & 0x3FU); }
-  return value;
+// Bytes that a character takes; U+0000, which no string may hold, has none.
+constexpr uint32_t utf8_size(uint32_t character) noexcept {
+  return character < 0x80      ? (character != 0 ? 1 : 0)
+         : character < 0x800   ? 2
+         : character < 0x10000 ? 3
+                               : 4;
 }
 
-// How many bytes a well-formed character takes at `s`, of which `size` are there; 0: ill-formed.
-// Refuses overlong forms, surrogates, what lies above U+10FFFF, and U+0000
-// [MQTT-1.5.4-1] [MQTT-1.5.3-1].
-constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
+// The character at `s`, of which `size` bytes are there; 0: ill-formed. Refuses overlong forms,
+// surrogates, what lies above U+10FFFF, and U+0000 [MQTT-1.5.4-1] [MQTT-1.5.3-1].
+constexpr uint32_t code_point(const uint8_t* s, uint32_t size) noexcept {
   const uint8_t lead = s[0];
-  if (lead < 0x80) { return lead == 0 ? 0 : 1; }
+  if (lead < 0x80) { return lead; }
   const uint32_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
   if (lead < 0xC2 || lead > 0xF4 || length > size) { return 0; }
+  uint32_t value = lead & (0x7FU >> length);
   for (uint32_t i = 1; i < length; ++i) {
     if ((s[i] & 0xC0) != 0x80) { return 0; }
+    value = (value << 6) | (s[i] & 0x3FU);
   }
-  const uint32_t value = code_point(s, length);
-  const bool overlong = value >> (5 * length - 4) == 0;
   const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
-  return overlong || surrogate || value > 0x10FFFF ? 0 : length;
+  return utf8_size(value) != length || surrogate || value > 0x10FFFF ? 0 : value;
+}
+// How many bytes a well-formed character takes; 0: ill-formed.
+constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
+  return utf8_size(code_point(s, size));
 }
 
 constexpr bool control_or_noncharacter(uint32_t value) noexcept {
@@ -679,16 +669,15 @@ constexpr bool control_or_noncharacter(uint32_t value) noexcept {
 }
 
 // Not inlined, so that scan() stays small and saves no registers.
-__attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, uint32_t size,
-                                                              TextRule rule) noexcept {
-  uint32_t at = 0;
-  while (at < size) {
-    const uint32_t length = utf8_character(s + at, size - at);
-    if (length == 0 || (is_topic(rule) && (s[at] == '+' || s[at] == '#')) ||
-        (is_plain(rule) && control_or_noncharacter(code_point(s + at, length)))) {
+[[gnu::noinline, gnu::cold, gnu::pure]] inline bool scan_slowly(const uint8_t* s, uint32_t size,
+                                                                TextRule rule) noexcept {
+  uint32_t character = 0;
+  for (uint32_t at = 0; at < size; at += utf8_size(character)) {
+    character = code_point(s + at, size - at);
+    if (character == 0 || (is_topic(rule) && (character == '+' || character == '#')) ||
+        (is_plain(rule) && control_or_noncharacter(character))) {
       return false;
     }
-    at += length;
   }
   return true;
 }
@@ -1083,7 +1072,7 @@ class Properties {
   constexpr uint32_t size() const noexcept { return size_; }
   constexpr bool empty() const noexcept { return size_ == 0; }
   /// May say yes for a list that was not decoded; find() knows.
-  __attribute__((always_inline)) constexpr bool has(PropertyId id) const noexcept {
+  [[gnu::always_inline]] constexpr bool has(PropertyId id) const noexcept {
     return size_ != 0 && (seen_ & detail::property_bit(id)) != 0;
   }
 
@@ -1190,8 +1179,8 @@ class PropertyWriter {
 
 namespace detail {
 // Checks the value that follows an id and steps over it.
-__attribute__((always_inline)) inline Error check_property_value(Reader& reader, PropertyForm form,
-                                                                 TextRule rule) noexcept {
+[[gnu::always_inline]] inline Error check_property_value(Reader& reader, PropertyForm form,
+                                                         TextRule rule) noexcept {
   if (form < PropertyForm::binary) {
     const uint32_t value = read_number(reader, form);
     return reader.failed() ? Error::malformed_length : check_number(form, value);
@@ -1202,9 +1191,8 @@ __attribute__((always_inline)) inline Error check_property_value(Reader& reader,
     if (reader.failed()) { return Error::malformed_length; }
     if (form == PropertyForm::binary) { return Error::none; }
     // both halves of a pair obey the string rules [MQTT-1.5.7-1]
-    if (!scan(value.data(), value.size(), rule)) {
-      return Error::malformed_utf8;  // [MQTT-3.3.2-13]
-    }
+    // [MQTT-3.3.2-13]
+    if (!scan(value.data(), value.size(), rule)) { return Error::malformed_utf8; }
   }
   if (form == PropertyForm::topic &&
       (value.empty() || !scan(value.data(), value.size(), TextRule::topic_name))) {
@@ -1257,8 +1245,8 @@ inline Error read_properties(Reader& reader, Reception reception, Properties& pr
 }
 
 // Reads a length and the list behind it; before 5.0 there is none.
-__attribute__((always_inline)) inline Error take_properties(Reader& reader, Reception reception,
-                                                            Properties& properties) noexcept {
+[[gnu::always_inline]] inline Error take_properties(Reader& reader, Reception reception,
+                                                    Properties& properties) noexcept {
   if (has_properties(reception.version)) { return read_properties(reader, reception, properties); }
   return reader.failed() ? Error::malformed_length : Error::none;
 }
@@ -1405,19 +1393,15 @@ struct Unsuback : FilterAnswer, Typed<PacketType::unsuback> {};
 struct Pingreq : Typed<PacketType::pingreq> {};
 struct Pingresp : Typed<PacketType::pingresp> {};
 
+/// The fields of DISCONNECT and AUTH.
+struct Reason {
+  ReasonCode reason_code = ReasonCode::success;
+  Properties properties;
+};
 /// Clients of all versions, servers of 5.0; before 5.0 only the type is on the wire.
-struct Disconnect {
-  static constexpr PacketType type = PacketType::disconnect;
-  ReasonCode reason_code = ReasonCode::success;
-  Properties properties;
-};
-
+struct Disconnect : Reason, Typed<PacketType::disconnect> {};
 /// v5 only.
-struct Auth {
-  static constexpr PacketType type = PacketType::auth;
-  ReasonCode reason_code = ReasonCode::success;
-  Properties properties;
-};
+struct Auth : Reason, Typed<PacketType::auth> {};
 
 // >> 7. codec — next_frame, decode, encode, encoded_size
 
@@ -1441,9 +1425,7 @@ inline constexpr uint16_t requests =
     packet_bits(PacketType::pubrel, PacketType::subscribe, PacketType::unsubscribe);
 constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
   const PacketType type = static_cast<PacketType>(first >> 4);
-  if (type == PacketType::publish) {
-    return (first & 0x06) != 0x06;  // [MQTT-3.3.1-4]
-  }
+  if (type == PacketType::publish) { return (first & 0x06) != 0x06; }  // [MQTT-3.3.1-4]
   if ((packet_bit(type) & requests) == 0) { return (first & 0x0F) == 0; }
   const uint8_t ignored = rules(version).dup_on_requests ? 0x08 : 0x00;
   return (first & 0x0F & ~ignored) == 0x02;
@@ -1522,8 +1504,8 @@ inline Error finish(const Reader& reader) noexcept {
   return reader.failed() || reader.left() != 0 ? Error::malformed_length : Error::none;
 }
 
-__attribute__((always_inline)) inline Error take_text(Reader& reader, Side receiver,
-                                                      Text& target) noexcept {
+[[gnu::always_inline]] inline Error take_text(Reader& reader, Side receiver,
+                                              Text& target) noexcept {
   target = reader.text();
   if (reader.failed()) { return Error::malformed_length; }
   return scan(target.bytes().data(), target.size(), text_rule(receiver)) ? Error::none
@@ -1532,15 +1514,14 @@ __attribute__((always_inline)) inline Error take_text(Reader& reader, Side recei
 
 // The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
 // than the packet: then incomplete tells that the head is not whole.
-__attribute__((always_inline)) inline Error take_publish_head(Reader& reader, uint8_t first,
-                                                              Reception reception,
-                                                              Publish& publish) noexcept {
+[[gnu::always_inline]] inline Error take_publish_head(Reader& reader, uint8_t first,
+                                                      Reception reception,
+                                                      Publish& publish) noexcept {
   publish.qos = static_cast<Qos>((first >> 1) & 0x03);
   publish.dup = (first & 0x08) != 0;
   publish.retain = (first & 0x01) != 0;
-  if (publish.dup && publish.qos == Qos::at_most_once) {
-    return Error::malformed_flags;  // [MQTT-3.3.1-2]
-  }
+  // [MQTT-3.3.1-2]
+  if (publish.dup && publish.qos == Qos::at_most_once) { return Error::malformed_flags; }
   const Bytes topic = reader.binary();
   publish.topic = Text(topic);
   const bool may_be_empty = has_properties(reception.version);
@@ -1551,9 +1532,8 @@ __attribute__((always_inline)) inline Error take_publish_head(Reader& reader, ui
   }
   if (publish.qos != Qos::at_most_once) {
     publish.packet_id = reader.u16();
-    if (publish.packet_id == 0 && !reader.failed()) {
-      return Error::protocol_value;  // [MQTT-2.2.1-3] [MQTT-2.3.1-1]
-    }
+    // [MQTT-2.2.1-3] [MQTT-2.3.1-1]
+    if (publish.packet_id == 0 && !reader.failed()) { return Error::protocol_value; }
   }
   if (reader.failed()) { return Error::malformed_length; }
   reception.type = PacketType::publish;
@@ -1574,8 +1554,8 @@ inline uint32_t publish_head_size(uint8_t first, Bytes body, Version version) no
   return reader.failed() ? 0 : static_cast<uint32_t>(reader.cursor() - body.data());
 }
 
-__attribute__((always_inline)) inline Error take_will(Reader& reader, Version version,
-                                                      uint8_t flags, Will& will) noexcept {
+[[gnu::always_inline]] inline Error take_will(Reader& reader, Version version, uint8_t flags,
+                                              Will& will) noexcept {
   will.qos = static_cast<Qos>((flags >> 3) & 0x03);
   will.retain = (flags & 0x20) != 0;
   const Error error = take_properties(reader, {version, Side::broker}, will.properties);
@@ -1595,17 +1575,14 @@ constexpr uint32_t letters(const char* s) noexcept {
 }
 
 // v5 §3.1.2.1-2: the name tells the family, the level the version.
-__attribute__((always_inline)) inline Error take_version(Reader& reader,
-                                                         Version& version) noexcept {
+[[gnu::always_inline]] inline Error take_version(Reader& reader, Version& version) noexcept {
   const Text name = reader.text();
   const uint8_t level = reader.u8();
   if (reader.failed()) { return Error::malformed_length; }
   const bool new_name = name.size() == 4 && letters(name.data()) == letters("MQTT");
   const bool old_name = name.size() == 6 && letters(name.data()) == letters("MQIs") &&
                         name[4] == 'd' && name[5] == 'p';
-  if (!old_name && !new_name) {
-    return Error::unsupported_protocol;  // [MQTT-3.1.2-1]
-  }
+  if (!old_name && !new_name) { return Error::unsupported_protocol; }  // [MQTT-3.1.2-1]
   if (level < 3 || level > 5) {
     // Bridges of 3.x set bit 7, and try again without it once the answer is one of 3.x.
     const bool bridge = level == 0x83 || level == 0x84;
@@ -1623,17 +1600,15 @@ constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) no
   if ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) {
     return Error::malformed_flags;
   }
-  if (will && (flags & 0x18) == 0x18) {
-    return Error::malformed_flags;  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
-  }
-  if ((flags & 0xC0) == 0x40 && !rules.password_alone) {
-    return Error::malformed_flags;  // [MQTT-3.1.2-22]
-  }
+  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
+  if (will && (flags & 0x18) == 0x18) { return Error::malformed_flags; }
+  // [MQTT-3.1.2-22]
+  if ((flags & 0xC0) == 0x40 && !rules.password_alone) { return Error::malformed_flags; }
   return Error::none;
 }
 
-__attribute__((always_inline)) inline Error take_credentials(Reader& reader, uint8_t flags,
-                                                             Connect& connect) noexcept {
+[[gnu::always_inline]] inline Error take_credentials(Reader& reader, uint8_t flags,
+                                                     Connect& connect) noexcept {
   const VersionRules& rules = mqtt::rules(connect.version);
   if ((flags & 0x80) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
     connect.has_user_name = true;
@@ -1651,9 +1626,7 @@ __attribute__((always_inline)) inline Error take_credentials(Reader& reader, uin
 // missing with all behind it.
 inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason,
                          Properties& properties) noexcept {
-  if (reader.left() == 0) {
-    return Error::none;  // v5 §3.4.2.1, §3.14.2.1: success
-  }
+  if (reader.left() == 0) { return Error::none; }  // v5 §3.4.2.1, §3.14.2.1: success
   reason = static_cast<ReasonCode>(reader.u8());
   if (!allowed(reason, reception.type, other(reception.receiver))) {
     return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
@@ -1664,18 +1637,13 @@ inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason
 }
 
 constexpr Error check_options(uint8_t options, Text filter, Version version) noexcept {
-  if (!has_properties(version)) {
-    return options > 2 ? Error::malformed_flags : Error::none;  // [MQTT-3.8.3-4]
-  }
-  if ((options & 0xC0) != 0) {
-    return Error::malformed_flags;  // [MQTT-3.8.3-5]
-  }
-  if ((options & 0x03) == 3 || (options & 0x30) == 0x30) {
-    return Error::protocol_value;  // v5 §3.8.3.1
-  }
-  if ((options & 0x04) != 0 && begins_share(filter)) {
-    return Error::protocol_no_local;  // [MQTT-3.8.3-4]
-  }
+  // [MQTT-3.8.3-4]
+  if (!has_properties(version)) { return options > 2 ? Error::malformed_flags : Error::none; }
+  if ((options & 0xC0) != 0) { return Error::malformed_flags; }  // [MQTT-3.8.3-5]
+  // v5 §3.8.3.1
+  if ((options & 0x03) == 3 || (options & 0x30) == 0x30) { return Error::protocol_value; }
+  // [MQTT-3.8.3-4]
+  if ((options & 0x04) != 0 && begins_share(filter)) { return Error::protocol_no_local; }
   return Error::none;
 }
 
@@ -1705,8 +1673,8 @@ inline Error take_filters(const Frame& frame, Version version, FilterRequest& re
 }
 
 // Packet id, properties and reason codes of SUBACK and UNSUBACK.
-__attribute__((always_inline)) inline Error take_codes(const Frame& frame, Version version,
-                                                       FilterAnswer& answer) noexcept {
+[[gnu::always_inline]] inline Error take_codes(const Frame& frame, Version version,
+                                               FilterAnswer& answer) noexcept {
   Reader reader(frame.body);
   answer.packet_id = reader.u16();
   if (answer.packet_id == 0) {
@@ -1721,9 +1689,7 @@ __attribute__((always_inline)) inline Error take_codes(const Frame& frame, Versi
     const bool known = has_properties(version)
                            ? allowed(static_cast<ReasonCode>(byte), frame.type(), Side::broker)
                            : byte <= 2 || (byte == 0x80 && rules(version).suback_failure);
-    if (!known) {
-      return Error::protocol_reason;  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
-    }
+    if (!known) { return Error::protocol_reason; }  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
   }
   return answer.reason_codes.empty() ? Error::malformed_length : Error::none;
 }
@@ -1771,15 +1737,13 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   return Error::none;
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Connack& connack) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           Connack& connack) noexcept {
   connack = Connack();
   Reader reader(frame.body);
   const uint8_t flags = reader.u8();
   const uint8_t byte = reader.u8();
-  if ((flags & 0xFE) != 0) {
-    return Error::malformed_flags;  // [MQTT-3.2.2-1]
-  }
+  if ((flags & 0xFE) != 0) { return Error::malformed_flags; }  // [MQTT-3.2.2-1]
   connack.session_present = flags != 0 && rules(version).session_present;
   if (!connack_reason(version, byte, connack.reason_code) ||
       (detail::has_properties(version) &&
@@ -1795,8 +1759,8 @@ __attribute__((always_inline)) inline Error decode(const Frame& frame, Version v
 }
 
 /// `receiver` is the end that reads: a broker refuses what only brokers send.
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Side receiver, Publish& publish) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version, Side receiver,
+                                           Publish& publish) noexcept {
   publish = Publish();
   Reader reader(frame.body);
   const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
@@ -1804,47 +1768,45 @@ __attribute__((always_inline)) inline Error decode(const Frame& frame, Version v
   return error;
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Side receiver, Ack& ack) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version, Side receiver,
+                                           Ack& ack) noexcept {
   ack = Ack();
   ack.type = frame.type();
   Reader reader(frame.body);
   ack.packet_id = reader.u16();
   if (reader.failed()) { return Error::malformed_length; }
-  if (ack.packet_id == 0) {
-    return Error::protocol_value;  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
-  }
+  if (ack.packet_id == 0) { return Error::protocol_value; }  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
   if (!detail::has_properties(version)) { return detail::finish(reader); }
   return detail::take_reason(reader, {version, receiver, ack.type}, ack.reason_code,
                              ack.properties);
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Subscribe& subscribe) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           Subscribe& subscribe) noexcept {
   subscribe = Subscribe();
   return detail::take_filters(frame, version, subscribe);
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Unsubscribe& unsubscribe) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           Unsubscribe& unsubscribe) noexcept {
   unsubscribe = Unsubscribe();
   return detail::take_filters(frame, version, unsubscribe);
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Suback& suback) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           Suback& suback) noexcept {
   suback = Suback();
   return detail::take_codes(frame, version, suback);
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Unsuback& unsuback) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           Unsuback& unsuback) noexcept {
   unsuback = Unsuback();
   return detail::take_codes(frame, version, unsuback);
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Side receiver, Disconnect& disconnect) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version, Side receiver,
+                                           Disconnect& disconnect) noexcept {
   disconnect = Disconnect();
   Reader reader(frame.body);
   if (!detail::has_properties(version)) {
@@ -2258,9 +2220,8 @@ inline Result<uint32_t> count_carefully(PacketWriter& writer, const AnyPacket& a
   return {1 + variable_size(remaining) + remaining, Error::none};
 }
 
-__attribute__((noinline)) inline Result<uint32_t> encode_carefully(Version version,
-                                                                   const AnyPacket& any,
-                                                                   const Buffer& target) noexcept {
+[[gnu::noinline]] inline Result<uint32_t> encode_carefully(Version version, const AnyPacket& any,
+                                                           const Buffer& target) noexcept {
   PacketWriter writer(version, Pass::careful);
   const Result<uint32_t> size = count_carefully(writer, any);
   if (!size) { return size; }
@@ -2281,8 +2242,8 @@ Result<uint32_t> encoded_size(Version version, const Packet& packet) noexcept {
 /// Writes a packet to the front of `target` and returns its size in bytes. On an error (usage,
 /// string_too_long, buffer_too_small) nothing has been written.
 template <typename Packet>
-__attribute__((noinline, flatten)) Result<uint32_t> encode(Version version, const Packet& packet,
-                                                           Buffer target) noexcept {
+[[gnu::noinline, gnu::flatten]] Result<uint32_t> encode(Version version, const Packet& packet,
+                                                        Buffer target) noexcept {
   if constexpr (detail::large_machine) {
     detail::PacketWriter writer(version, detail::Pass::quick);
     if (detail::put(writer, packet) && writer.sizes_fit() && writer.size() + 5 <= target.size()) {
@@ -2571,8 +2532,8 @@ struct ClientMemory {
 
 namespace detail {
 // memmove() towards the front; on small machines a loop, for the library's is ten times as large.
-__attribute__((noinline)) inline void move_down(uint8_t* target, const uint8_t* source,
-                                                uint32_t size) noexcept {
+[[gnu::noinline]] inline void move_down(uint8_t* target, const uint8_t* source,
+                                        uint32_t size) noexcept {
   if constexpr (large_machine) {
     memmove(target, source, size);
   } else {
@@ -2591,15 +2552,15 @@ class PacketBuilder {
     size_ = head_size_;
   }
 
-  __attribute__((noinline)) void u8(uint32_t value) noexcept {
+  [[gnu::noinline]] void u8(uint32_t value) noexcept {
     if (size_ < target_.size()) { target_[size_] = static_cast<uint8_t>(value); }
     size_ += 1;
   }
-  __attribute__((noinline)) void u16(uint32_t value) noexcept {
+  [[gnu::noinline]] void u16(uint32_t value) noexcept {
     u8(value >> 8);
     u8(value);
   }
-  __attribute__((noinline)) void bytes(Bytes source) noexcept {
+  [[gnu::noinline]] void bytes(Bytes source) noexcept {
     require(source.size() <= remaining_length_max, Error::string_too_long);
     if (error_ != Error::none) { return; }
     if (size_ + source.size() <= target_.size()) {
@@ -2607,7 +2568,7 @@ class PacketBuilder {
     }
     size_ += source.size();
   }
-  __attribute__((noinline)) void binary(Bytes source) noexcept {
+  [[gnu::noinline]] void binary(Bytes source) noexcept {
     require(source.size() <= string_bytes_max, Error::string_too_long);
     u16(source.size());
     bytes(source);
@@ -2776,9 +2737,7 @@ class ClientEngine {
         link_.part = at == next_ ? 0 : link_.part;
         at = remove(at);
       } else {
-        if (sent && is_publish(*at)) {
-          *at |= dup_flag;  // [MQTT-3.3.1-1]
-        }
+        if (sent && is_publish(*at)) { *at |= dup_flag; }  // [MQTT-3.3.1-1]
         at += stored_size(at);
       }
     }
@@ -3445,9 +3404,8 @@ class ClientEngine {
       end_link(Phase::reported);
       return Error::none;
     }
-    if (clean_start() && connack.session_present) {
-      return Error::protocol_value;  // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
-    }
+    // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
+    if (clean_start() && connack.session_present) { return Error::protocol_value; }
     // 3.1 does not tell; a session asked for is taken to be there.
     fresh_ = !connack.session_present && (clean_start() || version() != Version::v3_1);
     link_.phase = Phase::online;
@@ -3576,9 +3534,7 @@ class ClientEngine {
     if (piece < left && (frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size())) {
       return wait_for_more();
     }
-    if (piece == 0 && left != 0) {
-      return Error::packet_too_large;  // the head fills rx
-    }
+    if (piece == 0 && left != 0) { return Error::packet_too_large; }  // the head fills rx
     publish.payload = reader.bytes(piece);
     event.offset = link_.offset;
     event.total = frame.remaining - head;
@@ -3604,9 +3560,7 @@ class ClientEngine {
   Error resolve_alias(Publish& publish) noexcept {
     const uint32_t alias = publish.properties.number(PropertyId::topic_alias, 0);
     if (alias == 0) { return Error::none; }
-    if (alias > received_aliases_.count()) {
-      return Error::topic_alias_invalid;  // [MQTT-3.3.2-9]
-    }
+    if (alias > received_aliases_.count()) { return Error::topic_alias_invalid; }  // [MQTT-3.3.2-9]
     if (!publish.topic.empty()) {
       return received_aliases_.put(alias, publish.topic) ? Error::none : Error::buffer_too_small;
     }
@@ -3622,9 +3576,8 @@ class ClientEngine {
       const bool known = find_received(publish.packet_id) != nullptr;
       const ReceiveState state = known ? ReceiveState::pubrel : ReceiveState::none;
       link_.skip = on_publish(state).action == DeliveryAction::repeat;
-      if (!known && ids_count_ == Config::receive_maximum) {
-        return Error::receive_maximum;  // [MQTT-3.3.4-9] is the server's to keep
-      }
+      // [MQTT-3.3.4-9] is the server's to keep
+      if (!known && ids_count_ == Config::receive_maximum) { return Error::receive_maximum; }
     }
     return Error::none;
   }
