@@ -731,13 +731,14 @@ inline bool plain_ascii(const uint8_t* s, uint32_t size, uint8_t low) noexcept {
 }
 
 // As scan() for most strings: in topics it also refuses all of " !\"#$%&'()*+".
-inline bool scan_quickly(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
-  return plain_ascii(s, size, is_topic(rule) ? '+' + 1 : ' ');
+inline bool scan_quickly(Bytes string, TextRule rule) noexcept {
+  return plain_ascii(string.data(), string.size(), is_topic(rule) ? '+' + 1 : ' ');
 }
 
 // Whether the string obeys the rule.
-inline bool scan(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
-  return (large_machine && scan_quickly(s, size, rule)) || scan_slowly(s, size, rule);
+inline bool scan(Bytes string, TextRule rule) noexcept {
+  return (large_machine && scan_quickly(string, rule)) ||
+         scan_slowly(string.data(), string.size(), rule);
 }
 
 // A variable byte integer and the bytes it takes: 0 when it is cut off, more than 4 when it is too
@@ -760,7 +761,7 @@ constexpr VariableInteger read_variable(Bytes source) noexcept {
 /// Well-formed UTF-8 without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.3-1] [MQTT-1.5.3-2].
 /// U+FEFF is a character like any other [MQTT-1.5.4-3].
 inline bool valid_text(Text text) noexcept {
-  return detail::scan(text.bytes().data(), text.size(), detail::TextRule::text);
+  return detail::scan(text.bytes(), detail::TextRule::text);
 }
 
 /// Bytes a variable byte integer takes, 1 to 4; the value must not exceed 268,435,455.
@@ -1191,14 +1192,11 @@ namespace detail {
     if (reader.failed()) { return Error::malformed_length; }
     if (form == PropertyForm::binary) { return Error::none; }
     // both halves of a pair obey the string rules [MQTT-1.5.7-1]
-    // [MQTT-3.3.2-13]
-    if (!scan(value.data(), value.size(), rule)) { return Error::malformed_utf8; }
+    if (!scan(value, rule)) { return Error::malformed_utf8; }  // [MQTT-3.3.2-13]
   }
-  if (form == PropertyForm::topic &&
-      (value.empty() || !scan(value.data(), value.size(), TextRule::topic_name))) {
-    return Error::protocol_value;  // [MQTT-3.3.2-14]
-  }
-  return Error::none;
+  const bool bad = form == PropertyForm::topic &&
+                   (value.empty() || !scan(value, TextRule::topic_name));  // [MQTT-3.3.2-14]
+  return bad ? Error::protocol_value : Error::none;
 }
 
 // How a packet came: in which version, to whom. Type 0 is the will of a CONNECT.
@@ -1492,8 +1490,7 @@ constexpr uint32_t share_name_size(Text filter) noexcept {
 // Error::none, malformed_filter, or protocol_value for what is wrong with "$share" alone.
 inline Error check_filter(Text filter, TextRule rule) noexcept {
   // at least one character [MQTT-4.7.3-1], UTF-8 without U+0000 [MQTT-3.8.3-1] [MQTT-4.7.3-2]
-  if (filter.empty() || !scan(filter.bytes().data(), filter.size(), rule) ||
-      !wildcards_placed(filter)) {
+  if (filter.empty() || !scan(filter.bytes(), rule) || !wildcards_placed(filter)) {
     return Error::malformed_filter;
   }
   return begins_share(filter) && share_name_size(filter) == 0 ? Error::protocol_value : Error::none;
@@ -1508,8 +1505,7 @@ inline Error finish(const Reader& reader) noexcept {
                                               Text& target) noexcept {
   target = reader.text();
   if (reader.failed()) { return Error::malformed_length; }
-  return scan(target.bytes().data(), target.size(), text_rule(receiver)) ? Error::none
-                                                                         : Error::malformed_utf8;
+  return scan(target.bytes(), text_rule(receiver)) ? Error::none : Error::malformed_utf8;
 }
 
 // The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
@@ -1526,7 +1522,7 @@ inline Error finish(const Reader& reader) noexcept {
   publish.topic = Text(topic);
   const bool may_be_empty = has_properties(reception.version);
   // UTF-8 without wildcards [MQTT-3.3.2-1] [MQTT-3.3.2-2]
-  if (!scan(topic.data(), topic.size(), topic_rule(reception.receiver)) ||
+  if (!scan(topic, topic_rule(reception.receiver)) ||
       (topic.empty() && !may_be_empty && !reader.failed())) {
     return Error::malformed_topic;
   }
@@ -1563,9 +1559,9 @@ inline uint32_t publish_head_size(uint8_t first, Bytes body, Version version) no
   will.topic = reader.text();
   will.payload = reader.binary();
   if (reader.failed()) { return Error::malformed_length; }
-  const Bytes topic = will.topic.bytes();  // UTF-8 [MQTT-3.1.3-11] [MQTT-3.1.3-10]
-  const bool valid = scan(topic.data(), topic.size(), TextRule::plain_topic_name);
-  return valid && !topic.empty() ? Error::none : Error::malformed_topic;
+  // UTF-8 [MQTT-3.1.3-11] [MQTT-3.1.3-10]
+  const bool valid = scan(will.topic.bytes(), TextRule::plain_topic_name);
+  return valid && !will.topic.empty() ? Error::none : Error::malformed_topic;
 }
 
 // Four letters as one number, which is compared at once.
@@ -1647,51 +1643,12 @@ constexpr Error check_options(uint8_t options, Text filter, Version version) noe
   return Error::none;
 }
 
-// Packet id, properties and filters of SUBSCRIBE (with options) and UNSUBSCRIBE.
-inline Error take_filters(const Frame& frame, Version version, FilterRequest& request) noexcept {
-  const bool options = frame.type() == PacketType::subscribe;
-  Reader reader(frame.body);
-  request.packet_id = reader.u16();
-  if (request.packet_id == 0) {
-    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
-  }
-  Error error = take_properties(reader, {version, Side::broker, frame.type()}, request.properties);
-  if (error != Error::none) { return error; }
-  const Bytes wire(reader.cursor(), reader.left());
-  uint32_t count = 0;
-  while (reader.left() != 0) {
-    const Text filter = reader.text();
-    const uint8_t option_bits = options ? reader.u8() : 0;
-    if (reader.failed()) { return Error::malformed_length; }
-    error = check_filter(filter, TextRule::plain);
-    if (error == Error::none) { error = check_options(option_bits, filter, version); }
-    if (error != Error::none) { return error; }
-    count += 1;
-  }
-  request.filters = SubscriptionList(wire, count, options);
-  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
-}
-
-// Packet id, properties and reason codes of SUBACK and UNSUBACK.
-[[gnu::always_inline]] inline Error take_codes(const Frame& frame, Version version,
-                                               FilterAnswer& answer) noexcept {
-  Reader reader(frame.body);
-  answer.packet_id = reader.u16();
-  if (answer.packet_id == 0) {
-    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
-  }
-  const Error error =
-      take_properties(reader, {version, Side::client, frame.type()}, answer.properties);
-  if (error != Error::none) { return error; }
-  if (frame.type() == PacketType::unsuback && !has_properties(version)) { return finish(reader); }
-  answer.reason_codes = reader.rest();
-  for (const uint8_t byte : answer.reason_codes) {
-    const bool known = has_properties(version)
-                           ? allowed(static_cast<ReasonCode>(byte), frame.type(), Side::broker)
-                           : byte <= 2 || (byte == 0x80 && rules(version).suback_failure);
-    if (!known) { return Error::protocol_reason; }  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
-  }
-  return answer.reason_codes.empty() ? Error::malformed_length : Error::none;
+// How SUBSCRIBE, UNSUBSCRIBE and their answers begin.
+[[gnu::always_inline]] inline Error take_id(Reader& reader, Reception reception, uint16_t& id,
+                                            Properties& properties) noexcept {
+  id = reader.u16();
+  if (id == 0) { return reader.failed() ? Error::malformed_length : Error::malformed_packet_id; }
+  return take_properties(reader, reception, properties);
 }
 }  // namespace detail
 
@@ -1716,14 +1673,11 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
                                   connect.properties);
   if (error != Error::none) { return error; }
   error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
-  if (error != Error::none) { return error; }
-  if (connect.has_will) {
+  if (error == Error::none && connect.has_will) {
     error = detail::take_will(reader, version, flags, connect.will);
-    if (error != Error::none) { return error; }
   }
-  error = detail::take_credentials(reader, flags, connect);
-  if (error != Error::none) { return error; }
-  error = detail::finish(reader);
+  if (error == Error::none) { error = detail::take_credentials(reader, flags, connect); }
+  if (error == Error::none) { error = detail::finish(reader); }
   if (error != Error::none) { return error; }
   const Properties& properties = connect.properties;
   if (properties.has(PropertyId::authentication_data) &&
@@ -1781,28 +1735,46 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
                              ack.properties);
 }
 
-[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
-                                           Subscribe& subscribe) noexcept {
-  subscribe = Subscribe();
-  return detail::take_filters(frame, version, subscribe);
+/// SUBSCRIBE and UNSUBSCRIBE.
+inline Error decode(const Frame& frame, Version version, FilterRequest& request) noexcept {
+  request = FilterRequest();
+  const bool options = frame.type() == PacketType::subscribe;
+  Reader reader(frame.body);
+  Error error = detail::take_id(reader, {version, Side::broker, frame.type()}, request.packet_id,
+                                request.properties);
+  if (error != Error::none) { return error; }
+  const Bytes wire(reader.cursor(), reader.left());
+  uint32_t count = 0;
+  for (; reader.left() != 0; ++count) {
+    const Text filter = reader.text();
+    const uint8_t option_bits = options ? reader.u8() : 0;
+    if (reader.failed()) { return Error::malformed_length; }
+    error = detail::check_filter(filter, detail::TextRule::plain);
+    if (error == Error::none) { error = detail::check_options(option_bits, filter, version); }
+    if (error != Error::none) { return error; }
+  }
+  request.filters = SubscriptionList(wire, count, options);
+  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
 }
 
+/// SUBACK and UNSUBACK.
 [[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
-                                           Unsubscribe& unsubscribe) noexcept {
-  unsubscribe = Unsubscribe();
-  return detail::take_filters(frame, version, unsubscribe);
-}
-
-[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
-                                           Suback& suback) noexcept {
-  suback = Suback();
-  return detail::take_codes(frame, version, suback);
-}
-
-[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
-                                           Unsuback& unsuback) noexcept {
-  unsuback = Unsuback();
-  return detail::take_codes(frame, version, unsuback);
+                                           FilterAnswer& answer) noexcept {
+  answer = FilterAnswer();
+  Reader reader(frame.body);
+  const PacketType type = frame.type();
+  const bool v5 = detail::has_properties(version);
+  const Error error =
+      detail::take_id(reader, {version, Side::client, type}, answer.packet_id, answer.properties);
+  if (error != Error::none) { return error; }
+  if (type == PacketType::unsuback && !v5) { return detail::finish(reader); }
+  answer.reason_codes = reader.rest();
+  for (const uint8_t byte : answer.reason_codes) {
+    const bool known = v5 ? allowed(static_cast<ReasonCode>(byte), type, Side::broker)
+                          : byte <= 2 || (byte == 0x80 && rules(version).suback_failure);
+    if (!known) { return Error::protocol_reason; }  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
+  }
+  return answer.reason_codes.empty() ? Error::malformed_length : Error::none;
 }
 
 [[gnu::always_inline]] inline Error decode(const Frame& frame, Version version, Side receiver,
@@ -1938,9 +1910,11 @@ enum class Pass : uint8_t { quick, careful, writing };
 // sent.
 class PacketWriter {
  public:
-  constexpr PacketWriter(Version version, Pass pass) noexcept : version_(version), pass_(pass) {}
+  constexpr PacketWriter(Version version, Pass pass, PacketType type) noexcept
+      : version_(version), pass_(pass), type_(type) {}
 
   constexpr Version version() const noexcept { return version_; }
+  constexpr PacketType type() const noexcept { return type_; }
   constexpr bool writing() const noexcept { return pass_ == Pass::writing; }
   constexpr Error error() const noexcept { return error_; }
   constexpr uint64_t size() const noexcept { return size_; }
@@ -2017,10 +1991,8 @@ class PacketWriter {
             Error error = Error::invalid_packet) noexcept {
     const Bytes bytes = source.bytes();
     binary(bytes);
-    return writing() || require(pass_ == Pass::quick && large_machine
-                                    ? scan_quickly(bytes.data(), bytes.size(), rule)
-                                    : scan(bytes.data(), bytes.size(), rule),
-                                error);
+    const bool quick = pass_ == Pass::quick && large_machine;
+    return writing() || require(quick ? scan_quickly(bytes, rule) : scan(bytes, rule), error);
   }
   bool topic(Text source) noexcept {
     return text(source, TextRule::topic_name, Error::invalid_topic);
@@ -2056,6 +2028,7 @@ class PacketWriter {
   uint32_t string_sizes_ = 0;  // all sizes, or-ed: above the limit when one of them is
   Version version_;
   Pass pass_;
+  PacketType type_;
   Error error_ = Error::none;
 };
 
@@ -2147,13 +2120,13 @@ constexpr uint8_t option_bits(const Subscription& entry, Version version) noexce
                               (static_cast<uint8_t>(entry.retain_handling) << 4));
 }
 
-inline bool put_filters(PacketWriter& writer, const FilterRequest& request, bool options) noexcept {
+inline bool put(PacketWriter& writer, const FilterRequest& request) noexcept {
   bool good = writer.require(!request.filters.empty()) && writer.packet_id(request.packet_id) &&
               writer.properties(request.properties);
   Subscription entry;
   for (SubscriptionList list = request.filters; good && list.next(entry);) {
     good = writer.filter(entry.filter);
-    if (options) {
+    if (writer.type() == PacketType::subscribe) {
       writer.u8(option_bits(entry, writer.version()));
       good = good && writer.require(!entry.no_local || !begins_share(entry.filter),
                                     Error::protocol_no_local);
@@ -2161,26 +2134,14 @@ inline bool put_filters(PacketWriter& writer, const FilterRequest& request, bool
   }
   return good;
 }
-inline bool put(PacketWriter& writer, const Subscribe& subscribe) noexcept {
-  return put_filters(writer, subscribe, true);
-}
-inline bool put(PacketWriter& writer, const Unsubscribe& unsubscribe) noexcept {
-  return put_filters(writer, unsubscribe, false);
-}
 
-inline bool put_codes(PacketWriter& writer, const FilterAnswer& answer, bool coded) noexcept {
+inline bool put(PacketWriter& writer, const FilterAnswer& answer) noexcept {
   const bool good = writer.packet_id(answer.packet_id) && writer.properties(answer.properties);
-  if (!coded) { return good; }
+  if (writer.type() == PacketType::unsuback && !has_properties(writer.version())) { return good; }
   for (const uint8_t reason : answer.reason_codes) {
     writer.u8(suback_code(writer.version(), reason));
   }
   return good && writer.require(!answer.reason_codes.empty());
-}
-inline bool put(PacketWriter& writer, const Suback& suback) noexcept {
-  return put_codes(writer, suback, true);
-}
-inline bool put(PacketWriter& writer, const Unsuback& unsuback) noexcept {
-  return put_codes(writer, unsuback, has_properties(writer.version()));
 }
 
 inline bool put(PacketWriter&, const Pingreq&) noexcept { return true; }
@@ -2222,7 +2183,7 @@ inline Result<uint32_t> count_carefully(PacketWriter& writer, const AnyPacket& a
 
 [[gnu::noinline]] inline Result<uint32_t> encode_carefully(Version version, const AnyPacket& any,
                                                            const Buffer& target) noexcept {
-  PacketWriter writer(version, Pass::careful);
+  PacketWriter writer(version, Pass::careful, static_cast<PacketType>(any.first >> 4));
   const Result<uint32_t> size = count_carefully(writer, any);
   if (!size) { return size; }
   if (size.value > target.size()) { return {0, Error::buffer_too_small}; }
@@ -2235,7 +2196,7 @@ inline Result<uint32_t> count_carefully(PacketWriter& writer, const AnyPacket& a
 /// Bytes encode() will write for the packet, checked as encode() checks it.
 template <typename Packet>
 Result<uint32_t> encoded_size(Version version, const Packet& packet) noexcept {
-  detail::PacketWriter counter(version, detail::Pass::careful);
+  detail::PacketWriter counter(version, detail::Pass::careful, packet.type);
   return detail::count_carefully(counter, detail::any(packet));
 }
 
@@ -2245,7 +2206,7 @@ template <typename Packet>
 [[gnu::noinline, gnu::flatten]] Result<uint32_t> encode(Version version, const Packet& packet,
                                                         Buffer target) noexcept {
   if constexpr (detail::large_machine) {
-    detail::PacketWriter writer(version, detail::Pass::quick);
+    detail::PacketWriter writer(version, detail::Pass::quick, packet.type);
     if (detail::put(writer, packet) && writer.sizes_fit() && writer.size() + 5 <= target.size()) {
       const uint32_t size = writer.begin(detail::first_byte(packet), target.data());
       detail::put(writer, packet);
@@ -2261,7 +2222,7 @@ template <typename Packet>
 /// [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3] [MQTT-3.3.2-2].
 inline bool valid_topic(Text topic) noexcept {
   return !topic.empty() && topic.size() <= string_bytes_max &&
-         detail::scan(topic.bytes().data(), topic.size(), detail::TextRule::topic_name);
+         detail::scan(topic.bytes(), detail::TextRule::topic_name);
 }
 
 /// A topic filter as it may be subscribed to, `$share/ShareName/filter` included [MQTT-4.7.1-1]
@@ -2574,10 +2535,9 @@ class PacketBuilder {
     bytes(source);
   }
   void text(Text text, TextRule rule = TextRule::text) noexcept {
-    const Bytes source = text.bytes();
-    require(scan(source.data(), source.size(), rule),
+    require(scan(text.bytes(), rule),
             is_topic(rule) ? Error::invalid_topic : Error::invalid_packet);
-    binary(source);
+    binary(text.bytes());
   }
   void topic(Text topic) noexcept {
     require(!topic.empty(), Error::invalid_topic);
@@ -3599,7 +3559,7 @@ class ClientEngine {
   // SUBACK and UNSUBACK.
   Error take_codes(const Frame& frame, ClientEvent& event) noexcept {
     Suback answer;
-    const Error error = detail::take_codes(frame, version(), answer);
+    const Error error = decode(frame, version(), answer);
     if (error != Error::none) { return error; }
     uint8_t* const at = find(answer.packet_id);
     // the answer's type is the request's and 1
