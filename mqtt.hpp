@@ -766,7 +766,9 @@ inline bool valid_text(Text text) noexcept {
 
 /// Bytes a variable byte integer takes, 1 to 4; the value must not exceed 268,435,455.
 constexpr uint32_t variable_size(uint32_t value) noexcept {
-  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : 4;
+  uint32_t size = 1;
+  while ((value >>= 7) != 0) { ++size; }
+  return size;
 }
 
 inline constexpr uint32_t remaining_length_max = 268435455;
@@ -2637,6 +2639,7 @@ class ClientEngine {
   using Store = typename Config::Store;
   using Source = typename Config::Source;
   static constexpr bool acknowledges = Features::qos_1 || Features::qos_2;
+  static constexpr bool reviews = acknowledges || Features::v5;
   static constexpr bool streams = !detail::Same<Source, NoSource>::value;
   static constexpr bool aliases = Features::v5 && Features::topic_aliases;
   static constexpr uint32_t reserve_bytes =
@@ -2697,7 +2700,7 @@ class ClientEngine {
         link_.part = at == next_ ? 0 : link_.part;
         at = remove(at);
       } else {
-        if (sent && is_publish(*at)) { *at |= dup_flag; }  // [MQTT-3.3.1-1]
+        if (acknowledges && sent && is_publish(*at)) { *at |= dup_flag; }  // [MQTT-3.3.1-1]
         at += stored_size(at);
       }
     }
@@ -2882,7 +2885,7 @@ class ClientEngine {
     if (link_.phase == Phase::offline || link_.phase >= Phase::ending) { return false; }
     Error error = Error::none;
     if (left_ms() == 0) { error = overdue(); }
-    if ((acknowledges || Features::v5) && review_ != nullptr && review(event)) { return true; }
+    if (reviews && review_ != nullptr && review(event)) { return true; }
     while (error == Error::none && event.type == ClientEventType::none) {
       error = take_packet(event);
     }
@@ -3017,28 +3020,25 @@ class ClientEngine {
     return (uint32_t{cycle_} - (id > last_id_ ? 1 : 0)) << 16 | id;
   }
 
-  // Closes the gap of `size` bytes at `at`; returns where that which lay behind it is now.
-  uint8_t* cut(uint8_t* at, uint32_t size) noexcept {
+  // Takes a packet out but for its last `kept` bytes; returns where what lies behind is now.
+  uint8_t* remove(uint8_t* at, uint32_t kept = 0) noexcept {
+    const uint32_t size = stored_size(at) - kept;
+    if (streams && at == stream_) { stream_ = nullptr; }
     if (at == begin_) {  // as a rule, and then nothing moves
       begin_ += size;
       if (next_ == at) { next_ = begin_; }
-      if (review_ == at) { review_ = begin_; }
+      if (reviews && review_ == at) { review_ = begin_; }
       return begin_;
     }
     detail::move_down(at, at + size, static_cast<uint32_t>(end_ - at) - size);
     move_pointers(at + 1, size);
     return at;
   }
-  uint8_t* remove(uint8_t* at) noexcept {
-    const uint32_t size = stored_size(at);
-    if (streams && at == stream_) { stream_ = nullptr; }
-    return cut(at, size);
-  }
   // What points to `from` or behind it moves down.
   void move_pointers(const uint8_t* from, uint32_t size) noexcept {
     end_ -= size;
     if (next_ >= from) { next_ -= size; }
-    if ((acknowledges || Features::v5) && review_ >= from) { review_ -= size; }
+    if (reviews && review_ >= from) { review_ -= size; }
     if (streams && stream_ >= from) { stream_ -= size; }
   }
   // Moves the packets to the front when less than `size` bytes are free behind them.
@@ -3120,12 +3120,7 @@ class ClientEngine {
                       !(shared && (detail::share_name_size(filter) == 0 || entry.no_local)),
                   Error::invalid_filter);
       out.text(filter);
-      uint32_t bits = level(entry.qos);
-      if (v5()) {
-        bits |= (entry.no_local ? 4U : 0U) | (entry.retain_as_published ? 8U : 0U) |
-                static_cast<uint32_t>(entry.retain_handling) << 4;
-      }
-      if (options) { out.u8(bits); }
+      if (options) { out.u8(detail::option_bits(entry, version())); }
     }
     return submit(out, 0);
   }
@@ -3208,14 +3203,14 @@ class ClientEngine {
     return Answer::queued;
   }
   // PUBACK, PUBREC, PUBREL or PUBCOMP; take_packet() has seen to the room.
-  void put_ack(PacketType type, uint16_t id, ReasonCode reason = ReasonCode::success) noexcept {
-    const bool coded = v5() && reason != ReasonCode::success;
+  void put_ack(PacketType type, uint16_t id, bool known = true) noexcept {
+    const bool coded = v5() && !known;
     uint8_t* const at = control() + link_.control;
     at[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
     at[1] = coded ? 3 : 2;
     at[2] = static_cast<uint8_t>(id >> 8);
     at[3] = static_cast<uint8_t>(id);
-    if (coded) { at[4] = code(reason); }
+    if (coded) { at[4] = code(ReasonCode::packet_identifier_not_found); }
     link_.control = static_cast<uint16_t>(link_.control + (coded ? 5 : 4));
   }
 
@@ -3375,7 +3370,7 @@ class ClientEngine {
     if (v5()) { take_limits(connack.properties); }
     established_ = true;
     if (fresh_) { forget_received(); }
-    if constexpr (acknowledges || Features::v5) { review_ = begin_; }
+    if constexpr (reviews) { review_ = begin_; }
     event.type = ClientEventType::connected;
     return Error::none;
   }
@@ -3427,23 +3422,19 @@ class ClientEngine {
       complete(at, event);
     } else if (action == DeliveryAction::release) {
       release_message(at, id);
-    } else if (action == DeliveryAction::release_again) {
-      put_ack(PacketType::pubrel, id);
-    } else if (action == DeliveryAction::release_unknown) {
-      put_ack(PacketType::pubrel, id, ReasonCode::packet_identifier_not_found);
+    } else if (action != DeliveryAction::ignore) {
+      put_ack(PacketType::pubrel, id, action == DeliveryAction::release_again);
     }
     return Error::none;
   }
 
   // PUBREL takes the place of the message [MQTT-4.3.3-6].
   void release_message(uint8_t* at, uint16_t id) noexcept {
-    const uint32_t size = stored_size(at);
-    if (streams && at == stream_) { stream_ = nullptr; }
     put_ack(PacketType::pubrel, id);
-    uint8_t* const rest = at + size - 4;
-    memcpy(rest, control() + link_.control - 4, 4);
-    static_cast<void>(store_.keep(id, Bytes(rest, 4)));
-    cut(at, size - 4);
+    uint8_t* const pubrel = at + stored_size(at) - 4;
+    memcpy(pubrel, control() + link_.control - 4, 4);
+    static_cast<void>(store_.keep(id, Bytes(pubrel, 4)));
+    remove(at, 4);
   }
 
   // QoS 2 ids received lie behind limit_, in no order.
@@ -3473,8 +3464,7 @@ class ClientEngine {
     const ReceiveState state = at != nullptr ? ReceiveState::pubrel : ReceiveState::none;
     const bool known = on_pubrel(state).action == DeliveryAction::deliver;
     if (known) { drop_received(at); }
-    put_ack(PacketType::pubcomp, id,
-            known ? ReasonCode::success : ReasonCode::packet_identifier_not_found);
+    put_ack(PacketType::pubcomp, id, known);
   }
 
   // A PUBLISH whose fixed header is there. The message goes to the application when it is whole,
