@@ -623,7 +623,6 @@ inline constexpr bool large_machine = sizeof(void*) >= 8;
 // characters and no noncharacters, which a receiver may refuse (v5 §1.5.4) and a broker here does,
 // so that no subscriber need care. `topic_name`: no wildcards. Bits, so that rules combine.
 enum class TextRule : uint8_t { text = 0, plain = 1, topic_name = 2, plain_topic_name = 3 };
-
 constexpr bool is_plain(TextRule rule) noexcept { return (static_cast<uint8_t>(rule) & 1) != 0; }
 constexpr bool is_topic(TextRule rule) noexcept { return (static_cast<uint8_t>(rule) & 2) != 0; }
 
@@ -637,10 +636,8 @@ constexpr TextRule topic_rule(Side receiver) noexcept {
 
 // Bytes that a character takes; U+0000, which no string may hold, has none.
 constexpr uint32_t utf8_size(uint32_t character) noexcept {
-  return character < 0x80      ? (character != 0 ? 1 : 0)
-         : character < 0x800   ? 2
-         : character < 0x10000 ? 3
-                               : 4;
+  if (character < 0x80) { return character != 0 ? 1 : 0; }
+  return character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
 }
 
 // The character at `s`, of which `size` bytes are there; 0: ill-formed. Refuses overlong forms,
@@ -1011,14 +1008,13 @@ struct PropertyTable {
 };
 inline constexpr PropertyTable property_table;
 
-constexpr PropertyRow property_row(uint8_t id) noexcept {
-  return id <= property_id_max ? property_table.rows[id] : PropertyRow();
+constexpr PropertyRow property_row(PropertyId id) noexcept {
+  const uint8_t index = static_cast<uint8_t>(id);
+  return index <= property_id_max ? property_table.rows[index] : PropertyRow();
 }
-constexpr PropertyForm form_of(PropertyId id) noexcept {
-  return property_row(static_cast<uint8_t>(id)).form;
-}
+constexpr PropertyForm form_of(PropertyId id) noexcept { return property_row(id).form; }
 constexpr uint32_t property_bit(PropertyId id) noexcept {
-  return uint32_t{1} << property_row(static_cast<uint8_t>(id)).bit;
+  return uint32_t{1} << property_row(id).bit;
 }
 
 // The value of a property that is a number.
@@ -1027,7 +1023,6 @@ constexpr uint32_t read_number(Reader& reader, PropertyForm form) noexcept {
   if (form <= PropertyForm::alias) { return reader.u16(); }
   return form == PropertyForm::variable ? reader.variable() : reader.u32();
 }
-
 constexpr void write_number(Writer& writer, PropertyForm form, uint32_t value) noexcept {
   if (form == PropertyForm::flag) { return writer.u8(static_cast<uint8_t>(value)); }
   if (form <= PropertyForm::alias) { return writer.u16(static_cast<uint16_t>(value)); }
@@ -1219,8 +1214,7 @@ inline Error check_properties(Bytes wire, Reception reception, Properties& prope
   Reader list(wire);
   uint32_t seen = 0;
   while (list.left() != 0) {
-    const uint8_t id = list.u8();
-    const PropertyRow row = property_row(id);
+    const PropertyRow row = property_row(static_cast<PropertyId>(list.u8()));
     if ((row.places & place) == 0) {
       const uint16_t opposite = place_bit(reception.type, reception.receiver);
       return (row.places & opposite) != 0 ? Error::protocol_direction : Error::malformed_property;
@@ -1298,12 +1292,16 @@ struct Publish {
   Properties properties;
 };
 
-/// PUBACK, PUBREC, PUBREL and PUBCOMP.
-struct Ack {
-  PacketType type = PacketType::puback;
-  uint16_t packet_id = 0;
+/// The fields that end PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT and AUTH.
+struct Reason {
   ReasonCode reason_code = ReasonCode::success;
   Properties properties;
+};
+
+/// PUBACK, PUBREC, PUBREL and PUBCOMP.
+struct Ack : Reason {
+  PacketType type = PacketType::puback;
+  uint16_t packet_id = 0;
 };
 
 /// One entry of a SUBSCRIBE; an UNSUBSCRIBE uses the filter alone.
@@ -1393,11 +1391,6 @@ struct Unsuback : FilterAnswer, Typed<PacketType::unsuback> {};
 struct Pingreq : Typed<PacketType::pingreq> {};
 struct Pingresp : Typed<PacketType::pingresp> {};
 
-/// The fields of DISCONNECT and AUTH.
-struct Reason {
-  ReasonCode reason_code = ReasonCode::success;
-  Properties properties;
-};
 /// Clients of all versions, servers of 5.0; before 5.0 only the type is on the wire.
 struct Disconnect : Reason, Typed<PacketType::disconnect> {};
 /// v5 only.
@@ -1595,14 +1588,10 @@ constexpr uint32_t letters(const char* s) noexcept {
 constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) noexcept {
   const bool will = (flags & 0x04) != 0;
   // [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
-  if ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) {
-    return Error::malformed_flags;
-  }
-  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
-  if (will && (flags & 0x18) == 0x18) { return Error::malformed_flags; }
-  // [MQTT-3.1.2-22]
-  if ((flags & 0xC0) == 0x40 && !rules.password_alone) { return Error::malformed_flags; }
-  return Error::none;
+  const bool bad = ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) ||
+                   (will && (flags & 0x18) == 0x18) ||  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
+                   ((flags & 0xC0) == 0x40 && !rules.password_alone);  // [MQTT-3.1.2-22]
+  return bad ? Error::malformed_flags : Error::none;
 }
 
 [[gnu::always_inline]] inline Error take_credentials(Reader& reader, uint8_t flags,
@@ -1622,15 +1611,14 @@ constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) no
 
 // The end of acks, DISCONNECT and AUTH of 5.0: a reason code and properties, each of which may be
 // missing with all behind it.
-inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason,
-                         Properties& properties) noexcept {
+inline Error take_reason(Reader& reader, Reception reception, Reason& reason) noexcept {
   if (reader.left() == 0) { return Error::none; }  // v5 §3.4.2.1, §3.14.2.1: success
-  reason = static_cast<ReasonCode>(reader.u8());
-  if (!allowed(reason, reception.type, other(reception.receiver))) {
+  reason.reason_code = static_cast<ReasonCode>(reader.u8());
+  if (!allowed(reason.reason_code, reception.type, other(reception.receiver))) {
     return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
   }                                 // [MQTT-3.14.2-1] [MQTT-3.15.2-1]
   if (reader.left() == 0) { return Error::none; }
-  const Error error = take_properties(reader, reception, properties);
+  const Error error = take_properties(reader, reception, reason.properties);
   return error != Error::none ? error : finish(reader);
 }
 
@@ -1733,8 +1721,7 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   if (reader.failed()) { return Error::malformed_length; }
   if (ack.packet_id == 0) { return Error::protocol_value; }  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
   if (!detail::has_properties(version)) { return detail::finish(reader); }
-  return detail::take_reason(reader, {version, receiver, ack.type}, ack.reason_code,
-                             ack.properties);
+  return detail::take_reason(reader, {version, receiver, ack.type}, ack);
 }
 
 /// SUBSCRIBE and UNSUBSCRIBE.
@@ -1786,8 +1773,7 @@ inline Error decode(const Frame& frame, Version version, FilterRequest& request)
   if (!detail::has_properties(version)) {
     return receiver == Side::client ? Error::protocol_direction : detail::finish(reader);
   }
-  return detail::take_reason(reader, {version, receiver, PacketType::disconnect},
-                             disconnect.reason_code, disconnect.properties);
+  return detail::take_reason(reader, {version, receiver, disconnect.type}, disconnect);
 }
 
 inline Error decode(const Frame& frame, Version version, Side receiver, Auth& auth) noexcept {
@@ -1798,8 +1784,7 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Auth& au
     return receiver == Side::broker ? Error::protocol_reason : Error::none;
   }
   Reader reader(frame.body);
-  const Error error = detail::take_reason(reader, {version, receiver, PacketType::auth},
-                                          auth.reason_code, auth.properties);
+  const Error error = detail::take_reason(reader, {version, receiver, auth.type}, auth);
   if (error != Error::none || auth.properties.has(PropertyId::authentication_method)) {
     return error;
   }
@@ -2016,12 +2001,13 @@ class PacketWriter {
     return true;
   }
   /// A reason code and properties, each left out when it and all behind it are at their default.
-  bool reason(ReasonCode reason, Properties list) noexcept {
-    if (!has_properties(version_) || (reason == ReasonCode::success && list.empty())) {
-      return require(list.empty());
+  bool reason(const Reason& reason) noexcept {
+    const bool bare = reason.properties.empty();
+    if (!has_properties(version_) || (reason.reason_code == ReasonCode::success && bare)) {
+      return require(bare);
     }
-    u8(code(reason));
-    return list.empty() || properties(list);
+    u8(code(reason.reason_code));
+    return bare || properties(reason.properties);
   }
 
  private:
@@ -2112,7 +2098,7 @@ inline bool put(PacketWriter& writer, const Publish& publish) noexcept {
 
 inline bool put(PacketWriter& writer, const Ack& ack) noexcept {
   return writer.require(ack.type >= PacketType::puback && ack.type <= PacketType::pubcomp) &&
-         writer.packet_id(ack.packet_id) && writer.reason(ack.reason_code, ack.properties);
+         writer.packet_id(ack.packet_id) && writer.reason(ack);
 }
 
 constexpr uint8_t option_bits(const Subscription& entry, Version version) noexcept {
@@ -2150,14 +2136,14 @@ inline bool put(PacketWriter&, const Pingreq&) noexcept { return true; }
 inline bool put(PacketWriter&, const Pingresp&) noexcept { return true; }
 
 inline bool put(PacketWriter& writer, const Disconnect& disconnect) noexcept {
-  return writer.reason(disconnect.reason_code, disconnect.properties);
+  return writer.reason(disconnect);
 }
 
 inline bool put(PacketWriter& writer, const Auth& auth) noexcept {
   const bool method = auth.properties.has(PropertyId::authentication_method);
   return writer.require(has_properties(writer.version()) &&
                         (method || auth.reason_code == ReasonCode::success)) &&
-         writer.reason(auth.reason_code, auth.properties);
+         writer.reason(auth);
 }
 
 // A packet of any type: what is common to all is compiled once.
@@ -2340,14 +2326,12 @@ constexpr DeliveryStep<SendState> on_ack(SendState state, PacketType ack,
 
 /// The receiver's half for QoS 2 (QoS 1 has no state [MQTT-4.3.2-5]).
 constexpr DeliveryStep<ReceiveState> on_publish(ReceiveState state) noexcept {
-  return state == ReceiveState::none
-             ? DeliveryStep<ReceiveState>{ReceiveState::pubrel, DeliveryAction::accept}
-             : DeliveryStep<ReceiveState>{state, DeliveryAction::repeat};
+  const bool fresh = state == ReceiveState::none;
+  return {ReceiveState::pubrel, fresh ? DeliveryAction::accept : DeliveryAction::repeat};
 }
 constexpr DeliveryStep<ReceiveState> on_pubrel(ReceiveState state) noexcept {
-  return state == ReceiveState::pubrel
-             ? DeliveryStep<ReceiveState>{ReceiveState::none, DeliveryAction::deliver}
-             : DeliveryStep<ReceiveState>{state, DeliveryAction::complete_unknown};
+  const bool known = state == ReceiveState::pubrel;
+  return {ReceiveState::none, known ? DeliveryAction::deliver : DeliveryAction::complete_unknown};
 }
 
 /// The state a message is in once its PUBLISH has been handed to the transport.
@@ -2554,8 +2538,7 @@ class PacketBuilder {
     variable(list.size() + more);
     bytes(list.wire());
     for (Property property; list.next(property);) {
-      require((property_row(static_cast<uint8_t>(property.id)).places & packet) != 0,
-              Error::invalid_packet);
+      require((property_row(property.id).places & packet) != 0, Error::invalid_packet);
     }
   }
   void number(PropertyId id, uint16_t value) noexcept {
