@@ -2636,14 +2636,9 @@ class ClientEngine {
   /// for the version only when idle(). Its property list must not hold Receive Maximum or Topic
   /// Alias Maximum: they come from Config.
   ClientEngine(const Connect& connect, ClientMemory memory) noexcept
-      : rx_(memory.rx),
-        tx_(memory.tx.data()),
-        limit_(memory.tx.end() - reserve_bytes),
-        connect_(&connect),
-        begin_(tx_),
-        end_(tx_),
-        next_(tx_) {
+      : connect_(&connect), rx_(memory.rx), tx_(memory.tx.data()) {
     MQTT_ASSERT(memory.tx.size() > reserve_bytes);
+    limit_ = memory.tx.end() - reserve_bytes;
     if constexpr (aliases) {
       const uint32_t half = memory.aliases.size() / 2;
       received_aliases_ = {memory.aliases.first(half), Config::topic_alias_maximum};
@@ -3263,11 +3258,11 @@ class ClientEngine {
   void complete(uint8_t* at, ClientEvent& event) noexcept {
     const uint16_t id = id_at(at);
     event.handle = handle_of(id);
-    event.type = *at < detail::first_byte(PacketType::subscribe) ? ClientEventType::published
-                 : *at < detail::first_byte(PacketType::unsubscribe)
-                     ? ClientEventType::subscribed
-                     : ClientEventType::unsubscribed;
-    if (event.type == ClientEventType::published) { store_.drop(id); }
+    event.type = is_subscribe(*at) ? ClientEventType::subscribed : ClientEventType::unsubscribed;
+    if (*at < detail::first_byte(PacketType::subscribe)) {
+      event.type = ClientEventType::published;
+      store_.drop(id);
+    }
     remove(at);
   }
 
@@ -3585,12 +3580,12 @@ class ClientEngine {
   // Room that a packet is only taken with: for its answer, PINGREQ and DISCONNECT.
   static constexpr uint32_t control_spare = 16;
 
+  const Connect* connect_;
   Buffer rx_;
   uint8_t* tx_;
-  uint8_t* limit_;  // of the packets in tx
-  const Connect* connect_;
-  uint8_t *begin_, *end_;               // the packets in tx
-  uint8_t* next_;                       // the first not sent on this link
+  uint8_t* limit_;                      // of the packets in tx
+  uint8_t *begin_ = tx_, *end_ = tx_;   // the packets in tx
+  uint8_t* next_ = tx_;                 // the first not sent on this link
   uint8_t* review_ = nullptr;           // the first not yet held against CONNACK; nullptr: all are
   uint32_t rx_begin_ = 0, rx_end_ = 0;  // bytes received and not yet taken
   Millis now_ = 0;                      // of the last next_event() or start()
