@@ -190,7 +190,6 @@ template <typename T>
 using Pointer = T*;
 
 struct Place {};
-
 template <typename T, typename U>
 struct Same {
   static constexpr bool value = false;
@@ -321,7 +320,6 @@ struct ErrorRow {
   uint8_t reason_code;
   const char* text;
 };
-
 inline constexpr ErrorRow error_table[] = {
     {ErrorKind::none, 0x00, "no error"},
     {ErrorKind::incomplete, 0x00, "more bytes are needed"},
@@ -356,11 +354,10 @@ inline constexpr ErrorRow error_table[] = {
     {ErrorKind::usage, 0x83, "the broker's limits contradict each other"},
     {ErrorKind::link, 0x80, "the link is closed"},
 };
-static_assert(sizeof(error_table) / sizeof(error_table[0]) == static_cast<size_t>(Error::count_),
-              "one row for every Error");
+inline constexpr uint8_t error_count = static_cast<uint8_t>(Error::count_);
+static_assert(sizeof(error_table) / sizeof(error_table[0]) == error_count, "a row for every Error");
 
 // The table without its sentences, which a program that prints none need not hold.
-inline constexpr uint8_t error_count = static_cast<uint8_t>(Error::count_);
 struct ErrorCodes {
   ErrorKind kinds[error_count] = {};
   uint8_t codes[error_count] = {};
@@ -525,9 +522,8 @@ inline constexpr ReturnCodeRow return_code_table[] = {
 
 // VersionRules::properties without the table: every packet asks.
 constexpr bool has_properties(Version version) noexcept { return version >= Version::v5; }
-static_assert(!version_rules[0].properties && !version_rules[1].properties &&
-                  version_rules[2].properties,
-              "the table decides");
+static_assert(!version_rules[0].properties && !version_rules[1].properties, "the table decides");
+static_assert(version_rules[2].properties, "the table decides");
 
 constexpr uint16_t packet_bit(PacketType type) noexcept {
   return static_cast<uint16_t>(1U << static_cast<uint8_t>(type));
@@ -573,6 +569,20 @@ constexpr const VersionRules& rules(Version version) noexcept {
   return detail::version_rules[static_cast<uint8_t>(version) - 3];
 }
 
+/// Whether `sender` may put the code in a packet of this type [MQTT-3.2.2-8] [MQTT-3.4.2-1]
+/// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]
+/// [MQTT-3.15.2-1].
+constexpr bool allowed(ReasonCode reason, PacketType type, Side sender) noexcept {
+  for (const detail::ReasonRow& row : detail::reason_table) {
+    const uint16_t packets = sender == Side::client ? row.client_sends : row.server_sends;
+    if ((packets & detail::packet_bit(type)) == 0) { continue; }
+    for (const char* listed = row.codes; *listed != '\xFF'; ++listed) {
+      if (static_cast<uint8_t>(*listed) == code(reason)) { return true; }
+    }
+  }
+  return false;
+}
+
 /// CONNACK's byte for a reason code; 0xFF where 3.x lists no fitting code: then the link is
 /// closed without CONNACK [MQTT-3.2.2-6].
 constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
@@ -587,7 +597,7 @@ constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
 constexpr bool connack_reason(Version version, uint8_t byte, ReasonCode& reason) noexcept {
   if (rules(version).properties) {
     reason = static_cast<ReasonCode>(byte);
-    return true;
+    return allowed(reason, PacketType::connack, Side::broker);
   }
   reason = byte <= 5 ? detail::return_code_table[byte].reason : ReasonCode::unspecified_error;
   return byte <= 5;
@@ -597,20 +607,6 @@ constexpr bool connack_reason(Version version, uint8_t byte, ReasonCode& reason)
 constexpr uint8_t suback_code(Version version, uint8_t reason) noexcept {
   if (rules(version).properties || reason < 0x80) { return reason; }
   return rules(version).suback_failure ? 0x80 : 0x00;
-}
-
-/// Whether `sender` may put the code in a packet of this type [MQTT-3.2.2-8] [MQTT-3.4.2-1]
-/// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]
-/// [MQTT-3.15.2-1].
-constexpr bool allowed(ReasonCode reason, PacketType type, Side sender) noexcept {
-  for (const detail::ReasonRow& row : detail::reason_table) {
-    const uint16_t packets = sender == Side::client ? row.client_sends : row.server_sends;
-    if ((packets & detail::packet_bit(type)) == 0) { continue; }
-    for (const char* listed = row.codes; *listed != '\xFF'; ++listed) {
-      if (static_cast<uint8_t>(*listed) == code(reason)) { return true; }
-    }
-  }
-  return false;
 }
 
 // >> 4. wire — UTF-8, variable byte integers, Reader and Writer
@@ -844,7 +840,6 @@ class Writer {
   constexpr uint32_t left() const noexcept { return static_cast<uint32_t>(end_ - cursor_); }
   constexpr bool failed() const noexcept { return failed_; }
   constexpr Bytes written() const noexcept { return Bytes(begin_, size()); }
-
   constexpr void fail() noexcept { failed_ = true; }
 
   constexpr void u8(uint8_t value) noexcept {
@@ -1289,7 +1284,7 @@ struct Publish {
   bool retain = false;
   bool dup = false;
   uint16_t packet_id = 0;  ///< 0 exactly at QoS 0
-  Properties properties;
+  Properties properties = {};
 };
 
 /// The fields that end PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT and AUTH.
@@ -1689,11 +1684,8 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   const uint8_t byte = reader.u8();
   if ((flags & 0xFE) != 0) { return Error::malformed_flags; }  // [MQTT-3.2.2-1]
   connack.session_present = flags != 0 && rules(version).session_present;
-  if (!connack_reason(version, byte, connack.reason_code) ||
-      (detail::has_properties(version) &&
-       !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
-    return Error::protocol_reason;  // [MQTT-3.2.2-8]
-  }
+  // [MQTT-3.2.2-8]
+  if (!connack_reason(version, byte, connack.reason_code)) { return Error::protocol_reason; }
   if (connack.session_present && connack.reason_code != ReasonCode::success) {
     return Error::protocol_value;  // [MQTT-3.2.2-6] [MQTT-3.2.2-4]
   }
@@ -2254,9 +2246,8 @@ struct SharedFilter {
 inline SharedFilter split_shared(Text filter) noexcept {
   if (!detail::begins_share(filter)) { return {Text(), filter}; }
   const uint32_t name_size = detail::share_name_size(filter);
-  const uint32_t at = detail::share_prefix_size + name_size + 1;
-  return {Text(filter.data() + detail::share_prefix_size, name_size),
-          Text(filter.data() + at, filter.size() - at)};
+  const Span<const char> rest = filter.skip(detail::share_prefix_size);
+  return {rest.first(name_size), rest.skip(name_size + 1)};
 }
 
 // >> 9. delivery — the QoS 1 and 2 handshakes, packet ids
@@ -2647,7 +2638,6 @@ class ClientEngine {
   }
 
   // --- the link ---
-
   /// The transport is up: CONNECT is encoded into rx. In 5.0 a clean start is asked for once: later
   /// links resume the session.
   Error start(Millis now) noexcept {
@@ -2761,7 +2751,6 @@ class ClientEngine {
   Store& store() noexcept { return store_; }
 
   // --- requests ---
-
   /// Queues a message; `packet_id` and `dup` are set here, Topic Alias must not be. All is copied.
   Submission publish(const Publish& packet) noexcept {
     uint16_t alias = 0;
@@ -2843,7 +2832,6 @@ class ClientEngine {
   }
 
   // --- outputs ---
-
   /// What happened next; false: nothing more now.
   bool next_event(Millis now, ClientEvent& event) noexcept {
     now_ = now;
@@ -3029,7 +3017,6 @@ class ClientEngine {
   }
 
   // --- sending ---
-
   void put_connect(detail::PacketBuilder& out) noexcept {
     const Connect& connect = *connect_;
     const bool will = Features::wills && connect.has_will;
@@ -3210,7 +3197,6 @@ class ClientEngine {
   }
 
   // --- time and the end ---
-
   void end_link(Phase phase) noexcept {
     link_.phase = phase;
     ask();
@@ -3622,10 +3608,7 @@ inline Bytes correlation_of(const Publish& message) noexcept {
 }
 /// The answer to a request, its properties built in `scratch`; without a topic when none is wanted.
 inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) noexcept {
-  Publish answer;
-  answer.topic = request.properties.text(PropertyId::response_topic);
-  answer.payload = payload;
-  answer.qos = request.qos;
+  Publish answer{request.properties.text(PropertyId::response_topic), payload, request.qos};
   PropertyWriter writer(scratch);
   const Bytes correlation = correlation_of(request);
   if (!correlation.empty()) { writer.binary(PropertyId::correlation_data, correlation); }
@@ -3680,12 +3663,7 @@ class Client {
   Submission publish(const Publish& packet) noexcept { return engine_.publish(packet); }
   Submission publish(Text topic, Text payload, Qos qos = Qos::at_most_once,
                      bool retain = false) noexcept {
-    Publish packet;
-    packet.topic = topic;
-    packet.payload = payload.bytes();
-    packet.qos = qos;
-    packet.retain = retain;
-    return engine_.publish(packet);
+    return engine_.publish({topic, payload.bytes(), qos, retain});
   }
   /// Subscribes now and whenever the server has forgotten; the filter must live on. Messages go to
   /// the handlers of all filters that match, those of other messages to the events.
@@ -3693,16 +3671,13 @@ class Client {
     Slot* slot = slot_of(filter);
     if (slot == nullptr) { slot = slot_of(Text()); }
     if (slot == nullptr) { return {Answer::full}; }
-    Subscription entry;
-    entry.filter = filter;
-    entry.qos = qos;
+    const Subscription entry{filter, qos};
     const Submission submission = engine_.subscribe({&entry, 1});
     if (submission) { *slot = Slot{entry, handler, submission.handle}; }
     return submission;
   }
   Submission unsubscribe(Text filter) noexcept {
-    Subscription entry;
-    entry.filter = filter;
+    const Subscription entry{filter};
     const Submission submission = engine_.unsubscribe({&entry, 1});
     Slot* const slot = slot_of(filter);
     if (submission && slot != nullptr) { *slot = Slot(); }
