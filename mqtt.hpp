@@ -1418,32 +1418,7 @@ constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
   const uint8_t ignored = rules(version).dup_on_requests ? 0x08 : 0x00;
   return (first & 0x0F & ~ignored) == 0x02;
 }
-}  // namespace detail
 
-/// Finds the first packet in `input`. Checks type, reserved flags, length form and size as soon as
-/// the bytes that decide are there. Error::incomplete: wait for more; `frame` then holds what is
-/// known. `packet_bytes_max` bounds the whole packet.
-inline Error next_frame(Bytes input, Version version, uint32_t packet_bytes_max,
-                        Frame& frame) noexcept {
-  frame = Frame();
-  if (input.empty()) { return Error::incomplete; }
-  frame.first = input[0];
-  if (frame.first < 0x10 || (frame.first >= 0xF0 && !detail::has_properties(version))) {
-    return Error::malformed_type;
-  }
-  if (!detail::flags_allowed(frame.first, version)) { return Error::malformed_flags; }
-  const detail::VariableInteger length = detail::read_variable(input.skip(1));
-  if (length.size == 0) { return Error::incomplete; }
-  if (length.size > 4) { return Error::malformed_integer; }
-  frame.remaining = length.value;
-  frame.header_size = 1 + length.size;
-  if (frame.size() > packet_bytes_max) { return Error::packet_too_large; }
-  const uint32_t there = input.size() - frame.header_size;
-  frame.body = Bytes(input.data() + frame.header_size, detail::smaller(there, frame.remaining));
-  return there < frame.remaining ? Error::incomplete : Error::none;
-}
-
-namespace detail {
 // A topic filter's wildcards stand alone in their level, '#' in the last one
 // [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3].
 constexpr bool wildcards_placed(Text filter) noexcept {
@@ -1635,7 +1610,52 @@ constexpr Error check_options(uint8_t options, Text filter, Version version) noe
   if (id == 0) { return reader.failed() ? Error::malformed_length : Error::malformed_packet_id; }
   return take_properties(reader, reception, properties);
 }
+
+// PINGREQ and PINGRESP have no body.
+inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
+inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
+
+inline constexpr uint16_t from_server_only = packet_bits(
+    PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
+inline constexpr uint16_t from_client_only = packet_bits(
+    PacketType::connect, PacketType::subscribe, PacketType::unsubscribe, PacketType::pingreq);
+
+// Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
+template <typename Packet, typename Handler, typename... How>
+Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
+  union Room {
+    constexpr Room() noexcept : none(0) {}
+    uint8_t none;
+    Packet packet;  // not made twice: decode() begins by that
+  } room;
+  const Error error = decode(frame, how..., room.packet);
+  if (error == Error::none) { handler(static_cast<const Packet&>(room.packet)); }
+  return error;
+}
 }  // namespace detail
+
+/// Finds the first packet in `input`. Checks type, reserved flags, length form and size as soon as
+/// the bytes that decide are there. Error::incomplete: wait for more; `frame` then holds what is
+/// known. `packet_bytes_max` bounds the whole packet.
+inline Error next_frame(Bytes input, Version version, uint32_t packet_bytes_max,
+                        Frame& frame) noexcept {
+  frame = Frame();
+  if (input.empty()) { return Error::incomplete; }
+  frame.first = input[0];
+  if (frame.first < 0x10 || (frame.first >= 0xF0 && !detail::has_properties(version))) {
+    return Error::malformed_type;
+  }
+  if (!detail::flags_allowed(frame.first, version)) { return Error::malformed_flags; }
+  const detail::VariableInteger length = detail::read_variable(input.skip(1));
+  if (length.size == 0) { return Error::incomplete; }
+  if (length.size > 4) { return Error::malformed_integer; }
+  frame.remaining = length.value;
+  frame.header_size = 1 + length.size;
+  if (frame.size() > packet_bytes_max) { return Error::packet_too_large; }
+  const uint32_t there = input.size() - frame.header_size;
+  frame.body = Bytes(input.data() + frame.header_size, detail::smaller(there, frame.remaining));
+  return there < frame.remaining ? Error::incomplete : Error::none;
+}
 
 /// Reads a CONNECT of any version and sets `connect.version`, also when it then fails (so that an
 /// answer can be chosen), but for unsupported_protocol and a name that is cut off.
@@ -1783,30 +1803,6 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Auth& au
   // v5 §3.15.2.2.2, and a reason code must not come alone
   return frame.remaining == 1 ? Error::malformed_length : Error::protocol_value;
 }
-
-namespace detail {
-// PINGREQ and PINGRESP have no body.
-inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
-inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
-
-inline constexpr uint16_t from_server_only = packet_bits(
-    PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
-inline constexpr uint16_t from_client_only = packet_bits(
-    PacketType::connect, PacketType::subscribe, PacketType::unsubscribe, PacketType::pingreq);
-
-// Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
-template <typename Packet, typename Handler, typename... How>
-Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
-  union Room {
-    constexpr Room() noexcept : none(0) {}
-    uint8_t none;
-    Packet packet;  // not made twice: decode() begins by that
-  } room;
-  const Error error = decode(frame, how..., room.packet);
-  if (error == Error::none) { handler(static_cast<const Packet&>(room.packet)); }
-  return error;
-}
-}  // namespace detail
 
 /// Whether `receiver` may be sent this type at all.
 constexpr bool may_receive(Side receiver, PacketType type) noexcept {
