@@ -207,7 +207,6 @@ template <typename T>
 constexpr T larger(T a, T b) noexcept {
   return a < b ? b : a;
 }
-
 inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
   if (size != 0) { memcpy(target, source, size); }
 }
@@ -241,7 +240,6 @@ class Span {
   T* data_ = nullptr;
   uint32_t size_ = 0;
 };
-
 using Bytes = Span<const uint8_t>;
 using Buffer = Span<uint8_t>;
 
@@ -259,9 +257,7 @@ class Text : public Span<const char> {
       : Span(string.data(), static_cast<uint32_t>(string.size())) {}
   explicit Text(Bytes bytes) noexcept
       : Span(reinterpret_cast<const char*>(bytes.data()), bytes.size()) {}
-
   Bytes bytes() const noexcept { return Bytes(reinterpret_cast<const uint8_t*>(data()), size()); }
-
   friend bool operator==(Text a, Text b) noexcept {
     return a.size() == b.size() && (a.empty() || memcmp(a.data(), b.data(), a.size()) == 0);
   }
@@ -374,7 +370,6 @@ inline constexpr ErrorCodes error_codes;
 constexpr ErrorKind kind(Error error) noexcept {
   return detail::error_codes.kinds[static_cast<uint8_t>(error)];
 }
-
 /// A sentence for people, without a full stop.
 constexpr Text text(Error error) noexcept {
   return detail::error_table[static_cast<uint8_t>(error)].text;
@@ -499,7 +494,6 @@ inline constexpr VersionRules version_rules[] = {
     {"MQTT", false, true, false, false, false, false, true, true},
     {"MQTT", true, true, false, false, false, true, true, true},
 };
-
 struct ReturnCodeRow {
   uint8_t return_code;
   ReasonCode reason;
@@ -519,7 +513,6 @@ inline constexpr ReturnCodeRow return_code_table[] = {
     {5, ReasonCode::banned},
     {5, ReasonCode::bad_authentication_method},
 };
-
 // VersionRules::properties without the table: every packet asks.
 constexpr bool has_properties(Version version) noexcept { return version >= Version::v5; }
 static_assert(!version_rules[0].properties && !version_rules[1].properties, "the table decides");
@@ -532,7 +525,6 @@ template <typename... Types>
 constexpr uint16_t packet_bits(Types... types) noexcept {
   return static_cast<uint16_t>((0U | ... | packet_bit(types)));
 }
-
 struct ReasonRow {
   uint16_t client_sends;  // packets in which a client may send the codes
   uint16_t server_sends;
@@ -655,7 +647,6 @@ constexpr uint32_t code_point(const uint8_t* s, uint32_t size) noexcept {
 constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
   return utf8_size(code_point(s, size));
 }
-
 constexpr bool control_or_noncharacter(uint32_t value) noexcept {
   return value < 0x20 || (value >= 0x7F && value < 0xA0) || (value >= 0xFDD0 && value <= 0xFDEF) ||
          (value & 0xFFFE) == 0xFFFE;
@@ -722,12 +713,10 @@ inline bool plain_ascii(const uint8_t* s, uint32_t size, uint8_t low) noexcept {
   const Words good = reinterpret_cast<Words>((highest > limit ? highest : limit) == limit);
   return (good[0] & good[1]) == ~uint64_t{0};
 }
-
 // As scan() for most strings: in topics it also refuses all of " !\"#$%&'()*+".
 inline bool scan_quickly(Bytes string, TextRule rule) noexcept {
   return plain_ascii(string.data(), string.size(), is_topic(rule) ? '+' + 1 : ' ');
 }
-
 // Whether the string obeys the rule.
 inline bool scan(Bytes string, TextRule rule) noexcept {
   return (large_machine && scan_quickly(string, rule)) ||
@@ -763,7 +752,6 @@ constexpr uint32_t variable_size(uint32_t value) noexcept {
   while ((value >>= 7) != 0) { ++size; }
   return size;
 }
-
 inline constexpr uint32_t remaining_length_max = 268435455;
 inline constexpr uint32_t string_bytes_max = 65535;
 
@@ -1002,7 +990,6 @@ struct PropertyTable {
   }
 };
 inline constexpr PropertyTable property_table;
-
 constexpr PropertyRow property_row(PropertyId id) noexcept {
   const uint8_t index = static_cast<uint8_t>(id);
   return index <= property_id_max ? property_table.rows[index] : PropertyRow();
@@ -1030,7 +1017,6 @@ constexpr Error check_number(PropertyForm form, uint32_t value) noexcept {
   if (value != 0 || form == PropertyForm::u16 || form == PropertyForm::u32) { return Error::none; }
   return form == PropertyForm::alias ? Error::topic_alias_invalid : Error::protocol_value;
 }
-
 // Whether the wire form holds the value.
 constexpr bool holds_number(PropertyForm form, uint32_t value) noexcept {
   return form == PropertyForm::none || form >= PropertyForm::binary ? false
@@ -1197,7 +1183,6 @@ struct Reception {
   Side receiver;
   PacketType type{};
 };
-
 constexpr Side other(Side side) noexcept {
   return side == Side::client ? Side::broker : Side::client;
 }
@@ -1226,7 +1211,6 @@ inline Error check_properties(Bytes wire, Reception reception, Properties& prope
   properties = Properties(wire, seen);
   return Error::none;
 }
-
 inline Error read_properties(Reader& reader, Reception reception, Properties& properties) noexcept {
   const Bytes wire = reader.bytes(reader.variable());
   if (!wire.empty()) { return check_properties(wire, reception, properties); }
@@ -1382,7 +1366,6 @@ struct FilterAnswer {
 };
 struct Suback : FilterAnswer, Typed<PacketType::suback> {};
 struct Unsuback : FilterAnswer, Typed<PacketType::unsuback> {};
-
 struct Pingreq : Typed<PacketType::pingreq> {};
 struct Pingresp : Typed<PacketType::pingresp> {};
 
@@ -1399,7 +1382,6 @@ struct Frame {
   uint32_t header_size = 0;  ///< bytes of the fixed header, 0 while it is incomplete
   uint32_t remaining = 0;    ///< bytes behind the fixed header
   Bytes body;                ///< all of them, or, with Error::incomplete, those that are there
-
   constexpr PacketType type() const noexcept { return static_cast<PacketType>(first >> 4); }
   constexpr uint8_t flags() const noexcept { return first & 0x0F; }
   /// Bytes of the whole packet.
@@ -1432,7 +1414,6 @@ constexpr bool wildcards_placed(Text filter) noexcept {
 }
 
 inline constexpr uint32_t share_prefix_size = 7;  // "$share/"
-
 // "$share/…", and "$share" alone, which is no filter either.
 constexpr bool begins_share(Text filter) noexcept {
   for (uint32_t at = 0; at < share_prefix_size; ++at) {
@@ -1460,7 +1441,6 @@ inline Error check_filter(Text filter, TextRule rule) noexcept {
   }
   return begins_share(filter) && share_name_size(filter) == 0 ? Error::protocol_value : Error::none;
 }
-
 // Nothing may follow the last field.
 inline Error finish(const Reader& reader) noexcept {
   return reader.failed() || reader.left() != 0 ? Error::malformed_length : Error::none;
@@ -1614,7 +1594,6 @@ constexpr Error check_options(uint8_t options, Text filter, Version version) noe
 // PINGREQ and PINGRESP have no body.
 inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
 inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
-
 inline constexpr uint16_t from_server_only = packet_bits(
     PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
 inline constexpr uint16_t from_client_only = packet_bits(
@@ -2028,7 +2007,6 @@ constexpr uint8_t connect_flags(const Connect& connect) noexcept {
       (connect.clean_start ? 0x02 : 0) | (connect.has_will ? will_flags : 0) |
       (connect.has_password ? 0x40 : 0) | (connect.has_user_name ? 0x80 : 0));
 }
-
 inline bool put(PacketWriter& writer, const Will& will) noexcept {
   const bool good = writer.properties(will.properties) &&
                     writer.require(!will.topic.empty(), Error::invalid_topic) &&
@@ -2083,12 +2061,10 @@ inline bool put(PacketWriter& writer, const Publish& publish) noexcept {
   writer.payload(publish.payload);
   return good;
 }
-
 inline bool put(PacketWriter& writer, const Ack& ack) noexcept {
   return writer.require(ack.type >= PacketType::puback && ack.type <= PacketType::pubcomp) &&
          writer.packet_id(ack.packet_id) && writer.reason(ack);
 }
-
 constexpr uint8_t option_bits(const Subscription& entry, Version version) noexcept {
   if (!has_properties(version)) { return level(entry.qos); }
   return static_cast<uint8_t>(level(entry.qos) | (entry.no_local ? 0x04 : 0) |
@@ -2119,14 +2095,11 @@ inline bool put(PacketWriter& writer, const FilterAnswer& answer) noexcept {
   }
   return good && writer.require(!answer.reason_codes.empty());
 }
-
 inline bool put(PacketWriter&, const Pingreq&) noexcept { return true; }
 inline bool put(PacketWriter&, const Pingresp&) noexcept { return true; }
-
 inline bool put(PacketWriter& writer, const Disconnect& disconnect) noexcept {
   return writer.reason(disconnect);
 }
-
 inline bool put(PacketWriter& writer, const Auth& auth) noexcept {
   const bool method = auth.properties.has(PropertyId::authentication_method);
   return writer.require(has_properties(writer.version()) &&
@@ -2140,7 +2113,6 @@ struct AnyPacket {
   bool (*put)(PacketWriter& writer, const void* packet);
   uint8_t first;
 };
-
 template <typename Packet>
 bool put_any(PacketWriter& writer, const void* packet) noexcept {
   return put(writer, *static_cast<const Packet*>(packet));
@@ -2237,7 +2209,6 @@ struct SharedFilter {
   Text group;
   Text filter;
 };
-
 /// `filter` must be valid.
 inline SharedFilter split_shared(Text filter) noexcept {
   if (!detail::begins_share(filter)) { return {Text(), filter}; }
@@ -2591,7 +2562,6 @@ class AliasTable {
   Buffer memory_;
   uint16_t count_ = 1;
 };
-
 constexpr uint32_t u16_at(const uint8_t* at) noexcept { return (uint32_t{at[0]} << 8) | at[1]; }
 }  // namespace detail
 
@@ -2899,12 +2869,10 @@ class ClientEngine {
     uint32_t piece;             // bytes at the end of rx that it views, of a payload
     uint32_t offset;            // bytes of the payload that came before them
   };
-
   static constexpr uint32_t never = ~uint32_t{0};
   static constexpr uint8_t dup_flag = 0x08;
   static constexpr uint8_t highest_qos = Features::qos_2 ? 2 : Features::qos_1 ? 1 : 0;
   static constexpr uint32_t inbound = 0x10000;  // in keys of the store: a QoS 2 id received
-
   static constexpr bool is_publish(uint8_t first) noexcept { return (first & 0xF0) == 0x30; }
   static constexpr bool is_pubrel(uint8_t first) noexcept { return (first & 0xF0) == 0x60; }
   static constexpr bool is_subscribe(uint8_t first) noexcept { return (first & 0xF0) == 0x80; }
@@ -3185,7 +3153,6 @@ class ClientEngine {
     inflight = static_cast<uint16_t>(inflight + 1);
     return true;
   }
-
   Bytes stream_piece() noexcept {
     const uint32_t left = wire_size(next_) - link_.part;
     const Bytes piece = source_->piece(link_.part - stream_head_);
@@ -3197,7 +3164,6 @@ class ClientEngine {
     link_.phase = phase;
     ask();
   }
-
   Error overdue() noexcept {
     if (link_.asked) { return Error::link_closed; }
     ask();
@@ -3261,7 +3227,6 @@ class ClientEngine {
     }
     link_.borrowed = link_.piece = 0;
   }
-
   // Waits for more bytes behind those at the front of rx.
   Error wait_for_more() noexcept {
     detail::move_down(rx_.data(), rx_.data() + rx_begin_, rx_end_ - rx_begin_);
@@ -3544,7 +3509,6 @@ class ClientEngine {
     end_link(Phase::reported);
     return Error::none;
   }
-
   Error take_auth(const Frame& frame, ClientEvent& event) noexcept {
     Auth auth;
     const Error error = decode(frame, version(), Side::client, auth);
@@ -3580,7 +3544,6 @@ class ClientEngine {
   bool notify_ = false;  // the end of a link is to be told, with
   Error notice_ = Error::none;
   Link link_ = {};
-
   Source* source_ = nullptr;
   uint8_t* stream_ = nullptr;  // the packet whose payload comes from source_
   uint32_t stream_head_ = 0;   // its bytes in tx
@@ -3733,7 +3696,6 @@ class Client {
     uint32_t request = 0;           // the SUBSCRIBE under way
     Answer again = Answer::queued;  // full: to be subscribed again; more: why it cannot be
   };
-
   Slot* slot_of(Text filter) noexcept {
     for (Slot& slot : slots_) {
       if (slot.entry.filter == filter) { return &slot; }
@@ -3772,7 +3734,6 @@ class Client {
     failures_ += 1;
     attempt_ += 1;
   }
-
   // > 0 something was moved, < 0 the link is gone.
   int32_t transmit() noexcept {
     int32_t moved = 0;
