@@ -1535,15 +1535,6 @@ constexpr uint32_t letters(const char* s) noexcept {
   return old_level == old_name ? Error::none : Error::unsupported_version;
 }
 
-constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) noexcept {
-  const bool will = (flags & 0x04) != 0;
-  // [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
-  const bool bad = ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) ||
-                   (will && (flags & 0x18) == 0x18) ||  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
-                   ((flags & 0xC0) == 0x40 && !rules.password_alone);  // [MQTT-3.1.2-22]
-  return bad ? Error::malformed_flags : Error::none;
-}
-
 [[gnu::always_inline]] inline Error take_credentials(Reader& reader, uint8_t flags,
                                                      Connect& connect) noexcept {
   const VersionRules& rules = mqtt::rules(connect.version);
@@ -1651,8 +1642,12 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   connect.keep_alive_s = reader.u16();
   connect.clean_start = (flags & 0x02) != 0;
   connect.has_will = (flags & 0x04) != 0;
-  error = detail::check_connect_flags(flags, rules);
-  if (error != Error::none) { return error; }
+  const bool will = connect.has_will;
+  // [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  const bool bad = ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) ||
+                   (will && (flags & 0x18) == 0x18) ||  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
+                   ((flags & 0xC0) == 0x40 && !rules.password_alone);  // [MQTT-3.1.2-22]
+  if (bad) { return Error::malformed_flags; }
   error = detail::take_properties(reader, {version, Side::broker, PacketType::connect},
                                   connect.properties);
   if (error != Error::none) { return error; }
@@ -2665,7 +2660,10 @@ class ClientEngine {
     if (control_first()) { return Bytes(control(), link_.control); }
     if (!going && link_.part == 0) { return Bytes(); }
     if constexpr (streams) {
-      if (next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
+      if (next_ == stream_ && link_.part >= stream_head_) {
+        const Bytes piece = source_->piece(link_.part - stream_head_);
+        return piece.first(detail::smaller(wire_size(next_) - link_.part, piece.size()));
+      }
     }
     uint8_t* at = next_;
     for (uint16_t inflight = link_.inflight; at != end_ && takes_quota(*at, inflight);) {
@@ -2816,7 +2814,11 @@ class ClientEngine {
     }
     if (link_.phase == Phase::offline || link_.phase >= Phase::ending) { return false; }
     Error error = Error::none;
-    if (left_ms() == 0) { error = overdue(); }
+    if (left_ms() == 0) {
+      error = link_.asked ? Error::link_closed : Error::none;
+      ask();
+      if (error == Error::none) { static_cast<void>(put_reason(PacketType::pingreq)); }
+    }
     if (reviews && review_ != nullptr && review(event)) { return true; }
     while (error == Error::none && event.type == ClientEventType::none) {
       error = take_packet(event);
@@ -3118,7 +3120,8 @@ class ClientEngine {
     return Buffer(control(), Config::control_bytes).skip(link_.control);
   }
   // DISCONNECT and AUTH.
-  Answer put_reason(PacketType type, ReasonCode reason, Properties properties) noexcept {
+  Answer put_reason(PacketType type, ReasonCode reason = ReasonCode::success,
+                    Properties properties = {}) noexcept {
     const Buffer room = control_room();
     detail::PacketBuilder out(room, detail::first_byte(type), room.size());
     if (v5() && (reason != ReasonCode::success || !properties.empty())) {
@@ -3153,22 +3156,11 @@ class ClientEngine {
     inflight = static_cast<uint16_t>(inflight + 1);
     return true;
   }
-  Bytes stream_piece() noexcept {
-    const uint32_t left = wire_size(next_) - link_.part;
-    const Bytes piece = source_->piece(link_.part - stream_head_);
-    return piece.first(detail::smaller(left, piece.size()));
-  }
 
   // --- time and the end ---
   void end_link(Phase phase) noexcept {
     link_.phase = phase;
     ask();
-  }
-  Error overdue() noexcept {
-    if (link_.asked) { return Error::link_closed; }
-    ask();
-    static_cast<void>(put_reason(PacketType::pingreq, ReasonCode::success, {}));
-    return Error::none;
   }
 
   void fail(Error error, ClientEvent& event) noexcept {
@@ -3294,7 +3286,7 @@ class ClientEngine {
     link_.window = Config::inflight_max;
     if (v5()) { take_limits(connack.properties); }
     established_ = true;
-    if (fresh_) { forget_received(); }
+    while (Features::qos_2 && fresh_ && ids_count_ != 0) { drop_received(limit_); }
     if constexpr (reviews) { review_ = begin_; }
     event.type = ClientEventType::connected;
     return Error::none;
@@ -3380,9 +3372,6 @@ class ClientEngine {
     store_.drop(inbound | detail::u16_at(at));
     ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
     memcpy(at, received(ids_count_), 2);
-  }
-  void forget_received() noexcept {
-    while (Features::qos_2 && ids_count_ != 0) { drop_received(limit_); }
   }
   void take_pubrel(uint16_t id) noexcept {
     uint8_t* const at = find_received(id);
