@@ -1535,21 +1535,6 @@ constexpr uint32_t letters(const char* s) noexcept {
   return old_level == old_name ? Error::none : Error::unsupported_version;
 }
 
-[[gnu::always_inline]] inline Error take_credentials(Reader& reader, uint8_t flags,
-                                                     Connect& connect) noexcept {
-  const VersionRules& rules = mqtt::rules(connect.version);
-  if ((flags & 0x80) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
-    connect.has_user_name = true;
-    const Error error = take_text(reader, Side::broker, connect.user_name);  // [MQTT-3.1.3-12]
-    if (error != Error::none) { return error; }
-  }
-  if ((flags & 0x40) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
-    connect.has_password = true;
-    connect.password = reader.binary();
-  }
-  return Error::none;
-}
-
 // The end of acks, DISCONNECT and AUTH of 5.0: a reason code and properties, each of which may be
 // missing with all behind it.
 inline Error take_reason(Reader& reader, Reception reception, Reason& reason) noexcept {
@@ -1655,8 +1640,17 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   if (error == Error::none && connect.has_will) {
     error = detail::take_will(reader, version, flags, connect.will);
   }
-  if (error == Error::none) { error = detail::take_credentials(reader, flags, connect); }
-  if (error == Error::none) { error = detail::finish(reader); }
+  if (error != Error::none) { return error; }
+  if ((flags & 0x80) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
+    connect.has_user_name = true;
+    error = detail::take_text(reader, Side::broker, connect.user_name);  // [MQTT-3.1.3-12]
+    if (error != Error::none) { return error; }
+  }
+  if ((flags & 0x40) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
+    connect.has_password = true;
+    connect.password = reader.binary();
+  }
+  error = detail::finish(reader);
   if (error != Error::none) { return error; }
   const Properties& properties = connect.properties;
   if (properties.has(PropertyId::authentication_data) &&
