@@ -2525,6 +2525,8 @@ class AliasTable {
   AliasTable() noexcept = default;
   AliasTable(Buffer memory, uint16_t count) noexcept : memory_(memory), count_(count) { clear(); }
   uint16_t count() const noexcept { return memory_.empty() ? uint16_t{0} : count_; }
+  // Only the aliases up to `count`, of those there is memory for.
+  void use(uint32_t count) noexcept { count_ = static_cast<uint16_t>(count); }
   void clear() noexcept {
     for (uint16_t alias = 1; alias <= count(); ++alias) { put(alias, Text()); }
   }
@@ -2579,8 +2581,8 @@ class ClientEngine {
 
  public:
   /// `connect` and what it views must live as long as the engine and may change between links, but
-  /// for the version only when idle(). Its property list must not hold Receive Maximum or Topic
-  /// Alias Maximum: they come from Config.
+  /// for the version only when idle(). Receive Maximum and Topic Alias Maximum are Config's unless
+  /// its properties hold lower ones.
   ClientEngine(const Connect& connect, ClientMemory memory) noexcept
       : connect_(&connect), rx_(memory.rx), tx_(memory.tx.data()) {
     MQTT_ASSERT(memory.tx.size() > reserve_bytes);
@@ -2986,10 +2988,16 @@ class ClientEngine {
     out.u8(clean_start() ? flags | 2U : flags & ~2U);
     out.u16(connect.keep_alive_s);
     if (v5()) {
-      const bool accepts = aliases && received_aliases_.count() != 0;
-      out.properties(connect.properties, detail::in_connect, accepts ? 6 : 3);
-      out.number(PropertyId::receive_maximum, Config::receive_maximum);
-      if (accepts) { out.number(PropertyId::topic_alias_maximum, Config::topic_alias_maximum); }
+      const uint16_t count = sent_aliases_.count();
+      const bool adds_window = lacks(out, PropertyId::receive_maximum, Config::receive_maximum);
+      const bool adds_count = lacks(out, PropertyId::topic_alias_maximum, count) && count != 0;
+      out.properties(connect.properties, detail::in_connect,
+                     (adds_window ? 3U : 0U) + (adds_count ? 3U : 0U));
+      if (adds_window) { out.number(PropertyId::receive_maximum, Config::receive_maximum); }
+      if (adds_count) { out.number(PropertyId::topic_alias_maximum, count); }
+      if constexpr (aliases) {
+        received_aliases_.use(connect.properties.number(PropertyId::topic_alias_maximum, count));
+      }
     }
     out.text(connect.client_id);
     if (will) {
@@ -3003,6 +3011,12 @@ class ClientEngine {
     out.require((will || !connect.has_will) && (assigned || !connect.client_id.empty()) &&
                     (v5() || connect.has_user_name || !connect.has_password),
                 Error::invalid_packet);  // [MQTT-3.1.3-7] [MQTT-3.1.2-22]
+  }
+  // Whether CONNECT's properties announce no limit of their own, at most `most`.
+  bool lacks(detail::PacketBuilder& out, PropertyId id, uint16_t most) const noexcept {
+    const uint32_t own = connect_->properties.number(id, never);
+    out.require(own == never || own <= most, Error::invalid_packet);
+    return own == never;
   }
   bool clean_start() const noexcept { return connect_->clean_start && !(v5() && established_); }
 
