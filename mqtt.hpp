@@ -212,8 +212,7 @@ inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
 }
 }  // namespace detail
 
-/// A view of `size` objects at `data`; owns nothing. 32-bit sizes, so that a packet of 256 MB has
-/// the same type on an 8-bit part.
+/// A view of `size` objects at `data`; owns nothing. A packet of 256 MB fits on an 8-bit part, too.
 template <typename T>
 class Span {
  public:
@@ -272,8 +271,7 @@ using Millis = uint64_t;
 /// changed), *link* (the transport is gone).
 enum class ErrorKind : uint8_t { none, incomplete, peer, capacity, usage, link };
 
-/// What went wrong. `text()` gives a sentence, `kind()` who is at fault, `reason_code()` what to
-/// tell the peer.
+/// What went wrong: text() is a sentence, kind() who is at fault, reason_code() for the peer.
 enum class [[nodiscard]] Error : uint8_t{
     none,
     incomplete,            ///< more bytes are needed; nothing is wrong
@@ -407,15 +405,13 @@ enum class PacketType : uint8_t {
 
 enum class Qos : uint8_t { at_most_once = 0, at_least_once = 1, exactly_once = 2 };
 
-/// The two ends of a link. A decoder is told which end it serves, and refuses what that end may
-/// not be sent.
+/// The two ends of a link. A decoder serves one and refuses what that end may not be sent.
 enum class Side : uint8_t { client, broker };
 
 /// When retained messages are sent for a subscription (v5 §3.8.3.1).
 enum class RetainHandling : uint8_t { send = 0, send_if_new = 1, never = 2 };
 
-/// The reason codes of MQTT 5.0; inside they stand for all versions. Code 0 is also
-/// "granted QoS 0" and "normal disconnection".
+/// The reason codes of 5.0, for all versions; 0 is also granted QoS 0 and normal disconnection.
 enum class ReasonCode : uint8_t {
   success = 0x00,
   granted_qos_1 = 0x01,
@@ -474,8 +470,7 @@ constexpr bool supported(Version version) noexcept {
   return version == Version::v3_1 || version == Version::v3_1_1 || version == Version::v5;
 }
 
-/// What differs on the wire between the versions; all that is not here is the same. The engines
-/// ask this table and compare no versions.
+/// All that differs on the wire between the versions; the engines ask it and compare no versions.
 struct VersionRules {
   Text protocol_name;
   bool properties;         ///< property lists, AUTH, reason codes everywhere
@@ -817,8 +812,7 @@ class Reader {
   bool failed_ = false;
 };
 
-/// Writes the wire forms into a span. Sticky: what does not fit is not written and failed() stays
-/// true.
+/// Writes the wire forms into a span. Sticky: what does not fit is not written, failed() stays.
 class Writer {
  public:
   constexpr explicit Writer(Buffer target) noexcept
@@ -1236,8 +1230,7 @@ struct Will {
   Properties properties;
 };
 
-/// Fields a version does not have are ignored by encode() and empty after decode(); a list of
-/// properties must be empty before 5.0.
+/// encode() ignores fields a version lacks (properties must be empty), decode() leaves them empty.
 struct Connect {
   static constexpr PacketType type = PacketType::connect;
   Version version = Version::v5;  ///< set by decode(); encode() takes its argument
@@ -1292,8 +1285,7 @@ struct Subscription {
   RetainHandling retain_handling = RetainHandling::send;  ///< v5
 };
 
-/// The filters of a SUBSCRIBE or UNSUBSCRIBE: the caller's array when encoding, a view of the
-/// packet after decoding.
+/// The filters of a SUBSCRIBE or UNSUBSCRIBE: the caller's array, or a view of a decoded packet.
 ///
 ///     Subscription entry;
 ///     for (SubscriptionList list = subscribe.filters; list.next(entry);) { … }
@@ -1389,8 +1381,7 @@ struct Frame {
 };
 
 namespace detail {
-// PUBREL, SUBSCRIBE and UNSUBSCRIBE carry 0010, PUBLISH its own flags, all others 0
-// [MQTT-2.1.3-1] [MQTT-2.2.2-1].
+// PUBREL, SUBSCRIBE, UNSUBSCRIBE: 0010; PUBLISH: its own; others: 0 [MQTT-2.1.3-1] [MQTT-2.2.2-1].
 inline constexpr uint16_t requests =
     packet_bits(PacketType::pubrel, PacketType::subscribe, PacketType::unsubscribe);
 constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
@@ -1401,8 +1392,7 @@ constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
   return (first & 0x0F & ~ignored) == 0x02;
 }
 
-// A topic filter's wildcards stand alone in their level, '#' in the last one
-// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3].
+// Wildcards fill a level, '#' the last one [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3].
 constexpr bool wildcards_placed(Text filter) noexcept {
   for (uint32_t at = 0; at < filter.size(); ++at) {
     if (filter[at] != '+' && filter[at] != '#') { continue; }
@@ -1423,8 +1413,7 @@ constexpr bool begins_share(Text filter) noexcept {
   return true;
 }
 
-// Bytes of the ShareName; 0 when the filter is "$share…" but not $share/ShareName/filter
-// [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+// Bytes of the ShareName; 0: not $share/ShareName/filter [MQTT-4.8.2-1] [MQTT-4.8.2-2].
 constexpr uint32_t share_name_size(Text filter) noexcept {
   for (uint32_t at = share_prefix_size; at < filter.size(); ++at) {
     if (filter[at] == '+' || filter[at] == '#') { return 0; }
@@ -1759,8 +1748,7 @@ inline Error decode(const Frame& frame, Version version, FilterRequest& request)
 inline Error decode(const Frame& frame, Version version, Side receiver, Auth& auth) noexcept {
   auth = Auth();
   if (frame.remaining == 0) {
-    // v5 §3.15.2.1: success in short form, which has no room for the method it must carry and
-    // which a client may not send
+    // v5 §3.15.2.1: success in short form has no room for its method; a client may not send it
     return receiver == Side::broker ? Error::protocol_reason : Error::none;
   }
   Reader reader(frame.body);
@@ -1849,8 +1837,7 @@ inline void copy_string(uint8_t* target, const uint8_t* source, uint32_t size) n
 // or by a quick look that doubts what is unusual; then it writes and checks nothing.
 enum class Pass : uint8_t { quick, careful, writing };
 
-// What put() hands the fields of a packet to, once in each of two passes. False: a field may not be
-// sent.
+// What put() hands the fields to, once in each of two passes. False: a field may not be sent.
 class PacketWriter {
  public:
   constexpr PacketWriter(Version version, Pass pass, PacketType type) noexcept
@@ -2169,8 +2156,7 @@ inline bool valid_filter(Text filter) noexcept {
          detail::check_filter(filter, detail::TextRule::text) == Error::none;
 }
 
-/// Whether the filter (without `$share`) matches the topic; both must be valid. Byte for byte, no
-/// normalisation [MQTT-4.7.3-4]. One pass over both.
+/// Whether the filter (without `$share`) matches the topic, both valid, by bytes [MQTT-4.7.3-4].
 inline bool matches(Text filter, Text topic) noexcept {
   if (!topic.empty() && topic[0] == '$' && !filter.empty() &&
       (filter[0] == '+' || filter[0] == '#')) {
@@ -2497,8 +2483,7 @@ class PacketBuilder {
   }
 
   Error error() const noexcept { return error_; }
-  // Puts the length in; `behind` bytes follow that are not here. The size so far, which is more
-  // than the target's when it did not fit.
+  // Puts the length in; `behind` bytes are not here. The size so far, even if it did not fit.
   uint32_t finish(uint32_t behind = 0) noexcept {
     const uint32_t body = size_ - head_size_;
     require(behind <= remaining_length_max && body <= remaining_length_max - behind,
@@ -2595,8 +2580,7 @@ class ClientEngine {
   }
 
   // --- the link ---
-  /// The transport is up: CONNECT is encoded into rx. In 5.0 a clean start is asked for once: later
-  /// links resume the session.
+  /// The transport is up: CONNECT is encoded into rx. In 5.0 a clean start is asked for once only.
   Error start(Millis now) noexcept {
     MQTT_ASSERT(link_.phase == Phase::offline);
     now_ = now;
@@ -2754,8 +2738,7 @@ class ClientEngine {
   Submission unsubscribe(Span<const Subscription> filters, Properties properties = {}) noexcept {
     return request(PacketType::unsubscribe, filters, properties);
   }
-  /// Ends the link in order; what is queued stays queued. Full when the properties do not fit
-  /// Config::control_bytes.
+  /// Ends the link in order; what is queued stays. Full: Config::control_bytes are too few.
   Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
     if (link_.phase == Phase::offline) { return Answer::offline; }
     if (link_.phase >= Phase::ending) { return Answer::queued; }
@@ -3092,8 +3075,7 @@ class ClientEngine {
     return {Answer::queued, Error::none, handle_of(id)};
   }
 
-  // What the server's CONNACK says about a request [MQTT-3.2.2-11] [MQTT-3.2.2-14]
-  // [MQTT-3.2.2-15], v5 §3.2.2.3.11 ff.
+  // By the server's CONNACK [MQTT-3.2.2-11] [MQTT-3.2.2-14] [MQTT-3.2.2-15], v5 §3.2.2.3.11 ff.
   Answer permitted(const uint8_t* at) const noexcept {
     const Stored packet = stored(at);
     if (packet.size - 1 > link_.packet_bytes_max - 1) { return Answer::too_big; }
@@ -3453,8 +3435,7 @@ class ClientEngine {
     }
     return Error::none;
   }
-  // The last byte is there: the answer. A QoS 2 id is taken down before the application sees the
-  // message: it never sees it twice.
+  // The answer to the last byte. A QoS 2 id is taken down before the message is seen, lest twice.
   void finish_message(const Publish& publish) noexcept {
     const uint16_t id = publish.packet_id;
     if (Features::qos_2 && publish.qos == Qos::exactly_once) {
@@ -3574,11 +3555,10 @@ inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) 
 
 /// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
 ///
-///     Transport  int32_t dial(uint32_t attempt)             > 0 the link is up, 0 on its way: call
-///                                                           again, < 0 failed; never blocks.
-///                                                           `attempt` counts dials that failed or
-///                                                           links that ended, from 0: with several
-///                                                           servers take attempt % servers
+///     Transport  int32_t dial(uint32_t attempt)             > 0 up, 0 on its way: call again, < 0
+///                                                           failed; never blocks. `attempt` counts
+///                                                           failures and links that ended: with
+///                                                           several servers attempt % servers
 ///                int32_t receive(uint8_t*, size_t)          > 0 bytes, 0 nothing now, < 0 gone
 ///                int32_t transmit(const uint8_t*, size_t)   bytes taken, 0 later, < 0 gone
 ///                void hang_up()                             ends the link or the dialing
@@ -3665,8 +3645,7 @@ class Client {
     }
   }
 
-  /// Takes all that is ready: messages to their handlers, all else to `on_event(const
-  /// ClientEvent&)`. Returns deadline().
+  /// Takes all that is ready, messages to their handlers, else to `on_event`; returns deadline().
   template <typename OnEvent>
   Millis run_once(OnEvent&& on_event) noexcept {
     ClientEvent event;
