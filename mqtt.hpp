@@ -1425,9 +1425,8 @@ constexpr uint32_t share_name_size(Text filter) noexcept {
 // Error::none, malformed_filter, or protocol_value for what is wrong with "$share" alone.
 inline Error check_filter(Text filter, TextRule rule) noexcept {
   // at least one character [MQTT-4.7.3-1], UTF-8 without U+0000 [MQTT-3.8.3-1] [MQTT-4.7.3-2]
-  if (filter.empty() || !scan(filter.bytes(), rule) || !wildcards_placed(filter)) {
-    return Error::malformed_filter;
-  }
+  const bool good = !filter.empty() && scan(filter.bytes(), rule) && wildcards_placed(filter);
+  if (!good) { return Error::malformed_filter; }
   return begins_share(filter) && share_name_size(filter) == 0 ? Error::protocol_value : Error::none;
 }
 // Nothing may follow the last field.
@@ -1469,10 +1468,8 @@ inline Error finish(const Reader& reader) noexcept {
   reception.type = PacketType::publish;
   const Error error = take_properties(reader, reception, publish.properties);
   if (error != Error::none) { return error; }
-  if (topic.empty() && !publish.properties.has(PropertyId::topic_alias)) {
-    return Error::protocol_value;  // v5 §3.3.2.1: no topic and no alias
-  }
-  return Error::none;
+  const bool nowhere = topic.empty() && !publish.properties.has(PropertyId::topic_alias);
+  return nowhere ? Error::protocol_value : Error::none;  // v5 §3.3.2.1
 }
 
 // Bytes of the topic, packet id and properties when they can be known from `body`; 0 when not.
@@ -1647,10 +1644,9 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
     return Error::protocol_value;  // v5 §3.1.2.11.10
   }
   const bool anonymous_session = !connect.clean_start && !rules.properties;
-  if (connect.client_id.empty() && (anonymous_session || !rules.assigns_client_id)) {
-    return Error::identifier_rejected;  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
-  }
-  return Error::none;
+  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
+  const bool must_be_named = anonymous_session || !rules.assigns_client_id;
+  return connect.client_id.empty() && must_be_named ? Error::identifier_rejected : Error::none;
 }
 
 [[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
@@ -1906,9 +1902,8 @@ class PacketWriter {
     cursor_ += source.size();
   }
   void payload(Bytes source) noexcept {
-    if (!writing() || (large_machine && source.size() <= 2 * sizeof(Block))) {
-      return list(source);
-    }
+    const bool few = large_machine && source.size() <= 2 * sizeof(Block);
+    if (!writing() || few) { return list(source); }
     copy(cursor_, source.data(), source.size());
     cursor_ += source.size();
   }
@@ -2708,9 +2703,7 @@ class ClientEngine {
     detail::PacketBuilder out = begin_publish(packet, alias);
     out.bytes(packet.payload);
     const Submission submission = submit(out, 0);
-    if constexpr (aliases) {
-      if (submission && alias != 0) { sent_aliases_.put(alias, packet.topic); }
-    }
+    if (aliases && submission && alias != 0) { sent_aliases_.put(alias, packet.topic); }
     return submission;
   }
   /// Queues a message of `payload_bytes`, which come from `source` as they are sent; one at a time.
@@ -2978,9 +2971,7 @@ class ClientEngine {
                      (adds_window ? 3U : 0U) + (adds_count ? 3U : 0U));
       if (adds_window) { out.number(PropertyId::receive_maximum, Config::receive_maximum); }
       if (adds_count) { out.number(PropertyId::topic_alias_maximum, count); }
-      if constexpr (aliases) {
-        received_aliases_.use(connect.properties.number(PropertyId::topic_alias_maximum, count));
-      }
+      received_aliases_.use(connect.properties.number(PropertyId::topic_alias_maximum, count));
     }
     out.text(connect.client_id);
     if (will) {
@@ -3066,9 +3057,8 @@ class ClientEngine {
     // Ids are not used again while the oldest is open, so a handle names one request only.
     const uint8_t* const oldest = find(0);
     if (oldest != nullptr && id_at(oldest) == id) { return {Answer::full}; }
-    if (is_publish(*end_) && behind == 0 && !store_.keep(id, Bytes(end_, size))) {
-      return {Answer::not_kept};
-    }
+    const bool kept = !is_publish(*end_) || behind != 0 || store_.keep(id, Bytes(end_, size));
+    if (!kept) { return {Answer::not_kept}; }
     end_ += size;
     if (id < last_id_) { cycle_ = static_cast<uint16_t>(cycle_ + 1); }
     last_id_ = id;
@@ -3080,25 +3070,22 @@ class ClientEngine {
     const Stored packet = stored(at);
     if (packet.size - 1 > link_.packet_bytes_max - 1) { return Answer::too_big; }
     if (is_publish(*at)) {
-      if (link_.refused_qos != 0 && qos_of(*at) >= link_.refused_qos) {
-        return Answer::qos_unavailable;
-      }
+      const bool refused = link_.refused_qos != 0 && qos_of(*at) >= link_.refused_qos;
+      if (refused) { return Answer::qos_unavailable; }
       return (*at & 1) != 0 && link_.no_retain ? Answer::retain_unavailable : Answer::queued;
     }
     if (!v5() || !is_subscribe(*at)) { return Answer::queued; }
     Reader reader(behind_id(at));
     const Properties properties(reader.bytes(reader.variable()));
-    if (link_.no_identifiers && properties.number(PropertyId::subscription_identifier, 0) != 0) {
-      return Answer::identifiers_unavailable;
-    }
+    const uint32_t identifier = properties.number(PropertyId::subscription_identifier, 0);
+    if (link_.no_identifiers && identifier != 0) { return Answer::identifiers_unavailable; }
     while (reader.left() != 0) {
       const Text filter = reader.text();
       reader.u8();
       if (link_.no_shared && detail::begins_share(filter)) { return Answer::shared_unavailable; }
       for (const char character : filter) {
-        if (link_.no_wildcards && (character == '+' || character == '#')) {
-          return Answer::wildcards_unavailable;
-        }
+        const bool wild = character == '+' || character == '#';
+        if (link_.no_wildcards && wild) { return Answer::wildcards_unavailable; }
       }
     }
     return Answer::queued;
@@ -3139,9 +3126,8 @@ class ClientEngine {
   // Whether the packet may be sent; takes its share of the quota [MQTT-4.9.0-2]. A PUBREL sent
   // again counts too: the server may still count its message.
   bool takes_quota(uint8_t first, uint16_t& inflight) const noexcept {
-    if (!acknowledges || !((is_publish(first) && qos_of(first) != 0) || is_pubrel(first))) {
-      return true;
-    }
+    const bool counts = (is_publish(first) && qos_of(first) != 0) || is_pubrel(first);
+    if (!acknowledges || !counts) { return true; }
     if (inflight >= link_.window) { return false; }
     inflight = static_cast<uint16_t>(inflight + 1);
     return true;
@@ -3220,29 +3206,25 @@ class ClientEngine {
   // Takes the packet at the front of rx; incomplete when it is not whole or cannot be taken yet.
   Error take_packet(ClientEvent& event) noexcept {
     release();
-    if (link_.phase == Phase::greeting || control_room().size() < control_spare) {
-      return Error::incomplete;
-    }
+    const bool full = control_room().size() < control_spare;
+    if (link_.phase == Phase::greeting || full) { return Error::incomplete; }
     Frame frame;
     const Error error =
         next_frame(Bytes(rx_).first(rx_end_).skip(rx_begin_), version(), ~uint32_t{0}, frame);
     if (error > Error::incomplete) { return error; }
-    if (frame.type() == PacketType::publish && frame.header_size != 0 && online()) {
-      return take_publish(frame, event);
-    }
+    const PacketType type = frame.type();
+    const bool publishes = type == PacketType::publish && frame.header_size != 0;
+    if (publishes && online()) { return take_publish(frame, event); }
     if (error != Error::none) { return wait_for_more(); }
     link_.borrowed = frame.size();
-    const PacketType type = frame.type();
-    if (Features::v5 && Features::enhanced_auth && type == PacketType::auth) {
-      return take_auth(frame, event);
-    }
+    constexpr bool takes_auth = Features::v5 && Features::enhanced_auth;
+    if (takes_auth && type == PacketType::auth) { return take_auth(frame, event); }
     if (!online()) {
       // before CONNACK nothing else may come [MQTT-3.2.0-1]
       return type == PacketType::connack ? take_connack(frame, event) : Error::protocol_state;
     }
-    if (acknowledges && type >= PacketType::puback && type <= PacketType::pubcomp) {
-      return take_ack(frame, event);
-    }
+    const bool acks = type >= PacketType::puback && type <= PacketType::pubcomp;
+    if (acknowledges && acks) { return take_ack(frame, event); }
     if (type == PacketType::suback || type == PacketType::unsuback) {
       return take_codes(frame, event);
     }
@@ -3316,9 +3298,8 @@ class ClientEngine {
     // One that is just being sent waits for no answer, even if it was sent on an earlier link.
     if (at != nullptr && (at != next_ || link_.part == 0)) {
       if (is_pubrel(*at)) { state = SendState::pubcomp; }
-      if (is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
-        state = sent_state(static_cast<Qos>(qos_of(*at)));
-      }
+      const bool sent = at < next_ || (*at & dup_flag) != 0;
+      if (is_publish(*at) && sent) { state = sent_state(static_cast<Qos>(qos_of(*at))); }
     }
     event.reason_code = ack.reason_code;
     if constexpr (Features::v5) { event.properties = ack.properties; }
@@ -3378,16 +3359,14 @@ class ClientEngine {
     Reader reader(frame.body);
     Error error =
         detail::take_publish_head(reader, frame.first, {version(), Side::client}, publish);
-    if (error == Error::malformed_length && frame.body.size() < frame.remaining) {
-      return wait_for_more();
-    }
+    const bool whole = frame.body.size() == frame.remaining;
+    if (error == Error::malformed_length && !whole) { return wait_for_more(); }
     if (error != Error::none) { return error; }
     const uint32_t head = frame.body.size() - reader.left();
     const uint32_t left = frame.remaining - head - link_.offset;
     const uint32_t piece = detail::smaller(reader.left(), left);
-    if (piece < left && (frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size())) {
-      return wait_for_more();
-    }
+    const bool room = frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size();
+    if (piece < left && room) { return wait_for_more(); }
     if (piece == 0 && left != 0) { return Error::packet_too_large; }  // the head fills rx
     publish.payload = reader.bytes(piece);
     event.offset = link_.offset;
@@ -3456,9 +3435,8 @@ class ClientEngine {
     if (error != Error::none) { return error; }
     uint8_t* const at = find(answer.packet_id);
     // the answer's type is the request's and 1
-    if (at == nullptr || at >= next_ || (*at >> 4) + 1 != frame.first >> 4) {
-      return Error::protocol_state;
-    }
+    const bool asked = at != nullptr && at < next_ && (*at >> 4) + 1 == frame.first >> 4;
+    if (!asked) { return Error::protocol_state; }
     if (!answer.reason_codes.empty() && answer.reason_codes.size() != filters_at(at)) {
       return Error::protocol_value;  // [MQTT-3.8.4-6] [MQTT-3.8.4-5]
     }
