@@ -1434,11 +1434,10 @@ inline Error finish(const Reader& reader) noexcept {
   return reader.failed() || reader.left() != 0 ? Error::malformed_length : Error::none;
 }
 
-[[gnu::always_inline]] inline Error take_text(Reader& reader, Side receiver,
-                                              Text& target) noexcept {
-  target = reader.text();
+[[gnu::always_inline]] inline Error take_text(Reader& reader, Side receiver, Text& text) noexcept {
+  text = reader.text();
   if (reader.failed()) { return Error::malformed_length; }
-  return scan(target.bytes(), text_rule(receiver)) ? Error::none : Error::malformed_utf8;
+  return scan(text.bytes(), text_rule(receiver)) ? Error::none : Error::malformed_utf8;
 }
 
 // The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
@@ -1749,9 +1748,8 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Auth& au
   }
   Reader reader(frame.body);
   const Error error = detail::take_reason(reader, {version, receiver, auth.type}, auth);
-  if (error != Error::none || auth.properties.has(PropertyId::authentication_method)) {
-    return error;
-  }
+  const bool named = auth.properties.has(PropertyId::authentication_method);
+  if (error != Error::none || named) { return error; }
   // v5 §3.15.2.2.2, and a reason code must not come alone
   return frame.remaining == 1 ? Error::malformed_length : Error::protocol_value;
 }
@@ -3019,12 +3017,11 @@ class ClientEngine {
     }
     return out;
   }
-  Submission request(PacketType type, Span<const Subscription> filters,
-                     Properties properties) noexcept {
+  Submission request(PacketType type, Span<const Subscription> filters, Properties list) noexcept {
     const bool options = type == PacketType::subscribe;
     detail::PacketBuilder out = begin(detail::first_byte(type, 2), capacity());
     out.u16(next_packet_id(last_id_));
-    if (v5()) { out.properties(properties, detail::packet_bit(type)); }
+    if (v5()) { out.properties(list, detail::packet_bit(type)); }
     out.require(!filters.empty(), Error::invalid_packet);  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
     for (const Subscription& entry : filters) {
       const Text filter = entry.filter;
@@ -3097,13 +3094,12 @@ class ClientEngine {
     return Buffer(control(), Config::control_bytes).skip(link_.control);
   }
   // DISCONNECT and AUTH.
-  Answer put_reason(PacketType type, ReasonCode reason = ReasonCode::success,
-                    Properties properties = {}) noexcept {
+  Answer put_reason(PacketType type, ReasonCode reason = {}, Properties list = {}) noexcept {
     const Buffer room = control_room();
     detail::PacketBuilder out(room, detail::first_byte(type), room.size());
-    if (v5() && (reason != ReasonCode::success || !properties.empty())) {
+    if (v5() && (reason != ReasonCode::success || !list.empty())) {
       out.u8(code(reason));
-      if (!properties.empty()) { out.properties(properties, detail::packet_bit(type)); }
+      if (!list.empty()) { out.properties(list, detail::packet_bit(type)); }
     }
     const uint32_t size = out.finish();
     if (out.error() != Error::none) { return Answer::invalid; }
@@ -3146,9 +3142,7 @@ class ClientEngine {
       event.reason_code = ReasonCode::keep_alive_timeout;
     } else if (v5()) {
       event.reason_code = reason_code(error);
-      if (online()) {
-        static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
-      }
+      if (online()) { static_cast<void>(put_reason(PacketType::disconnect, event.reason_code)); }
     }
     end_link(Phase::reported);
   }
@@ -3510,10 +3504,10 @@ class ClientEngine {
 // >> 11. client — Client<Transport, Clock, Config>
 
 /// Properties of a request (v5 §4.10), built in `scratch`; empty when it is too small.
-inline Properties request_properties(Buffer scratch, Text response_topic,
+inline Properties request_properties(Buffer scratch, Text answer_topic,
                                      Bytes correlation) noexcept {
   PropertyWriter writer(scratch);
-  writer.text(PropertyId::response_topic, response_topic);
+  writer.text(PropertyId::response_topic, answer_topic);
   return writer.binary(PropertyId::correlation_data, correlation).properties();
 }
 /// What tells which request a message answers; empty when nothing does.
