@@ -1013,10 +1013,9 @@ constexpr Error check_number(PropertyForm form, uint32_t value) noexcept {
 }
 // Whether the wire form holds the value.
 constexpr bool holds_number(PropertyForm form, uint32_t value) noexcept {
-  return form == PropertyForm::none || form >= PropertyForm::binary ? false
-         : form <= PropertyForm::alias                              ? value <= 0xFFFF
-         : form == PropertyForm::variable                           ? value <= remaining_length_max
-                                                                    : true;
+  if (form == PropertyForm::none || form >= PropertyForm::binary) { return false; }
+  if (form <= PropertyForm::alias) { return value <= 0xFFFF; }
+  return form != PropertyForm::variable || value <= remaining_length_max;
 }
 }  // namespace detail
 
@@ -2261,11 +2260,9 @@ constexpr DeliveryStep<ReceiveState> on_pubrel(ReceiveState state) noexcept {
 }
 
 /// The state a message is in once its PUBLISH has been handed to the transport.
-constexpr SendState sent_state(Qos qos) noexcept {
-  return qos == Qos::at_least_once  ? SendState::puback
-         : qos == Qos::exactly_once ? SendState::pubrec
-                                    : SendState::none;
-}
+constexpr SendState sent_state(Qos qos) noexcept { return static_cast<SendState>(qos); }
+static_assert(sent_state(Qos::exactly_once) == SendState::pubrec,
+              "the first states are as the QoS");
 
 /// Packet ids count 1 … 65,535, 1 … [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-2.3.1-1].
 constexpr uint16_t next_packet_id(uint16_t id) noexcept {
