@@ -635,8 +635,9 @@ constexpr uint32_t code_point(const uint8_t* s, uint32_t size) noexcept {
     if ((s[i] & 0xC0) != 0x80) { return 0; }
     value = (value << 6) | (s[i] & 0x3FU);
   }
+  const bool overlong = value >> (5 * length - 4) == 0;
   const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
-  return utf8_size(value) != length || surrogate || value > 0x10FFFF ? 0 : value;
+  return overlong || surrogate || value > 0x10FFFF ? 0 : value;
 }
 // How many bytes a well-formed character takes; 0: ill-formed.
 constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
@@ -1551,6 +1552,26 @@ constexpr Error check_options(uint8_t options, Text filter, Version version) noe
   return take_properties(reader, reception, properties);
 }
 
+inline Error take_filters(const Frame& frame, Version version, FilterRequest& request) noexcept {
+  const bool options = frame.type() == PacketType::subscribe;
+  Reader reader(frame.body);
+  Error error =
+      take_id(reader, {version, Side::broker, frame.type()}, request.packet_id, request.properties);
+  if (error != Error::none) { return error; }
+  const Bytes wire(reader.cursor(), reader.left());
+  uint32_t count = 0;
+  for (; reader.left() != 0; ++count) {
+    const Text filter = reader.text();
+    const uint8_t option_bits = options ? reader.u8() : 0;
+    if (reader.failed()) { return Error::malformed_length; }
+    error = check_filter(filter, TextRule::plain);
+    if (error == Error::none) { error = check_options(option_bits, filter, version); }
+    if (error != Error::none) { return error; }
+  }
+  request.filters = SubscriptionList(wire, count, options);
+  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+}
+
 // PINGREQ and PINGRESP have no body.
 inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
 inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
@@ -1688,25 +1709,10 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
 }
 
 /// SUBSCRIBE and UNSUBSCRIBE.
-inline Error decode(const Frame& frame, Version version, FilterRequest& request) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           FilterRequest& request) noexcept {
   request = FilterRequest();
-  const bool options = frame.type() == PacketType::subscribe;
-  Reader reader(frame.body);
-  Error error = detail::take_id(reader, {version, Side::broker, frame.type()}, request.packet_id,
-                                request.properties);
-  if (error != Error::none) { return error; }
-  const Bytes wire(reader.cursor(), reader.left());
-  uint32_t count = 0;
-  for (; reader.left() != 0; ++count) {
-    const Text filter = reader.text();
-    const uint8_t option_bits = options ? reader.u8() : 0;
-    if (reader.failed()) { return Error::malformed_length; }
-    error = detail::check_filter(filter, detail::TextRule::plain);
-    if (error == Error::none) { error = detail::check_options(option_bits, filter, version); }
-    if (error != Error::none) { return error; }
-  }
-  request.filters = SubscriptionList(wire, count, options);
-  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+  return detail::take_filters(frame, version, request);
 }
 
 /// SUBACK and UNSUBACK.
