@@ -584,7 +584,7 @@ constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
 constexpr bool connack_reason(Version version, uint8_t byte, ReasonCode& reason) noexcept {
   if (rules(version).properties) {
     reason = static_cast<ReasonCode>(byte);
-    return allowed(reason, PacketType::connack, Side::broker);
+    return true;
   }
   reason = byte <= 5 ? detail::return_code_table[byte].reason : ReasonCode::unspecified_error;
   return byte <= 5;
@@ -1676,8 +1676,11 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   const uint8_t byte = reader.u8();
   if ((flags & 0xFE) != 0) { return Error::malformed_flags; }  // [MQTT-3.2.2-1]
   connack.session_present = flags != 0 && rules(version).session_present;
-  // [MQTT-3.2.2-8]
-  if (!connack_reason(version, byte, connack.reason_code)) { return Error::protocol_reason; }
+  const bool listed = connack_reason(version, byte, connack.reason_code);
+  if (!listed || (detail::has_properties(version) &&
+                  !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
+    return Error::protocol_reason;  // [MQTT-3.2.2-8]
+  }
   if (connack.session_present && connack.reason_code != ReasonCode::success) {
     return Error::protocol_value;  // [MQTT-3.2.2-6] [MQTT-3.2.2-4]
   }
@@ -2450,9 +2453,9 @@ class PacketBuilder {
     bytes(source);
   }
   void text(Text text, TextRule rule = TextRule::text) noexcept {
-    require(scan(text.bytes(), rule),
-            is_topic(rule) ? Error::invalid_topic : Error::invalid_packet);
-    binary(text.bytes());
+    const Bytes source = text.bytes();
+    require(scan(source, rule), is_topic(rule) ? Error::invalid_topic : Error::invalid_packet);
+    binary(source);
   }
   void topic(Text topic) noexcept {
     require(!topic.empty(), Error::invalid_topic);
