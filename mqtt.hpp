@@ -625,7 +625,7 @@ constexpr uint32_t utf8_size(uint32_t character) noexcept {
 
 // The character at `s`, of which `size` bytes are there; 0: ill-formed. Refuses overlong forms,
 // surrogates, what lies above U+10FFFF, and U+0000 [MQTT-1.5.4-1] [MQTT-1.5.3-1].
-constexpr uint32_t code_point(const uint8_t* s, uint32_t size) noexcept {
+[[gnu::always_inline]] constexpr uint32_t code_point(const uint8_t* s, uint32_t size) noexcept {
   const uint8_t lead = s[0];
   if (lead < 0x80) { return lead; }
   const uint32_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
@@ -2617,7 +2617,7 @@ class ClientEngine {
       sent_aliases_.clear();
     }
     next_ = begin_;
-    review_ = nullptr;
+    if (reviews) { review_ = nullptr; }
     memset(&link_, 0, sizeof link_);
     rx_begin_ = rx_end_ = 0;
   }
@@ -2635,7 +2635,7 @@ class ClientEngine {
   /// What is to be sent next; tx_commit() must follow before any other call.
   Bytes tx_pending() noexcept {
     if (link_.phase == Phase::greeting) { return Bytes(rx_).first(rx_end_).skip(rx_begin_); }
-    const bool going = link_.phase == Phase::online && review_ == nullptr;
+    const bool going = online() && (!reviews || review_ == nullptr);
     if (control_first()) { return Bytes(control(), link_.control); }
     if (!going && link_.part == 0) { return Bytes(); }
     if constexpr (streams) {
@@ -3251,13 +3251,14 @@ class ClientEngine {
     // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
     if (clean_start() && connack.session_present) { return Error::protocol_value; }
     // 3.1 does not tell; a session asked for is taken to be there.
-    fresh_ = !connack.session_present && (clean_start() || version() != Version::v3_1);
+    const bool forgets = clean_start() || version() != Version::v3_1;
+    fresh_ = reviews && forgets && !connack.session_present;
     link_.phase = Phase::online;
     link_.asked = false;
     link_.keep_alive_s = connect_->keep_alive_s;
-    link_.window = Config::inflight_max;
+    if (acknowledges) { link_.window = Config::inflight_max; }
     if (v5()) { take_limits(connack.properties); }
-    established_ = true;
+    established_ = Features::v5;
     while (Features::qos_2 && fresh_ && ids_count_ != 0) { drop_received(limit_); }
     if constexpr (reviews) { review_ = begin_; }
     event.type = ClientEventType::connected;
