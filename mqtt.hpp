@@ -190,7 +190,6 @@ template <typename T>
 using Pointer = T*;
 
 struct Place {};
-
 template <typename T, typename U>
 struct Same {
   static constexpr bool value = false;
@@ -208,14 +207,12 @@ template <typename T>
 constexpr T larger(T a, T b) noexcept {
   return a < b ? b : a;
 }
-
 inline void copy(uint8_t* target, const void* source, uint32_t size) noexcept {
   if (size != 0) { memcpy(target, source, size); }
 }
 }  // namespace detail
 
-/// A view of `size` objects at `data`; owns nothing. 32-bit sizes, so that a packet of 256 MB has
-/// the same type on an 8-bit part.
+/// A view of `size` objects at `data`; owns nothing. A packet of 256 MB fits on an 8-bit part, too.
 template <typename T>
 class Span {
  public:
@@ -242,41 +239,28 @@ class Span {
   T* data_ = nullptr;
   uint32_t size_ = 0;
 };
-
 using Bytes = Span<const uint8_t>;
 using Buffer = Span<uint8_t>;
 
 /// A view of characters; owns nothing and need not end in a zero. Converts from a zero-terminated
 /// string and from anything with data() and size(), such as std::string and std::string_view.
-class Text {
+class Text : public Span<const char> {
  public:
-  constexpr Text() noexcept = default;
-  constexpr Text(const char* data, uint32_t size) noexcept : data_(data), size_(size) {}
+  constexpr Text() noexcept : Span("", 0) {}
+  constexpr Text(const char* data, uint32_t size) noexcept : Span(data, size) {}
   constexpr Text(const char* zero_terminated) noexcept
-      : data_(zero_terminated), size_(static_cast<uint32_t>(__builtin_strlen(zero_terminated))) {}
+      : Span(zero_terminated, static_cast<uint32_t>(__builtin_strlen(zero_terminated))) {}
   template <typename S, typename = decltype(detail::Pointer<const char>{
                             static_cast<const S*>(nullptr)->data()})>
   constexpr Text(const S& string) noexcept
-      : data_(string.data()), size_(static_cast<uint32_t>(string.size())) {}
+      : Span(string.data(), static_cast<uint32_t>(string.size())) {}
   explicit Text(Bytes bytes) noexcept
-      : data_(reinterpret_cast<const char*>(bytes.data())), size_(bytes.size()) {}
-
-  constexpr const char* data() const noexcept { return data_; }
-  constexpr uint32_t size() const noexcept { return size_; }
-  constexpr bool empty() const noexcept { return size_ == 0; }
-  constexpr char operator[](uint32_t index) const noexcept { return data_[index]; }
-  constexpr const char* begin() const noexcept { return data_; }
-  constexpr const char* end() const noexcept { return data_ + size_; }
-  Bytes bytes() const noexcept { return Bytes(reinterpret_cast<const uint8_t*>(data_), size_); }
-
+      : Span(reinterpret_cast<const char*>(bytes.data()), bytes.size()) {}
+  Bytes bytes() const noexcept { return Bytes(reinterpret_cast<const uint8_t*>(data()), size()); }
   friend bool operator==(Text a, Text b) noexcept {
-    return a.size_ == b.size_ && (a.size_ == 0 || memcmp(a.data_, b.data_, a.size_) == 0);
+    return a.size() == b.size() && (a.empty() || memcmp(a.data(), b.data(), a.size()) == 0);
   }
   friend bool operator!=(Text a, Text b) noexcept { return !(a == b); }
-
- private:
-  const char* data_ = "";
-  uint32_t size_ = 0;
 };
 
 /// Milliseconds of a clock that never goes back; any origin.
@@ -287,8 +271,7 @@ using Millis = uint64_t;
 /// changed), *link* (the transport is gone).
 enum class ErrorKind : uint8_t { none, incomplete, peer, capacity, usage, link };
 
-/// What went wrong. `text()` gives a sentence, `kind()` who is at fault, `reason_code()` what to
-/// tell the peer.
+/// What went wrong: text() is a sentence, kind() who is at fault, reason_code() for the peer.
 enum class [[nodiscard]] Error : uint8_t{
     none,
     incomplete,            ///< more bytes are needed; nothing is wrong
@@ -331,7 +314,6 @@ struct ErrorRow {
   uint8_t reason_code;
   const char* text;
 };
-
 inline constexpr ErrorRow error_table[] = {
     {ErrorKind::none, 0x00, "no error"},
     {ErrorKind::incomplete, 0x00, "more bytes are needed"},
@@ -366,11 +348,10 @@ inline constexpr ErrorRow error_table[] = {
     {ErrorKind::usage, 0x83, "the broker's limits contradict each other"},
     {ErrorKind::link, 0x80, "the link is closed"},
 };
-static_assert(sizeof(error_table) / sizeof(error_table[0]) == static_cast<size_t>(Error::count_),
-              "one row for every Error");
+inline constexpr uint8_t error_count = static_cast<uint8_t>(Error::count_);
+static_assert(sizeof(error_table) / sizeof(error_table[0]) == error_count, "a row for every Error");
 
 // The table without its sentences, which a program that prints none need not hold.
-inline constexpr uint8_t error_count = static_cast<uint8_t>(Error::count_);
 struct ErrorCodes {
   ErrorKind kinds[error_count] = {};
   uint8_t codes[error_count] = {};
@@ -387,7 +368,6 @@ inline constexpr ErrorCodes error_codes;
 constexpr ErrorKind kind(Error error) noexcept {
   return detail::error_codes.kinds[static_cast<uint8_t>(error)];
 }
-
 /// A sentence for people, without a full stop.
 constexpr Text text(Error error) noexcept {
   return detail::error_table[static_cast<uint8_t>(error)].text;
@@ -425,15 +405,13 @@ enum class PacketType : uint8_t {
 
 enum class Qos : uint8_t { at_most_once = 0, at_least_once = 1, exactly_once = 2 };
 
-/// The two ends of a link. A decoder is told which end it serves, and refuses what that end may
-/// not be sent.
+/// The two ends of a link. A decoder serves one and refuses what that end may not be sent.
 enum class Side : uint8_t { client, broker };
 
 /// When retained messages are sent for a subscription (v5 §3.8.3.1).
 enum class RetainHandling : uint8_t { send = 0, send_if_new = 1, never = 2 };
 
-/// The reason codes of MQTT 5.0; inside they stand for all versions. Code 0 is also
-/// "granted QoS 0" and "normal disconnection".
+/// The reason codes of 5.0, for all versions; 0 is also granted QoS 0 and normal disconnection.
 enum class ReasonCode : uint8_t {
   success = 0x00,
   granted_qos_1 = 0x01,
@@ -492,8 +470,7 @@ constexpr bool supported(Version version) noexcept {
   return version == Version::v3_1 || version == Version::v3_1_1 || version == Version::v5;
 }
 
-/// What differs on the wire between the versions; all that is not here is the same. The engines
-/// ask this table and compare no versions.
+/// All that differs on the wire between the versions; the engines ask it and compare no versions.
 struct VersionRules {
   Text protocol_name;
   bool properties;         ///< property lists, AUTH, reason codes everywhere
@@ -512,7 +489,6 @@ inline constexpr VersionRules version_rules[] = {
     {"MQTT", false, true, false, false, false, false, true, true},
     {"MQTT", true, true, false, false, false, true, true, true},
 };
-
 struct ReturnCodeRow {
   uint8_t return_code;
   ReasonCode reason;
@@ -532,12 +508,10 @@ inline constexpr ReturnCodeRow return_code_table[] = {
     {5, ReasonCode::banned},
     {5, ReasonCode::bad_authentication_method},
 };
-
 // VersionRules::properties without the table: every packet asks.
 constexpr bool has_properties(Version version) noexcept { return version >= Version::v5; }
-static_assert(!version_rules[0].properties && !version_rules[1].properties &&
-                  version_rules[2].properties,
-              "the table decides");
+static_assert(!version_rules[0].properties && !version_rules[1].properties, "the table decides");
+static_assert(version_rules[2].properties, "the table decides");
 
 constexpr uint16_t packet_bit(PacketType type) noexcept {
   return static_cast<uint16_t>(1U << static_cast<uint8_t>(type));
@@ -546,7 +520,6 @@ template <typename... Types>
 constexpr uint16_t packet_bits(Types... types) noexcept {
   return static_cast<uint16_t>((0U | ... | packet_bit(types)));
 }
-
 struct ReasonRow {
   uint16_t client_sends;  // packets in which a client may send the codes
   uint16_t server_sends;
@@ -583,6 +556,20 @@ constexpr const VersionRules& rules(Version version) noexcept {
   return detail::version_rules[static_cast<uint8_t>(version) - 3];
 }
 
+/// Whether `sender` may put the code in a packet of this type [MQTT-3.2.2-8] [MQTT-3.4.2-1]
+/// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]
+/// [MQTT-3.15.2-1].
+constexpr bool allowed(ReasonCode reason, PacketType type, Side sender) noexcept {
+  for (const detail::ReasonRow& row : detail::reason_table) {
+    const uint16_t packets = sender == Side::client ? row.client_sends : row.server_sends;
+    if ((packets & detail::packet_bit(type)) == 0) { continue; }
+    for (const char* listed = row.codes; *listed != '\xFF'; ++listed) {
+      if (static_cast<uint8_t>(*listed) == code(reason)) { return true; }
+    }
+  }
+  return false;
+}
+
 /// CONNACK's byte for a reason code; 0xFF where 3.x lists no fitting code: then the link is
 /// closed without CONNACK [MQTT-3.2.2-6].
 constexpr uint8_t connack_code(Version version, ReasonCode reason) noexcept {
@@ -609,20 +596,6 @@ constexpr uint8_t suback_code(Version version, uint8_t reason) noexcept {
   return rules(version).suback_failure ? 0x80 : 0x00;
 }
 
-/// Whether `sender` may put the code in a packet of this type [MQTT-3.2.2-8] [MQTT-3.4.2-1]
-/// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]
-/// [MQTT-3.15.2-1].
-constexpr bool allowed(ReasonCode reason, PacketType type, Side sender) noexcept {
-  for (const detail::ReasonRow& row : detail::reason_table) {
-    const uint16_t packets = sender == Side::client ? row.client_sends : row.server_sends;
-    if ((packets & detail::packet_bit(type)) == 0) { continue; }
-    for (const char* listed = row.codes; *listed != '\xFF'; ++listed) {
-      if (static_cast<uint8_t>(*listed) == code(reason)) { return true; }
-    }
-  }
-  return false;
-}
-
 // >> 4. wire — UTF-8, variable byte integers, Reader and Writer
 
 namespace detail {
@@ -633,13 +606,8 @@ inline constexpr bool large_machine = sizeof(void*) >= 8;
 // characters and no noncharacters, which a receiver may refuse (v5 §1.5.4) and a broker here does,
 // so that no subscriber need care. `topic_name`: no wildcards. Bits, so that rules combine.
 enum class TextRule : uint8_t { text = 0, plain = 1, topic_name = 2, plain_topic_name = 3 };
-
-constexpr bool is_plain(TextRule rule) noexcept {
-  return (static_cast<uint8_t>(rule) & static_cast<uint8_t>(TextRule::plain)) != 0;
-}
-constexpr bool is_topic(TextRule rule) noexcept {
-  return (static_cast<uint8_t>(rule) & static_cast<uint8_t>(TextRule::topic_name)) != 0;
-}
+constexpr bool is_plain(TextRule rule) noexcept { return (static_cast<uint8_t>(rule) & 1) != 0; }
+constexpr bool is_topic(TextRule rule) noexcept { return (static_cast<uint8_t>(rule) & 2) != 0; }
 
 // The rule for strings that `receiver` is sent.
 constexpr TextRule text_rule(Side receiver) noexcept {
@@ -649,46 +617,47 @@ constexpr TextRule topic_rule(Side receiver) noexcept {
   return receiver == Side::broker ? TextRule::plain_topic_name : TextRule::topic_name;
 }
 
-// The code point of a well-formed character of `length` bytes.
-constexpr uint32_t code_point(const uint8_t* s, uint32_t length) noexcept {
-  uint32_t value = length == 1 ? s[0] : s[0] & (0x7FU >> length);
-  for (uint32_t i = 1; i < length; ++i) { value = (value << 6) | (s[i] & 0x3FU); }
-  return value;
+// Bytes that a character takes; U+0000, which no string may hold, has none.
+constexpr uint32_t utf8_size(uint32_t character) noexcept {
+  if (character < 0x80) { return character != 0 ? 1 : 0; }
+  return character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
 }
 
-// How many bytes a well-formed character takes at `s`, of which `size` are there; 0: ill-formed.
-// Refuses overlong forms, surrogates, what lies above U+10FFFF, and U+0000
-// [MQTT-1.5.4-1] [MQTT-1.5.3-1].
-constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
+// The character at `s`, of which `size` bytes are there; 0: ill-formed. Refuses overlong forms,
+// surrogates, what lies above U+10FFFF, and U+0000 [MQTT-1.5.4-1] [MQTT-1.5.3-1].
+[[gnu::always_inline]] constexpr uint32_t code_point(const uint8_t* s, uint32_t size) noexcept {
   const uint8_t lead = s[0];
-  if (lead < 0x80) { return lead == 0 ? 0 : 1; }
+  if (lead < 0x80) { return lead; }
   const uint32_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
   if (lead < 0xC2 || lead > 0xF4 || length > size) { return 0; }
+  uint32_t value = lead & (0x7FU >> length);
   for (uint32_t i = 1; i < length; ++i) {
     if ((s[i] & 0xC0) != 0x80) { return 0; }
+    value = (value << 6) | (s[i] & 0x3FU);
   }
-  const uint32_t value = code_point(s, length);
   const bool overlong = value >> (5 * length - 4) == 0;
   const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
-  return overlong || surrogate || value > 0x10FFFF ? 0 : length;
+  return overlong || surrogate || value > 0x10FFFF ? 0 : value;
 }
-
+// How many bytes a well-formed character takes; 0: ill-formed.
+constexpr uint32_t utf8_character(const uint8_t* s, uint32_t size) noexcept {
+  return utf8_size(code_point(s, size));
+}
 constexpr bool control_or_noncharacter(uint32_t value) noexcept {
   return value < 0x20 || (value >= 0x7F && value < 0xA0) || (value >= 0xFDD0 && value <= 0xFDEF) ||
          (value & 0xFFFE) == 0xFFFE;
 }
 
 // Not inlined, so that scan() stays small and saves no registers.
-__attribute__((noinline, cold, pure)) inline bool scan_slowly(const uint8_t* s, uint32_t size,
-                                                              TextRule rule) noexcept {
-  uint32_t at = 0;
-  while (at < size) {
-    const uint32_t length = utf8_character(s + at, size - at);
-    if (length == 0 || (is_topic(rule) && (s[at] == '+' || s[at] == '#')) ||
-        (is_plain(rule) && control_or_noncharacter(code_point(s + at, length)))) {
+[[gnu::noinline, gnu::cold, gnu::pure]] inline bool scan_slowly(const uint8_t* s, uint32_t size,
+                                                                TextRule rule) noexcept {
+  uint32_t character = 0;
+  for (uint32_t at = 0; at < size; at += utf8_size(character)) {
+    character = code_point(s + at, size - at);
+    if (character == 0 || (is_topic(rule) && (character == '+' || character == '#')) ||
+        (is_plain(rule) && control_or_noncharacter(character))) {
       return false;
     }
-    at += length;
   }
   return true;
 }
@@ -740,15 +709,14 @@ inline bool plain_ascii(const uint8_t* s, uint32_t size, uint8_t low) noexcept {
   const Words good = reinterpret_cast<Words>((highest > limit ? highest : limit) == limit);
   return (good[0] & good[1]) == ~uint64_t{0};
 }
-
 // As scan() for most strings: in topics it also refuses all of " !\"#$%&'()*+".
-inline bool scan_quickly(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
-  return plain_ascii(s, size, is_topic(rule) ? '+' + 1 : ' ');
+inline bool scan_quickly(Bytes string, TextRule rule) noexcept {
+  return plain_ascii(string.data(), string.size(), is_topic(rule) ? '+' + 1 : ' ');
 }
-
 // Whether the string obeys the rule.
-inline bool scan(const uint8_t* s, uint32_t size, TextRule rule) noexcept {
-  return (large_machine && scan_quickly(s, size, rule)) || scan_slowly(s, size, rule);
+inline bool scan(Bytes string, TextRule rule) noexcept {
+  return (large_machine && scan_quickly(string, rule)) ||
+         scan_slowly(string.data(), string.size(), rule);
 }
 
 // A variable byte integer and the bytes it takes: 0 when it is cut off, more than 4 when it is too
@@ -771,14 +739,15 @@ constexpr VariableInteger read_variable(Bytes source) noexcept {
 /// Well-formed UTF-8 without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.3-1] [MQTT-1.5.3-2].
 /// U+FEFF is a character like any other [MQTT-1.5.4-3].
 inline bool valid_text(Text text) noexcept {
-  return detail::scan(text.bytes().data(), text.size(), detail::TextRule::text);
+  return detail::scan(text.bytes(), detail::TextRule::text);
 }
 
 /// Bytes a variable byte integer takes, 1 to 4; the value must not exceed 268,435,455.
 constexpr uint32_t variable_size(uint32_t value) noexcept {
-  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : 4;
+  uint32_t size = 1;
+  while ((value >>= 7) != 0) { ++size; }
+  return size;
 }
-
 inline constexpr uint32_t remaining_length_max = 268435455;
 inline constexpr uint32_t string_bytes_max = 65535;
 
@@ -844,8 +813,7 @@ class Reader {
   bool failed_ = false;
 };
 
-/// Writes the wire forms into a span. Sticky: what does not fit is not written and failed() stays
-/// true.
+/// Writes the wire forms into a span. Sticky: what does not fit is not written, failed() stays.
 class Writer {
  public:
   constexpr explicit Writer(Buffer target) noexcept
@@ -855,7 +823,6 @@ class Writer {
   constexpr uint32_t left() const noexcept { return static_cast<uint32_t>(end_ - cursor_); }
   constexpr bool failed() const noexcept { return failed_; }
   constexpr Bytes written() const noexcept { return Bytes(begin_, size()); }
-
   constexpr void fail() noexcept { failed_ = true; }
 
   constexpr void u8(uint8_t value) noexcept {
@@ -1018,15 +985,13 @@ struct PropertyTable {
   }
 };
 inline constexpr PropertyTable property_table;
-
-constexpr PropertyRow property_row(uint8_t id) noexcept {
-  return id <= property_id_max ? property_table.rows[id] : PropertyRow();
+constexpr PropertyRow property_row(PropertyId id) noexcept {
+  const uint8_t index = static_cast<uint8_t>(id);
+  return index <= property_id_max ? property_table.rows[index] : PropertyRow();
 }
-constexpr PropertyForm form_of(PropertyId id) noexcept {
-  return property_row(static_cast<uint8_t>(id)).form;
-}
+constexpr PropertyForm form_of(PropertyId id) noexcept { return property_row(id).form; }
 constexpr uint32_t property_bit(PropertyId id) noexcept {
-  return uint32_t{1} << property_row(static_cast<uint8_t>(id)).bit;
+  return uint32_t{1} << property_row(id).bit;
 }
 
 // The value of a property that is a number.
@@ -1035,7 +1000,6 @@ constexpr uint32_t read_number(Reader& reader, PropertyForm form) noexcept {
   if (form <= PropertyForm::alias) { return reader.u16(); }
   return form == PropertyForm::variable ? reader.variable() : reader.u32();
 }
-
 constexpr void write_number(Writer& writer, PropertyForm form, uint32_t value) noexcept {
   if (form == PropertyForm::flag) { return writer.u8(static_cast<uint8_t>(value)); }
   if (form <= PropertyForm::alias) { return writer.u16(static_cast<uint16_t>(value)); }
@@ -1048,13 +1012,11 @@ constexpr Error check_number(PropertyForm form, uint32_t value) noexcept {
   if (value != 0 || form == PropertyForm::u16 || form == PropertyForm::u32) { return Error::none; }
   return form == PropertyForm::alias ? Error::topic_alias_invalid : Error::protocol_value;
 }
-
 // Whether the wire form holds the value.
 constexpr bool holds_number(PropertyForm form, uint32_t value) noexcept {
-  return form == PropertyForm::none || form >= PropertyForm::binary ? false
-         : form <= PropertyForm::alias                              ? value <= 0xFFFF
-         : form == PropertyForm::variable                           ? value <= remaining_length_max
-                                                                    : true;
+  if (form == PropertyForm::none || form >= PropertyForm::binary) { return false; }
+  if (form <= PropertyForm::alias) { return value <= 0xFFFF; }
+  return form != PropertyForm::variable || value <= remaining_length_max;
 }
 }  // namespace detail
 
@@ -1083,7 +1045,7 @@ class Properties {
   constexpr uint32_t size() const noexcept { return size_; }
   constexpr bool empty() const noexcept { return size_ == 0; }
   /// May say yes for a list that was not decoded; find() knows.
-  __attribute__((always_inline)) constexpr bool has(PropertyId id) const noexcept {
+  [[gnu::always_inline]] constexpr bool has(PropertyId id) const noexcept {
     return size_ != 0 && (seen_ & detail::property_bit(id)) != 0;
   }
 
@@ -1190,8 +1152,8 @@ class PropertyWriter {
 
 namespace detail {
 // Checks the value that follows an id and steps over it.
-__attribute__((always_inline)) inline Error check_property_value(Reader& reader, PropertyForm form,
-                                                                 TextRule rule) noexcept {
+[[gnu::always_inline]] inline Error check_property_value(Reader& reader, PropertyForm form,
+                                                         TextRule rule) noexcept {
   if (form < PropertyForm::binary) {
     const uint32_t value = read_number(reader, form);
     return reader.failed() ? Error::malformed_length : check_number(form, value);
@@ -1202,15 +1164,11 @@ __attribute__((always_inline)) inline Error check_property_value(Reader& reader,
     if (reader.failed()) { return Error::malformed_length; }
     if (form == PropertyForm::binary) { return Error::none; }
     // both halves of a pair obey the string rules [MQTT-1.5.7-1]
-    if (!scan(value.data(), value.size(), rule)) {
-      return Error::malformed_utf8;  // [MQTT-3.3.2-13]
-    }
+    if (!scan(value, rule)) { return Error::malformed_utf8; }  // [MQTT-3.3.2-13]
   }
-  if (form == PropertyForm::topic &&
-      (value.empty() || !scan(value.data(), value.size(), TextRule::topic_name))) {
-    return Error::protocol_value;  // [MQTT-3.3.2-14]
-  }
-  return Error::none;
+  const bool bad = form == PropertyForm::topic &&
+                   (value.empty() || !scan(value, TextRule::topic_name));  // [MQTT-3.3.2-14]
+  return bad ? Error::protocol_value : Error::none;
 }
 
 // How a packet came: in which version, to whom. Type 0 is the will of a CONNECT.
@@ -1219,7 +1177,6 @@ struct Reception {
   Side receiver;
   PacketType type{};
 };
-
 constexpr Side other(Side side) noexcept {
   return side == Side::client ? Side::broker : Side::client;
 }
@@ -1231,8 +1188,7 @@ inline Error check_properties(Bytes wire, Reception reception, Properties& prope
   Reader list(wire);
   uint32_t seen = 0;
   while (list.left() != 0) {
-    const uint8_t id = list.u8();
-    const PropertyRow row = property_row(id);
+    const PropertyRow row = property_row(static_cast<PropertyId>(list.u8()));
     if ((row.places & place) == 0) {
       const uint16_t opposite = place_bit(reception.type, reception.receiver);
       return (row.places & opposite) != 0 ? Error::protocol_direction : Error::malformed_property;
@@ -1249,7 +1205,6 @@ inline Error check_properties(Bytes wire, Reception reception, Properties& prope
   properties = Properties(wire, seen);
   return Error::none;
 }
-
 inline Error read_properties(Reader& reader, Reception reception, Properties& properties) noexcept {
   const Bytes wire = reader.bytes(reader.variable());
   if (!wire.empty()) { return check_properties(wire, reception, properties); }
@@ -1257,8 +1212,8 @@ inline Error read_properties(Reader& reader, Reception reception, Properties& pr
 }
 
 // Reads a length and the list behind it; before 5.0 there is none.
-__attribute__((always_inline)) inline Error take_properties(Reader& reader, Reception reception,
-                                                            Properties& properties) noexcept {
+[[gnu::always_inline]] inline Error take_properties(Reader& reader, Reception reception,
+                                                    Properties& properties) noexcept {
   if (has_properties(reception.version)) { return read_properties(reader, reception, properties); }
   return reader.failed() ? Error::malformed_length : Error::none;
 }
@@ -1275,8 +1230,7 @@ struct Will {
   Properties properties;
 };
 
-/// Fields a version does not have are ignored by encode() and empty after decode(); a list of
-/// properties must be empty before 5.0.
+/// encode() ignores fields a version lacks (properties must be empty), decode() leaves them empty.
 struct Connect {
   static constexpr PacketType type = PacketType::connect;
   Version version = Version::v5;  ///< set by decode(); encode() takes its argument
@@ -1307,15 +1261,19 @@ struct Publish {
   bool retain = false;
   bool dup = false;
   uint16_t packet_id = 0;  ///< 0 exactly at QoS 0
+  Properties properties = {};
+};
+
+/// The fields that end PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT and AUTH.
+struct Reason {
+  ReasonCode reason_code = ReasonCode::success;
   Properties properties;
 };
 
 /// PUBACK, PUBREC, PUBREL and PUBCOMP.
-struct Ack {
+struct Ack : Reason {
   PacketType type = PacketType::puback;
   uint16_t packet_id = 0;
-  ReasonCode reason_code = ReasonCode::success;
-  Properties properties;
 };
 
 /// One entry of a SUBSCRIBE; an UNSUBSCRIBE uses the filter alone.
@@ -1327,8 +1285,7 @@ struct Subscription {
   RetainHandling retain_handling = RetainHandling::send;  ///< v5
 };
 
-/// The filters of a SUBSCRIBE or UNSUBSCRIBE: the caller's array when encoding, a view of the
-/// packet after decoding.
+/// The filters of a SUBSCRIBE or UNSUBSCRIBE: the caller's array, or a view of a decoded packet.
 ///
 ///     Subscription entry;
 ///     for (SubscriptionList list = subscribe.filters; list.next(entry);) { … }
@@ -1401,23 +1358,13 @@ struct FilterAnswer {
 };
 struct Suback : FilterAnswer, Typed<PacketType::suback> {};
 struct Unsuback : FilterAnswer, Typed<PacketType::unsuback> {};
-
 struct Pingreq : Typed<PacketType::pingreq> {};
 struct Pingresp : Typed<PacketType::pingresp> {};
 
 /// Clients of all versions, servers of 5.0; before 5.0 only the type is on the wire.
-struct Disconnect {
-  static constexpr PacketType type = PacketType::disconnect;
-  ReasonCode reason_code = ReasonCode::success;
-  Properties properties;
-};
-
+struct Disconnect : Reason, Typed<PacketType::disconnect> {};
 /// v5 only.
-struct Auth {
-  static constexpr PacketType type = PacketType::auth;
-  ReasonCode reason_code = ReasonCode::success;
-  Properties properties;
-};
+struct Auth : Reason, Typed<PacketType::auth> {};
 
 // >> 7. codec — next_frame, decode, encode, encoded_size
 
@@ -1427,7 +1374,6 @@ struct Frame {
   uint32_t header_size = 0;  ///< bytes of the fixed header, 0 while it is incomplete
   uint32_t remaining = 0;    ///< bytes behind the fixed header
   Bytes body;                ///< all of them, or, with Error::incomplete, those that are there
-
   constexpr PacketType type() const noexcept { return static_cast<PacketType>(first >> 4); }
   constexpr uint8_t flags() const noexcept { return first & 0x0F; }
   /// Bytes of the whole packet.
@@ -1435,18 +1381,216 @@ struct Frame {
 };
 
 namespace detail {
-// PUBREL, SUBSCRIBE and UNSUBSCRIBE carry 0010, PUBLISH its own flags, all others 0
-// [MQTT-2.1.3-1] [MQTT-2.2.2-1].
+// PUBREL, SUBSCRIBE, UNSUBSCRIBE: 0010; PUBLISH: its own; others: 0 [MQTT-2.1.3-1] [MQTT-2.2.2-1].
 inline constexpr uint16_t requests =
     packet_bits(PacketType::pubrel, PacketType::subscribe, PacketType::unsubscribe);
 constexpr bool flags_allowed(uint8_t first, Version version) noexcept {
   const PacketType type = static_cast<PacketType>(first >> 4);
-  if (type == PacketType::publish) {
-    return (first & 0x06) != 0x06;  // [MQTT-3.3.1-4]
-  }
+  if (type == PacketType::publish) { return (first & 0x06) != 0x06; }  // [MQTT-3.3.1-4]
   if ((packet_bit(type) & requests) == 0) { return (first & 0x0F) == 0; }
   const uint8_t ignored = rules(version).dup_on_requests ? 0x08 : 0x00;
   return (first & 0x0F & ~ignored) == 0x02;
+}
+
+// Wildcards fill a level, '#' the last one [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3].
+constexpr bool wildcards_placed(Text filter) noexcept {
+  for (uint32_t at = 0; at < filter.size(); ++at) {
+    if (filter[at] != '+' && filter[at] != '#') { continue; }
+    const bool opens = at == 0 || filter[at - 1] == '/';
+    const bool last = at + 1 == filter.size();
+    if (!opens || (!last && (filter[at] == '#' || filter[at + 1] != '/'))) { return false; }
+  }
+  return true;
+}
+
+inline constexpr uint32_t share_prefix_size = 7;  // "$share/"
+// "$share/…", and "$share" alone, which is no filter either.
+constexpr bool begins_share(Text filter) noexcept {
+  for (uint32_t at = 0; at < share_prefix_size; ++at) {
+    if (at == filter.size()) { return at == share_prefix_size - 1; }
+    if (filter[at] != "$share/"[at]) { return false; }
+  }
+  return true;
+}
+
+// Bytes of the ShareName; 0: not $share/ShareName/filter [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+constexpr uint32_t share_name_size(Text filter) noexcept {
+  for (uint32_t at = share_prefix_size; at < filter.size(); ++at) {
+    if (filter[at] == '+' || filter[at] == '#') { return 0; }
+    if (filter[at] == '/') { return at + 1 < filter.size() ? at - share_prefix_size : 0; }
+  }
+  return 0;
+}
+
+// Error::none, malformed_filter, or protocol_value for what is wrong with "$share" alone.
+inline Error check_filter(Text filter, TextRule rule) noexcept {
+  // at least one character [MQTT-4.7.3-1], UTF-8 without U+0000 [MQTT-3.8.3-1] [MQTT-4.7.3-2]
+  const bool good = !filter.empty() && scan(filter.bytes(), rule) && wildcards_placed(filter);
+  if (!good) { return Error::malformed_filter; }
+  return begins_share(filter) && share_name_size(filter) == 0 ? Error::protocol_value : Error::none;
+}
+// Nothing may follow the last field.
+inline Error finish(const Reader& reader) noexcept {
+  return reader.failed() || reader.left() != 0 ? Error::malformed_length : Error::none;
+}
+
+[[gnu::always_inline]] inline Error take_text(Reader& reader, Side receiver, Text& text) noexcept {
+  text = reader.text();
+  if (reader.failed()) { return Error::malformed_length; }
+  return scan(text.bytes(), text_rule(receiver)) ? Error::none : Error::malformed_utf8;
+}
+
+// The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
+// than the packet: then incomplete tells that the head is not whole.
+[[gnu::always_inline]] inline Error take_publish_head(Reader& reader, uint8_t first,
+                                                      Reception reception,
+                                                      Publish& publish) noexcept {
+  publish.qos = static_cast<Qos>((first >> 1) & 0x03);
+  publish.dup = (first & 0x08) != 0;
+  publish.retain = (first & 0x01) != 0;
+  // [MQTT-3.3.1-2]
+  if (publish.dup && publish.qos == Qos::at_most_once) { return Error::malformed_flags; }
+  const Bytes topic = reader.binary();
+  publish.topic = Text(topic);
+  const bool may_be_empty = has_properties(reception.version);
+  // UTF-8 without wildcards [MQTT-3.3.2-1] [MQTT-3.3.2-2]
+  if (!scan(topic, topic_rule(reception.receiver)) ||
+      (topic.empty() && !may_be_empty && !reader.failed())) {
+    return Error::malformed_topic;
+  }
+  if (publish.qos != Qos::at_most_once) {
+    publish.packet_id = reader.u16();
+    // [MQTT-2.2.1-3] [MQTT-2.3.1-1]
+    if (publish.packet_id == 0 && !reader.failed()) { return Error::protocol_value; }
+  }
+  if (reader.failed()) { return Error::malformed_length; }
+  reception.type = PacketType::publish;
+  const Error error = take_properties(reader, reception, publish.properties);
+  if (error != Error::none) { return error; }
+  const bool nowhere = topic.empty() && !publish.properties.has(PropertyId::topic_alias);
+  return nowhere ? Error::protocol_value : Error::none;  // v5 §3.3.2.1
+}
+
+// Bytes of the topic, packet id and properties when they can be known from `body`; 0 when not.
+inline uint32_t publish_head_size(uint8_t first, Bytes body, Version version) noexcept {
+  Reader reader(body);
+  reader.binary();
+  if ((first & 0x06) != 0) { reader.u16(); }
+  if (has_properties(version)) { reader.bytes(reader.variable()); }
+  return reader.failed() ? 0 : static_cast<uint32_t>(reader.cursor() - body.data());
+}
+
+[[gnu::always_inline]] inline Error take_will(Reader& reader, Version version, uint8_t flags,
+                                              Will& will) noexcept {
+  will.qos = static_cast<Qos>((flags >> 3) & 0x03);
+  will.retain = (flags & 0x20) != 0;
+  const Error error = take_properties(reader, {version, Side::broker}, will.properties);
+  if (error != Error::none) { return error; }
+  will.topic = reader.text();
+  will.payload = reader.binary();
+  if (reader.failed()) { return Error::malformed_length; }
+  // UTF-8 [MQTT-3.1.3-11] [MQTT-3.1.3-10]
+  const bool valid = scan(will.topic.bytes(), TextRule::plain_topic_name);
+  return valid && !will.topic.empty() ? Error::none : Error::malformed_topic;
+}
+
+// Four letters as one number, which is compared at once.
+constexpr uint32_t letters(const char* s) noexcept {
+  const auto byte = [s](uint32_t i) noexcept { return uint32_t{static_cast<uint8_t>(s[i])}; };
+  return (byte(0) << 24) | (byte(1) << 16) | (byte(2) << 8) | byte(3);
+}
+
+// v5 §3.1.2.1-2: the name tells the family, the level the version.
+[[gnu::always_inline]] inline Error take_version(Reader& reader, Version& version) noexcept {
+  const Text name = reader.text();
+  const uint8_t level = reader.u8();
+  if (reader.failed()) { return Error::malformed_length; }
+  const bool new_name = name.size() == 4 && letters(name.data()) == letters("MQTT");
+  const bool old_name = name.size() == 6 && letters(name.data()) == letters("MQIs") &&
+                        name[4] == 'd' && name[5] == 'p';
+  if (!old_name && !new_name) { return Error::unsupported_protocol; }  // [MQTT-3.1.2-1]
+  if (level < 3 || level > 5) {
+    // Bridges of 3.x set bit 7, and try again without it once the answer is one of 3.x.
+    const bool bridge = level == 0x83 || level == 0x84;
+    version = bridge ? static_cast<Version>(level & 0x7F) : Version::v5;
+    return Error::unsupported_version;  // [MQTT-3.1.2-2]
+  }
+  const bool old_level = level == static_cast<uint8_t>(Version::v3_1);
+  version = old_level == old_name ? static_cast<Version>(level) : Version::v3_1_1;
+  return old_level == old_name ? Error::none : Error::unsupported_version;
+}
+
+// The end of acks, DISCONNECT and AUTH of 5.0: a reason code and properties, each of which may be
+// missing with all behind it.
+inline Error take_reason(Reader& reader, Reception reception, Reason& reason) noexcept {
+  if (reader.left() == 0) { return Error::none; }  // v5 §3.4.2.1, §3.14.2.1: success
+  reason.reason_code = static_cast<ReasonCode>(reader.u8());
+  if (!allowed(reason.reason_code, reception.type, other(reception.receiver))) {
+    return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
+  }                                 // [MQTT-3.14.2-1] [MQTT-3.15.2-1]
+  if (reader.left() == 0) { return Error::none; }
+  const Error error = take_properties(reader, reception, reason.properties);
+  return error != Error::none ? error : finish(reader);
+}
+
+constexpr Error check_options(uint8_t options, Text filter, Version version) noexcept {
+  // [MQTT-3.8.3-4]
+  if (!has_properties(version)) { return options > 2 ? Error::malformed_flags : Error::none; }
+  if ((options & 0xC0) != 0) { return Error::malformed_flags; }  // [MQTT-3.8.3-5]
+  // v5 §3.8.3.1
+  if ((options & 0x03) == 3 || (options & 0x30) == 0x30) { return Error::protocol_value; }
+  // [MQTT-3.8.3-4]
+  if ((options & 0x04) != 0 && begins_share(filter)) { return Error::protocol_no_local; }
+  return Error::none;
+}
+
+// How SUBSCRIBE, UNSUBSCRIBE and their answers begin.
+[[gnu::always_inline]] inline Error take_id(Reader& reader, Reception reception, uint16_t& id,
+                                            Properties& properties) noexcept {
+  id = reader.u16();
+  if (id == 0) { return reader.failed() ? Error::malformed_length : Error::malformed_packet_id; }
+  return take_properties(reader, reception, properties);
+}
+
+inline Error take_filters(const Frame& frame, Version version, FilterRequest& request) noexcept {
+  const bool options = frame.type() == PacketType::subscribe;
+  Reader reader(frame.body);
+  Error error =
+      take_id(reader, {version, Side::broker, frame.type()}, request.packet_id, request.properties);
+  if (error != Error::none) { return error; }
+  const Bytes wire(reader.cursor(), reader.left());
+  uint32_t count = 0;
+  for (; reader.left() != 0; ++count) {
+    const Text filter = reader.text();
+    const uint8_t option_bits = options ? reader.u8() : 0;
+    if (reader.failed()) { return Error::malformed_length; }
+    error = check_filter(filter, TextRule::plain);
+    if (error == Error::none) { error = check_options(option_bits, filter, version); }
+    if (error != Error::none) { return error; }
+  }
+  request.filters = SubscriptionList(wire, count, options);
+  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+}
+
+// PINGREQ and PINGRESP have no body.
+inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
+inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
+inline constexpr uint16_t from_server_only = packet_bits(
+    PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
+inline constexpr uint16_t from_client_only = packet_bits(
+    PacketType::connect, PacketType::subscribe, PacketType::unsubscribe, PacketType::pingreq);
+
+// Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
+template <typename Packet, typename Handler, typename... How>
+Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
+  union Room {
+    constexpr Room() noexcept : none(0) {}
+    uint8_t none;
+    Packet packet;  // not made twice: decode() begins by that
+  } room;
+  const Error error = decode(frame, how..., room.packet);
+  if (error == Error::none) { handler(static_cast<const Packet&>(room.packet)); }
+  return error;
 }
 }  // namespace detail
 
@@ -1473,262 +1617,6 @@ inline Error next_frame(Bytes input, Version version, uint32_t packet_bytes_max,
   return there < frame.remaining ? Error::incomplete : Error::none;
 }
 
-namespace detail {
-// A topic filter's wildcards stand alone in their level, '#' in the last one
-// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3].
-constexpr bool wildcards_placed(Text filter) noexcept {
-  for (uint32_t at = 0; at < filter.size(); ++at) {
-    if (filter[at] != '+' && filter[at] != '#') { continue; }
-    const bool opens = at == 0 || filter[at - 1] == '/';
-    const bool last = at + 1 == filter.size();
-    if (!opens || (!last && (filter[at] == '#' || filter[at + 1] != '/'))) { return false; }
-  }
-  return true;
-}
-
-inline constexpr uint32_t share_prefix_size = 7;  // "$share/"
-
-// "$share/…", and "$share" alone, which is no filter either.
-constexpr bool begins_share(Text filter) noexcept {
-  for (uint32_t at = 0; at < share_prefix_size; ++at) {
-    if (at == filter.size()) { return at == share_prefix_size - 1; }
-    if (filter[at] != "$share/"[at]) { return false; }
-  }
-  return true;
-}
-
-// Bytes of the ShareName; 0 when the filter is "$share…" but not $share/ShareName/filter
-// [MQTT-4.8.2-1] [MQTT-4.8.2-2].
-constexpr uint32_t share_name_size(Text filter) noexcept {
-  for (uint32_t at = share_prefix_size; at < filter.size(); ++at) {
-    if (filter[at] == '+' || filter[at] == '#') { return 0; }
-    if (filter[at] == '/') { return at + 1 < filter.size() ? at - share_prefix_size : 0; }
-  }
-  return 0;
-}
-
-// Error::none, malformed_filter, or protocol_value for what is wrong with "$share" alone.
-inline Error check_filter(Text filter, TextRule rule) noexcept {
-  // at least one character [MQTT-4.7.3-1], UTF-8 without U+0000 [MQTT-3.8.3-1] [MQTT-4.7.3-2]
-  if (filter.empty() || !scan(filter.bytes().data(), filter.size(), rule) ||
-      !wildcards_placed(filter)) {
-    return Error::malformed_filter;
-  }
-  return begins_share(filter) && share_name_size(filter) == 0 ? Error::protocol_value : Error::none;
-}
-
-// Nothing may follow the last field.
-inline Error finish(const Reader& reader) noexcept {
-  return reader.failed() || reader.left() != 0 ? Error::malformed_length : Error::none;
-}
-
-__attribute__((always_inline)) inline Error take_text(Reader& reader, Side receiver,
-                                                      Text& target) noexcept {
-  target = reader.text();
-  if (reader.failed()) { return Error::malformed_length; }
-  return scan(target.bytes().data(), target.size(), text_rule(receiver)) ? Error::none
-                                                                         : Error::malformed_utf8;
-}
-
-// The topic, packet id and properties of a PUBLISH, up to the payload. `reader` may hold less
-// than the packet: then incomplete tells that the head is not whole.
-__attribute__((always_inline)) inline Error take_publish_head(Reader& reader, uint8_t first,
-                                                              Reception reception,
-                                                              Publish& publish) noexcept {
-  publish.qos = static_cast<Qos>((first >> 1) & 0x03);
-  publish.dup = (first & 0x08) != 0;
-  publish.retain = (first & 0x01) != 0;
-  if (publish.dup && publish.qos == Qos::at_most_once) {
-    return Error::malformed_flags;  // [MQTT-3.3.1-2]
-  }
-  const Bytes topic = reader.binary();
-  publish.topic = Text(topic);
-  const bool may_be_empty = has_properties(reception.version);
-  // UTF-8 without wildcards [MQTT-3.3.2-1] [MQTT-3.3.2-2]
-  if (!scan(topic.data(), topic.size(), topic_rule(reception.receiver)) ||
-      (topic.empty() && !may_be_empty && !reader.failed())) {
-    return Error::malformed_topic;
-  }
-  if (publish.qos != Qos::at_most_once) {
-    publish.packet_id = reader.u16();
-    if (publish.packet_id == 0 && !reader.failed()) {
-      return Error::protocol_value;  // [MQTT-2.2.1-3] [MQTT-2.3.1-1]
-    }
-  }
-  if (reader.failed()) { return Error::malformed_length; }
-  reception.type = PacketType::publish;
-  const Error error = take_properties(reader, reception, publish.properties);
-  if (error != Error::none) { return error; }
-  if (topic.empty() && !publish.properties.has(PropertyId::topic_alias)) {
-    return Error::protocol_value;  // v5 §3.3.2.1: no topic and no alias
-  }
-  return Error::none;
-}
-
-// Bytes of the topic, packet id and properties when they can be known from `body`; 0 when not.
-inline uint32_t publish_head_size(uint8_t first, Bytes body, Version version) noexcept {
-  Reader reader(body);
-  reader.binary();
-  if ((first & 0x06) != 0) { reader.u16(); }
-  if (has_properties(version)) { reader.bytes(reader.variable()); }
-  return reader.failed() ? 0 : static_cast<uint32_t>(reader.cursor() - body.data());
-}
-
-__attribute__((always_inline)) inline Error take_will(Reader& reader, Version version,
-                                                      uint8_t flags, Will& will) noexcept {
-  will.qos = static_cast<Qos>((flags >> 3) & 0x03);
-  will.retain = (flags & 0x20) != 0;
-  const Error error = take_properties(reader, {version, Side::broker}, will.properties);
-  if (error != Error::none) { return error; }
-  will.topic = reader.text();
-  will.payload = reader.binary();
-  if (reader.failed()) { return Error::malformed_length; }
-  const Bytes topic = will.topic.bytes();  // UTF-8 [MQTT-3.1.3-11] [MQTT-3.1.3-10]
-  const bool valid = scan(topic.data(), topic.size(), TextRule::plain_topic_name);
-  return valid && !topic.empty() ? Error::none : Error::malformed_topic;
-}
-
-// Four letters as one number, which is compared at once.
-constexpr uint32_t letters(const char* s) noexcept {
-  const auto byte = [s](uint32_t i) noexcept { return uint32_t{static_cast<uint8_t>(s[i])}; };
-  return (byte(0) << 24) | (byte(1) << 16) | (byte(2) << 8) | byte(3);
-}
-
-// v5 §3.1.2.1-2: the name tells the family, the level the version.
-__attribute__((always_inline)) inline Error take_version(Reader& reader,
-                                                         Version& version) noexcept {
-  const Text name = reader.text();
-  const uint8_t level = reader.u8();
-  if (reader.failed()) { return Error::malformed_length; }
-  const bool new_name = name.size() == 4 && letters(name.data()) == letters("MQTT");
-  const bool old_name = name.size() == 6 && letters(name.data()) == letters("MQIs") &&
-                        name[4] == 'd' && name[5] == 'p';
-  if (!old_name && !new_name) {
-    return Error::unsupported_protocol;  // [MQTT-3.1.2-1]
-  }
-  if (level < 3 || level > 5) {
-    // Bridges of 3.x set bit 7, and try again without it once the answer is one of 3.x.
-    const bool bridge = level == 0x83 || level == 0x84;
-    version = bridge ? static_cast<Version>(level & 0x7F) : Version::v5;
-    return Error::unsupported_version;  // [MQTT-3.1.2-2]
-  }
-  const bool old_level = level == static_cast<uint8_t>(Version::v3_1);
-  version = old_level == old_name ? static_cast<Version>(level) : Version::v3_1_1;
-  return old_level == old_name ? Error::none : Error::unsupported_version;
-}
-
-constexpr Error check_connect_flags(uint8_t flags, const VersionRules& rules) noexcept {
-  const bool will = (flags & 0x04) != 0;
-  // [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
-  if ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) {
-    return Error::malformed_flags;
-  }
-  if (will && (flags & 0x18) == 0x18) {
-    return Error::malformed_flags;  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
-  }
-  if ((flags & 0xC0) == 0x40 && !rules.password_alone) {
-    return Error::malformed_flags;  // [MQTT-3.1.2-22]
-  }
-  return Error::none;
-}
-
-__attribute__((always_inline)) inline Error take_credentials(Reader& reader, uint8_t flags,
-                                                             Connect& connect) noexcept {
-  const VersionRules& rules = mqtt::rules(connect.version);
-  if ((flags & 0x80) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
-    connect.has_user_name = true;
-    const Error error = take_text(reader, Side::broker, connect.user_name);  // [MQTT-3.1.3-12]
-    if (error != Error::none) { return error; }
-  }
-  if ((flags & 0x40) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
-    connect.has_password = true;
-    connect.password = reader.binary();
-  }
-  return Error::none;
-}
-
-// The end of acks, DISCONNECT and AUTH of 5.0: a reason code and properties, each of which may be
-// missing with all behind it.
-inline Error take_reason(Reader& reader, Reception reception, ReasonCode& reason,
-                         Properties& properties) noexcept {
-  if (reader.left() == 0) {
-    return Error::none;  // v5 §3.4.2.1, §3.14.2.1: success
-  }
-  reason = static_cast<ReasonCode>(reader.u8());
-  if (!allowed(reason, reception.type, other(reception.receiver))) {
-    return Error::protocol_reason;  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
-  }                                 // [MQTT-3.14.2-1] [MQTT-3.15.2-1]
-  if (reader.left() == 0) { return Error::none; }
-  const Error error = take_properties(reader, reception, properties);
-  return error != Error::none ? error : finish(reader);
-}
-
-constexpr Error check_options(uint8_t options, Text filter, Version version) noexcept {
-  if (!has_properties(version)) {
-    return options > 2 ? Error::malformed_flags : Error::none;  // [MQTT-3.8.3-4]
-  }
-  if ((options & 0xC0) != 0) {
-    return Error::malformed_flags;  // [MQTT-3.8.3-5]
-  }
-  if ((options & 0x03) == 3 || (options & 0x30) == 0x30) {
-    return Error::protocol_value;  // v5 §3.8.3.1
-  }
-  if ((options & 0x04) != 0 && begins_share(filter)) {
-    return Error::protocol_no_local;  // [MQTT-3.8.3-4]
-  }
-  return Error::none;
-}
-
-// Packet id, properties and filters of SUBSCRIBE (with options) and UNSUBSCRIBE.
-inline Error take_filters(const Frame& frame, Version version, FilterRequest& request) noexcept {
-  const bool options = frame.type() == PacketType::subscribe;
-  Reader reader(frame.body);
-  request.packet_id = reader.u16();
-  if (request.packet_id == 0) {
-    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
-  }
-  Error error = take_properties(reader, {version, Side::broker, frame.type()}, request.properties);
-  if (error != Error::none) { return error; }
-  const Bytes wire(reader.cursor(), reader.left());
-  uint32_t count = 0;
-  while (reader.left() != 0) {
-    const Text filter = reader.text();
-    const uint8_t option_bits = options ? reader.u8() : 0;
-    if (reader.failed()) { return Error::malformed_length; }
-    error = check_filter(filter, TextRule::plain);
-    if (error == Error::none) { error = check_options(option_bits, filter, version); }
-    if (error != Error::none) { return error; }
-    count += 1;
-  }
-  request.filters = SubscriptionList(wire, count, options);
-  return count == 0 ? Error::protocol_empty_list : Error::none;  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
-}
-
-// Packet id, properties and reason codes of SUBACK and UNSUBACK.
-__attribute__((always_inline)) inline Error take_codes(const Frame& frame, Version version,
-                                                       FilterAnswer& answer) noexcept {
-  Reader reader(frame.body);
-  answer.packet_id = reader.u16();
-  if (answer.packet_id == 0) {
-    return reader.failed() ? Error::malformed_length : Error::malformed_packet_id;
-  }
-  const Error error =
-      take_properties(reader, {version, Side::client, frame.type()}, answer.properties);
-  if (error != Error::none) { return error; }
-  if (frame.type() == PacketType::unsuback && !has_properties(version)) { return finish(reader); }
-  answer.reason_codes = reader.rest();
-  for (const uint8_t byte : answer.reason_codes) {
-    const bool known = has_properties(version)
-                           ? allowed(static_cast<ReasonCode>(byte), frame.type(), Side::broker)
-                           : byte <= 2 || (byte == 0x80 && rules(version).suback_failure);
-    if (!known) {
-      return Error::protocol_reason;  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
-    }
-  }
-  return answer.reason_codes.empty() ? Error::malformed_length : Error::none;
-}
-}  // namespace detail
-
 /// Reads a CONNECT of any version and sets `connect.version`, also when it then fails (so that an
 /// answer can be chosen), but for unsupported_protocol and a name that is cut off.
 /// Error::identifier_rejected leaves everything filled [MQTT-3.1.3-8].
@@ -1744,19 +1632,29 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
   connect.keep_alive_s = reader.u16();
   connect.clean_start = (flags & 0x02) != 0;
   connect.has_will = (flags & 0x04) != 0;
-  error = detail::check_connect_flags(flags, rules);
-  if (error != Error::none) { return error; }
+  const bool will = connect.has_will;
+  // [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  const bool bad = ((flags & (will ? 0x01 : 0x39)) != 0 && !rules.unused_will_bits) ||
+                   (will && (flags & 0x18) == 0x18) ||  // [MQTT-3.1.2-12] [MQTT-3.1.2-14]
+                   ((flags & 0xC0) == 0x40 && !rules.password_alone);  // [MQTT-3.1.2-22]
+  if (bad) { return Error::malformed_flags; }
   error = detail::take_properties(reader, {version, Side::broker, PacketType::connect},
                                   connect.properties);
   if (error != Error::none) { return error; }
   error = detail::take_text(reader, Side::broker, connect.client_id);  // [MQTT-3.1.3-4]
-  if (error != Error::none) { return error; }
-  if (connect.has_will) {
+  if (error == Error::none && connect.has_will) {
     error = detail::take_will(reader, version, flags, connect.will);
+  }
+  if (error != Error::none) { return error; }
+  if ((flags & 0x80) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
+    connect.has_user_name = true;
+    error = detail::take_text(reader, Side::broker, connect.user_name);  // [MQTT-3.1.3-12]
     if (error != Error::none) { return error; }
   }
-  error = detail::take_credentials(reader, flags, connect);
-  if (error != Error::none) { return error; }
+  if ((flags & 0x40) != 0 && (reader.left() != 0 || !rules.lone_user_flag)) {
+    connect.has_password = true;
+    connect.password = reader.binary();
+  }
   error = detail::finish(reader);
   if (error != Error::none) { return error; }
   const Properties& properties = connect.properties;
@@ -1765,25 +1663,22 @@ inline Error decode(const Frame& frame, Connect& connect) noexcept {
     return Error::protocol_value;  // v5 §3.1.2.11.10
   }
   const bool anonymous_session = !connect.clean_start && !rules.properties;
-  if (connect.client_id.empty() && (anonymous_session || !rules.assigns_client_id)) {
-    return Error::identifier_rejected;  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
-  }
-  return Error::none;
+  // [MQTT-3.1.3-8], 3.1 §3.1: 1 to 23 characters
+  const bool must_be_named = anonymous_session || !rules.assigns_client_id;
+  return connect.client_id.empty() && must_be_named ? Error::identifier_rejected : Error::none;
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Connack& connack) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           Connack& connack) noexcept {
   connack = Connack();
   Reader reader(frame.body);
   const uint8_t flags = reader.u8();
   const uint8_t byte = reader.u8();
-  if ((flags & 0xFE) != 0) {
-    return Error::malformed_flags;  // [MQTT-3.2.2-1]
-  }
+  if ((flags & 0xFE) != 0) { return Error::malformed_flags; }  // [MQTT-3.2.2-1]
   connack.session_present = flags != 0 && rules(version).session_present;
-  if (!connack_reason(version, byte, connack.reason_code) ||
-      (detail::has_properties(version) &&
-       !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
+  const bool listed = connack_reason(version, byte, connack.reason_code);
+  if (!listed || (detail::has_properties(version) &&
+                  !allowed(connack.reason_code, PacketType::connack, Side::broker))) {
     return Error::protocol_reason;  // [MQTT-3.2.2-8]
   }
   if (connack.session_present && connack.reason_code != ReasonCode::success) {
@@ -1795,8 +1690,8 @@ __attribute__((always_inline)) inline Error decode(const Frame& frame, Version v
 }
 
 /// `receiver` is the end that reads: a broker refuses what only brokers send.
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Side receiver, Publish& publish) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version, Side receiver,
+                                           Publish& publish) noexcept {
   publish = Publish();
   Reader reader(frame.body);
   const Error error = detail::take_publish_head(reader, frame.first, {version, receiver}, publish);
@@ -1804,96 +1699,68 @@ __attribute__((always_inline)) inline Error decode(const Frame& frame, Version v
   return error;
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Side receiver, Ack& ack) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version, Side receiver,
+                                           Ack& ack) noexcept {
   ack = Ack();
   ack.type = frame.type();
   Reader reader(frame.body);
   ack.packet_id = reader.u16();
   if (reader.failed()) { return Error::malformed_length; }
-  if (ack.packet_id == 0) {
-    return Error::protocol_value;  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
-  }
+  if (ack.packet_id == 0) { return Error::protocol_value; }  // [MQTT-2.2.1-5] [MQTT-2.3.1-6]
   if (!detail::has_properties(version)) { return detail::finish(reader); }
-  return detail::take_reason(reader, {version, receiver, ack.type}, ack.reason_code,
-                             ack.properties);
+  return detail::take_reason(reader, {version, receiver, ack.type}, ack);
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Subscribe& subscribe) noexcept {
-  subscribe = Subscribe();
-  return detail::take_filters(frame, version, subscribe);
+/// SUBSCRIBE and UNSUBSCRIBE.
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           FilterRequest& request) noexcept {
+  request = FilterRequest();
+  return detail::take_filters(frame, version, request);
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Unsubscribe& unsubscribe) noexcept {
-  unsubscribe = Unsubscribe();
-  return detail::take_filters(frame, version, unsubscribe);
+/// SUBACK and UNSUBACK.
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version,
+                                           FilterAnswer& answer) noexcept {
+  answer = FilterAnswer();
+  Reader reader(frame.body);
+  const PacketType type = frame.type();
+  const bool v5 = detail::has_properties(version);
+  const Error error =
+      detail::take_id(reader, {version, Side::client, type}, answer.packet_id, answer.properties);
+  if (error != Error::none) { return error; }
+  if (type == PacketType::unsuback && !v5) { return detail::finish(reader); }
+  answer.reason_codes = reader.rest();
+  for (const uint8_t byte : answer.reason_codes) {
+    const bool known = v5 ? allowed(static_cast<ReasonCode>(byte), type, Side::broker)
+                          : byte <= 2 || (byte == 0x80 && rules(version).suback_failure);
+    if (!known) { return Error::protocol_reason; }  // [MQTT-3.9.3-2] [MQTT-3.11.3-2]
+  }
+  return answer.reason_codes.empty() ? Error::malformed_length : Error::none;
 }
 
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Suback& suback) noexcept {
-  suback = Suback();
-  return detail::take_codes(frame, version, suback);
-}
-
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Unsuback& unsuback) noexcept {
-  unsuback = Unsuback();
-  return detail::take_codes(frame, version, unsuback);
-}
-
-__attribute__((always_inline)) inline Error decode(const Frame& frame, Version version,
-                                                   Side receiver, Disconnect& disconnect) noexcept {
+[[gnu::always_inline]] inline Error decode(const Frame& frame, Version version, Side receiver,
+                                           Disconnect& disconnect) noexcept {
   disconnect = Disconnect();
   Reader reader(frame.body);
   if (!detail::has_properties(version)) {
     return receiver == Side::client ? Error::protocol_direction : detail::finish(reader);
   }
-  return detail::take_reason(reader, {version, receiver, PacketType::disconnect},
-                             disconnect.reason_code, disconnect.properties);
+  return detail::take_reason(reader, {version, receiver, disconnect.type}, disconnect);
 }
 
 inline Error decode(const Frame& frame, Version version, Side receiver, Auth& auth) noexcept {
   auth = Auth();
   if (frame.remaining == 0) {
-    // v5 §3.15.2.1: success in short form, which has no room for the method it must carry and
-    // which a client may not send
+    // v5 §3.15.2.1: success in short form has no room for its method; a client may not send it
     return receiver == Side::broker ? Error::protocol_reason : Error::none;
   }
   Reader reader(frame.body);
-  const Error error = detail::take_reason(reader, {version, receiver, PacketType::auth},
-                                          auth.reason_code, auth.properties);
-  if (error != Error::none || auth.properties.has(PropertyId::authentication_method)) {
-    return error;
-  }
+  const Error error = detail::take_reason(reader, {version, receiver, auth.type}, auth);
+  const bool named = auth.properties.has(PropertyId::authentication_method);
+  if (error != Error::none || named) { return error; }
   // v5 §3.15.2.2.2, and a reason code must not come alone
   return frame.remaining == 1 ? Error::malformed_length : Error::protocol_value;
 }
-
-namespace detail {
-// PINGREQ and PINGRESP have no body.
-inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
-inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
-
-inline constexpr uint16_t from_server_only = packet_bits(
-    PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
-inline constexpr uint16_t from_client_only = packet_bits(
-    PacketType::connect, PacketType::subscribe, PacketType::unsubscribe, PacketType::pingreq);
-
-// Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
-template <typename Packet, typename Handler, typename... How>
-Error decode_to(Handler& handler, const Frame& frame, How... how) noexcept {
-  union Room {
-    constexpr Room() noexcept : none(0) {}
-    uint8_t none;
-    Packet packet;  // not made twice: decode() begins by that
-  } room;
-  const Error error = decode(frame, how..., room.packet);
-  if (error == Error::none) { handler(static_cast<const Packet&>(room.packet)); }
-  return error;
-}
-}  // namespace detail
 
 /// Whether `receiver` may be sent this type at all.
 constexpr bool may_receive(Side receiver, PacketType type) noexcept {
@@ -1972,13 +1839,14 @@ inline void copy_string(uint8_t* target, const uint8_t* source, uint32_t size) n
 // or by a quick look that doubts what is unusual; then it writes and checks nothing.
 enum class Pass : uint8_t { quick, careful, writing };
 
-// What put() hands the fields of a packet to, once in each of two passes. False: a field may not be
-// sent.
+// What put() hands the fields to, once in each of two passes. False: a field may not be sent.
 class PacketWriter {
  public:
-  constexpr PacketWriter(Version version, Pass pass) noexcept : version_(version), pass_(pass) {}
+  constexpr PacketWriter(Version version, Pass pass, PacketType type) noexcept
+      : version_(version), pass_(pass), type_(type) {}
 
   constexpr Version version() const noexcept { return version_; }
+  constexpr PacketType type() const noexcept { return type_; }
   constexpr bool writing() const noexcept { return pass_ == Pass::writing; }
   constexpr Error error() const noexcept { return error_; }
   constexpr uint64_t size() const noexcept { return size_; }
@@ -2040,9 +1908,8 @@ class PacketWriter {
     cursor_ += source.size();
   }
   void payload(Bytes source) noexcept {
-    if (!writing() || (large_machine && source.size() <= 2 * sizeof(Block))) {
-      return list(source);
-    }
+    const bool few = large_machine && source.size() <= 2 * sizeof(Block);
+    if (!writing() || few) { return list(source); }
     copy(cursor_, source.data(), source.size());
     cursor_ += source.size();
   }
@@ -2055,10 +1922,8 @@ class PacketWriter {
             Error error = Error::invalid_packet) noexcept {
     const Bytes bytes = source.bytes();
     binary(bytes);
-    return writing() || require(pass_ == Pass::quick && large_machine
-                                    ? scan_quickly(bytes.data(), bytes.size(), rule)
-                                    : scan(bytes.data(), bytes.size(), rule),
-                                error);
+    const bool quick = pass_ == Pass::quick && large_machine;
+    return writing() || require(quick ? scan_quickly(bytes, rule) : scan(bytes, rule), error);
   }
   bool topic(Text source) noexcept {
     return text(source, TextRule::topic_name, Error::invalid_topic);
@@ -2080,12 +1945,13 @@ class PacketWriter {
     return true;
   }
   /// A reason code and properties, each left out when it and all behind it are at their default.
-  bool reason(ReasonCode reason, Properties list) noexcept {
-    if (!has_properties(version_) || (reason == ReasonCode::success && list.empty())) {
-      return require(list.empty());
+  bool reason(const Reason& reason) noexcept {
+    const bool bare = reason.properties.empty();
+    if (!has_properties(version_) || (reason.reason_code == ReasonCode::success && bare)) {
+      return require(bare);
     }
-    u8(code(reason));
-    return list.empty() || properties(list);
+    u8(code(reason.reason_code));
+    return bare || properties(reason.properties);
   }
 
  private:
@@ -2094,6 +1960,7 @@ class PacketWriter {
   uint32_t string_sizes_ = 0;  // all sizes, or-ed: above the limit when one of them is
   Version version_;
   Pass pass_;
+  PacketType type_;
   Error error_ = Error::none;
 };
 
@@ -2117,7 +1984,6 @@ constexpr uint8_t connect_flags(const Connect& connect) noexcept {
       (connect.clean_start ? 0x02 : 0) | (connect.has_will ? will_flags : 0) |
       (connect.has_password ? 0x40 : 0) | (connect.has_user_name ? 0x80 : 0));
 }
-
 inline bool put(PacketWriter& writer, const Will& will) noexcept {
   const bool good = writer.properties(will.properties) &&
                     writer.require(!will.topic.empty(), Error::invalid_topic) &&
@@ -2172,12 +2038,10 @@ inline bool put(PacketWriter& writer, const Publish& publish) noexcept {
   writer.payload(publish.payload);
   return good;
 }
-
 inline bool put(PacketWriter& writer, const Ack& ack) noexcept {
   return writer.require(ack.type >= PacketType::puback && ack.type <= PacketType::pubcomp) &&
-         writer.packet_id(ack.packet_id) && writer.reason(ack.reason_code, ack.properties);
+         writer.packet_id(ack.packet_id) && writer.reason(ack);
 }
-
 constexpr uint8_t option_bits(const Subscription& entry, Version version) noexcept {
   if (!has_properties(version)) { return level(entry.qos); }
   return static_cast<uint8_t>(level(entry.qos) | (entry.no_local ? 0x04 : 0) |
@@ -2185,13 +2049,13 @@ constexpr uint8_t option_bits(const Subscription& entry, Version version) noexce
                               (static_cast<uint8_t>(entry.retain_handling) << 4));
 }
 
-inline bool put_filters(PacketWriter& writer, const FilterRequest& request, bool options) noexcept {
+inline bool put(PacketWriter& writer, const FilterRequest& request) noexcept {
   bool good = writer.require(!request.filters.empty()) && writer.packet_id(request.packet_id) &&
               writer.properties(request.properties);
   Subscription entry;
   for (SubscriptionList list = request.filters; good && list.next(entry);) {
     good = writer.filter(entry.filter);
-    if (options) {
+    if (writer.type() == PacketType::subscribe) {
       writer.u8(option_bits(entry, writer.version()));
       good = good && writer.require(!entry.no_local || !begins_share(entry.filter),
                                     Error::protocol_no_local);
@@ -2199,40 +2063,25 @@ inline bool put_filters(PacketWriter& writer, const FilterRequest& request, bool
   }
   return good;
 }
-inline bool put(PacketWriter& writer, const Subscribe& subscribe) noexcept {
-  return put_filters(writer, subscribe, true);
-}
-inline bool put(PacketWriter& writer, const Unsubscribe& unsubscribe) noexcept {
-  return put_filters(writer, unsubscribe, false);
-}
 
-inline bool put_codes(PacketWriter& writer, const FilterAnswer& answer, bool coded) noexcept {
+inline bool put(PacketWriter& writer, const FilterAnswer& answer) noexcept {
   const bool good = writer.packet_id(answer.packet_id) && writer.properties(answer.properties);
-  if (!coded) { return good; }
+  if (writer.type() == PacketType::unsuback && !has_properties(writer.version())) { return good; }
   for (const uint8_t reason : answer.reason_codes) {
     writer.u8(suback_code(writer.version(), reason));
   }
   return good && writer.require(!answer.reason_codes.empty());
 }
-inline bool put(PacketWriter& writer, const Suback& suback) noexcept {
-  return put_codes(writer, suback, true);
-}
-inline bool put(PacketWriter& writer, const Unsuback& unsuback) noexcept {
-  return put_codes(writer, unsuback, has_properties(writer.version()));
-}
-
 inline bool put(PacketWriter&, const Pingreq&) noexcept { return true; }
 inline bool put(PacketWriter&, const Pingresp&) noexcept { return true; }
-
 inline bool put(PacketWriter& writer, const Disconnect& disconnect) noexcept {
-  return writer.reason(disconnect.reason_code, disconnect.properties);
+  return writer.reason(disconnect);
 }
-
 inline bool put(PacketWriter& writer, const Auth& auth) noexcept {
   const bool method = auth.properties.has(PropertyId::authentication_method);
   return writer.require(has_properties(writer.version()) &&
                         (method || auth.reason_code == ReasonCode::success)) &&
-         writer.reason(auth.reason_code, auth.properties);
+         writer.reason(auth);
 }
 
 // A packet of any type: what is common to all is compiled once.
@@ -2241,7 +2090,6 @@ struct AnyPacket {
   bool (*put)(PacketWriter& writer, const void* packet);
   uint8_t first;
 };
-
 template <typename Packet>
 bool put_any(PacketWriter& writer, const void* packet) noexcept {
   return put(writer, *static_cast<const Packet*>(packet));
@@ -2258,10 +2106,9 @@ inline Result<uint32_t> count_carefully(PacketWriter& writer, const AnyPacket& a
   return {1 + variable_size(remaining) + remaining, Error::none};
 }
 
-__attribute__((noinline)) inline Result<uint32_t> encode_carefully(Version version,
-                                                                   const AnyPacket& any,
-                                                                   const Buffer& target) noexcept {
-  PacketWriter writer(version, Pass::careful);
+[[gnu::noinline]] inline Result<uint32_t> encode_carefully(Version version, const AnyPacket& any,
+                                                           const Buffer& target) noexcept {
+  PacketWriter writer(version, Pass::careful, static_cast<PacketType>(any.first >> 4));
   const Result<uint32_t> size = count_carefully(writer, any);
   if (!size) { return size; }
   if (size.value > target.size()) { return {0, Error::buffer_too_small}; }
@@ -2274,17 +2121,17 @@ __attribute__((noinline)) inline Result<uint32_t> encode_carefully(Version versi
 /// Bytes encode() will write for the packet, checked as encode() checks it.
 template <typename Packet>
 Result<uint32_t> encoded_size(Version version, const Packet& packet) noexcept {
-  detail::PacketWriter counter(version, detail::Pass::careful);
+  detail::PacketWriter counter(version, detail::Pass::careful, packet.type);
   return detail::count_carefully(counter, detail::any(packet));
 }
 
 /// Writes a packet to the front of `target` and returns its size in bytes. On an error (usage,
 /// string_too_long, buffer_too_small) nothing has been written.
 template <typename Packet>
-__attribute__((noinline, flatten)) Result<uint32_t> encode(Version version, const Packet& packet,
-                                                           Buffer target) noexcept {
+[[gnu::noinline, gnu::flatten]] Result<uint32_t> encode(Version version, const Packet& packet,
+                                                        Buffer target) noexcept {
   if constexpr (detail::large_machine) {
-    detail::PacketWriter writer(version, detail::Pass::quick);
+    detail::PacketWriter writer(version, detail::Pass::quick, packet.type);
     if (detail::put(writer, packet) && writer.sizes_fit() && writer.size() + 5 <= target.size()) {
       const uint32_t size = writer.begin(detail::first_byte(packet), target.data());
       detail::put(writer, packet);
@@ -2300,7 +2147,7 @@ __attribute__((noinline, flatten)) Result<uint32_t> encode(Version version, cons
 /// [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3] [MQTT-3.3.2-2].
 inline bool valid_topic(Text topic) noexcept {
   return !topic.empty() && topic.size() <= string_bytes_max &&
-         detail::scan(topic.bytes().data(), topic.size(), detail::TextRule::topic_name);
+         detail::scan(topic.bytes(), detail::TextRule::topic_name);
 }
 
 /// A topic filter as it may be subscribed to, `$share/ShareName/filter` included [MQTT-4.7.1-1]
@@ -2310,8 +2157,7 @@ inline bool valid_filter(Text filter) noexcept {
          detail::check_filter(filter, detail::TextRule::text) == Error::none;
 }
 
-/// Whether the filter (without `$share`) matches the topic; both must be valid. Byte for byte, no
-/// normalisation [MQTT-4.7.3-4]. One pass over both.
+/// Whether the filter (without `$share`) matches the topic, both valid, by bytes [MQTT-4.7.3-4].
 inline bool matches(Text filter, Text topic) noexcept {
   if (!topic.empty() && topic[0] == '$' && !filter.empty() &&
       (filter[0] == '+' || filter[0] == '#')) {
@@ -2339,14 +2185,12 @@ struct SharedFilter {
   Text group;
   Text filter;
 };
-
 /// `filter` must be valid.
 inline SharedFilter split_shared(Text filter) noexcept {
   if (!detail::begins_share(filter)) { return {Text(), filter}; }
   const uint32_t name_size = detail::share_name_size(filter);
-  const uint32_t at = detail::share_prefix_size + name_size + 1;
-  return {Text(filter.data() + detail::share_prefix_size, name_size),
-          Text(filter.data() + at, filter.size() - at)};
+  const Span<const char> rest = filter.skip(detail::share_prefix_size);
+  return {rest.first(name_size), rest.skip(name_size + 1)};
 }
 
 // >> 9. delivery — the QoS 1 and 2 handshakes, packet ids
@@ -2416,22 +2260,18 @@ constexpr DeliveryStep<SendState> on_ack(SendState state, PacketType ack,
 
 /// The receiver's half for QoS 2 (QoS 1 has no state [MQTT-4.3.2-5]).
 constexpr DeliveryStep<ReceiveState> on_publish(ReceiveState state) noexcept {
-  return state == ReceiveState::none
-             ? DeliveryStep<ReceiveState>{ReceiveState::pubrel, DeliveryAction::accept}
-             : DeliveryStep<ReceiveState>{state, DeliveryAction::repeat};
+  const bool fresh = state == ReceiveState::none;
+  return {ReceiveState::pubrel, fresh ? DeliveryAction::accept : DeliveryAction::repeat};
 }
 constexpr DeliveryStep<ReceiveState> on_pubrel(ReceiveState state) noexcept {
-  return state == ReceiveState::pubrel
-             ? DeliveryStep<ReceiveState>{ReceiveState::none, DeliveryAction::deliver}
-             : DeliveryStep<ReceiveState>{state, DeliveryAction::complete_unknown};
+  const bool known = state == ReceiveState::pubrel;
+  return {ReceiveState::none, known ? DeliveryAction::deliver : DeliveryAction::complete_unknown};
 }
 
 /// The state a message is in once its PUBLISH has been handed to the transport.
-constexpr SendState sent_state(Qos qos) noexcept {
-  return qos == Qos::at_least_once  ? SendState::puback
-         : qos == Qos::exactly_once ? SendState::pubrec
-                                    : SendState::none;
-}
+constexpr SendState sent_state(Qos qos) noexcept { return static_cast<SendState>(qos); }
+static_assert(sent_state(Qos::exactly_once) == SendState::pubrec,
+              "the first states are as the QoS");
 
 /// Packet ids count 1 … 65,535, 1 … [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-2.3.1-1].
 constexpr uint16_t next_packet_id(uint16_t id) noexcept {
@@ -2571,8 +2411,8 @@ struct ClientMemory {
 
 namespace detail {
 // memmove() towards the front; on small machines a loop, for the library's is ten times as large.
-__attribute__((noinline)) inline void move_down(uint8_t* target, const uint8_t* source,
-                                                uint32_t size) noexcept {
+[[gnu::noinline]] inline void move_down(uint8_t* target, const uint8_t* source,
+                                        uint32_t size) noexcept {
   if constexpr (large_machine) {
     memmove(target, source, size);
   } else {
@@ -2591,15 +2431,15 @@ class PacketBuilder {
     size_ = head_size_;
   }
 
-  __attribute__((noinline)) void u8(uint32_t value) noexcept {
+  [[gnu::noinline]] void u8(uint32_t value) noexcept {
     if (size_ < target_.size()) { target_[size_] = static_cast<uint8_t>(value); }
     size_ += 1;
   }
-  __attribute__((noinline)) void u16(uint32_t value) noexcept {
+  [[gnu::noinline]] void u16(uint32_t value) noexcept {
     u8(value >> 8);
     u8(value);
   }
-  __attribute__((noinline)) void bytes(Bytes source) noexcept {
+  [[gnu::noinline]] void bytes(Bytes source) noexcept {
     require(source.size() <= remaining_length_max, Error::string_too_long);
     if (error_ != Error::none) { return; }
     if (size_ + source.size() <= target_.size()) {
@@ -2607,15 +2447,14 @@ class PacketBuilder {
     }
     size_ += source.size();
   }
-  __attribute__((noinline)) void binary(Bytes source) noexcept {
+  [[gnu::noinline]] void binary(Bytes source) noexcept {
     require(source.size() <= string_bytes_max, Error::string_too_long);
     u16(source.size());
     bytes(source);
   }
   void text(Text text, TextRule rule = TextRule::text) noexcept {
     const Bytes source = text.bytes();
-    require(scan(source.data(), source.size(), rule),
-            is_topic(rule) ? Error::invalid_topic : Error::invalid_packet);
+    require(scan(source, rule), is_topic(rule) ? Error::invalid_topic : Error::invalid_packet);
     binary(source);
   }
   void topic(Text topic) noexcept {
@@ -2631,8 +2470,7 @@ class PacketBuilder {
     variable(list.size() + more);
     bytes(list.wire());
     for (Property property; list.next(property);) {
-      require((property_row(static_cast<uint8_t>(property.id)).places & packet) != 0,
-              Error::invalid_packet);
+      require((property_row(property.id).places & packet) != 0, Error::invalid_packet);
     }
   }
   void number(PropertyId id, uint16_t value) noexcept {
@@ -2644,8 +2482,7 @@ class PacketBuilder {
   }
 
   Error error() const noexcept { return error_; }
-  // Puts the length in; `behind` bytes follow that are not here. The size so far, which is more
-  // than the target's when it did not fit.
+  // Puts the length in; `behind` bytes are not here. The size so far, even if it did not fit.
   uint32_t finish(uint32_t behind = 0) noexcept {
     const uint32_t body = size_ - head_size_;
     require(behind <= remaining_length_max && body <= remaining_length_max - behind,
@@ -2672,6 +2509,8 @@ class AliasTable {
   AliasTable() noexcept = default;
   AliasTable(Buffer memory, uint16_t count) noexcept : memory_(memory), count_(count) { clear(); }
   uint16_t count() const noexcept { return memory_.empty() ? uint16_t{0} : count_; }
+  // Only the aliases up to `count`, of those there is memory for.
+  void use(uint32_t count) noexcept { count_ = static_cast<uint16_t>(count); }
   void clear() noexcept {
     for (uint16_t alias = 1; alias <= count(); ++alias) { put(alias, Text()); }
   }
@@ -2698,7 +2537,6 @@ class AliasTable {
   Buffer memory_;
   uint16_t count_ = 1;
 };
-
 constexpr uint32_t u16_at(const uint8_t* at) noexcept { return (uint32_t{at[0]} << 8) | at[1]; }
 }  // namespace detail
 
@@ -2716,6 +2554,7 @@ class ClientEngine {
   using Store = typename Config::Store;
   using Source = typename Config::Source;
   static constexpr bool acknowledges = Features::qos_1 || Features::qos_2;
+  static constexpr bool reviews = acknowledges || Features::v5;
   static constexpr bool streams = !detail::Same<Source, NoSource>::value;
   static constexpr bool aliases = Features::v5 && Features::topic_aliases;
   static constexpr uint32_t reserve_bytes =
@@ -2726,17 +2565,12 @@ class ClientEngine {
 
  public:
   /// `connect` and what it views must live as long as the engine and may change between links, but
-  /// for the version only when idle(). Its property list must not hold Receive Maximum or Topic
-  /// Alias Maximum: they come from Config.
+  /// for the version only when idle(). Receive Maximum and Topic Alias Maximum are Config's unless
+  /// its properties hold lower ones.
   ClientEngine(const Connect& connect, ClientMemory memory) noexcept
-      : rx_(memory.rx),
-        tx_(memory.tx.data()),
-        limit_(memory.tx.end() - reserve_bytes),
-        connect_(&connect),
-        begin_(tx_),
-        end_(tx_),
-        next_(tx_) {
+      : connect_(&connect), rx_(memory.rx), tx_(memory.tx.data()) {
     MQTT_ASSERT(memory.tx.size() > reserve_bytes);
+    limit_ = memory.tx.end() - reserve_bytes;
     if constexpr (aliases) {
       const uint32_t half = memory.aliases.size() / 2;
       received_aliases_ = {memory.aliases.first(half), Config::topic_alias_maximum};
@@ -2745,9 +2579,7 @@ class ClientEngine {
   }
 
   // --- the link ---
-
-  /// The transport is up: CONNECT is encoded into rx. In 5.0 a clean start is asked for once: later
-  /// links resume the session.
+  /// The transport is up: CONNECT is encoded into rx. In 5.0 a clean start is asked for once only.
   Error start(Millis now) noexcept {
     MQTT_ASSERT(link_.phase == Phase::offline);
     now_ = now;
@@ -2776,9 +2608,7 @@ class ClientEngine {
         link_.part = at == next_ ? 0 : link_.part;
         at = remove(at);
       } else {
-        if (sent && is_publish(*at)) {
-          *at |= dup_flag;  // [MQTT-3.3.1-1]
-        }
+        if (acknowledges && sent && is_publish(*at)) { *at |= dup_flag; }  // [MQTT-3.3.1-1]
         at += stored_size(at);
       }
     }
@@ -2787,7 +2617,7 @@ class ClientEngine {
       sent_aliases_.clear();
     }
     next_ = begin_;
-    review_ = nullptr;
+    if (reviews) { review_ = nullptr; }
     memset(&link_, 0, sizeof link_);
     rx_begin_ = rx_end_ = 0;
   }
@@ -2805,11 +2635,14 @@ class ClientEngine {
   /// What is to be sent next; tx_commit() must follow before any other call.
   Bytes tx_pending() noexcept {
     if (link_.phase == Phase::greeting) { return Bytes(rx_).first(rx_end_).skip(rx_begin_); }
-    const bool going = link_.phase == Phase::online && review_ == nullptr;
+    const bool going = online() && (!reviews || review_ == nullptr);
     if (control_first()) { return Bytes(control(), link_.control); }
     if (!going && link_.part == 0) { return Bytes(); }
     if constexpr (streams) {
-      if (next_ == stream_ && link_.part >= stream_head_) { return stream_piece(); }
+      if (next_ == stream_ && link_.part >= stream_head_) {
+        const Bytes piece = source_->piece(link_.part - stream_head_);
+        return piece.first(detail::smaller(wire_size(next_) - link_.part, piece.size()));
+      }
     }
     uint8_t* at = next_;
     for (uint16_t inflight = link_.inflight; at != end_ && takes_quota(*at, inflight);) {
@@ -2861,7 +2694,6 @@ class ClientEngine {
   Store& store() noexcept { return store_; }
 
   // --- requests ---
-
   /// Queues a message; `packet_id` and `dup` are set here, Topic Alias must not be. All is copied.
   Submission publish(const Publish& packet) noexcept {
     uint16_t alias = 0;
@@ -2875,9 +2707,7 @@ class ClientEngine {
     detail::PacketBuilder out = begin_publish(packet, alias);
     out.bytes(packet.payload);
     const Submission submission = submit(out, 0);
-    if constexpr (aliases) {
-      if (submission && alias != 0) { sent_aliases_.put(alias, packet.topic); }
-    }
+    if (aliases && submission && alias != 0) { sent_aliases_.put(alias, packet.topic); }
     return submission;
   }
   /// Queues a message of `payload_bytes`, which come from `source` as they are sent; one at a time.
@@ -2905,8 +2735,7 @@ class ClientEngine {
   Submission unsubscribe(Span<const Subscription> filters, Properties properties = {}) noexcept {
     return request(PacketType::unsubscribe, filters, properties);
   }
-  /// Ends the link in order; what is queued stays queued. Full when the properties do not fit
-  /// Config::control_bytes.
+  /// Ends the link in order; what is queued stays. Full: Config::control_bytes are too few.
   Answer disconnect(ReasonCode reason = ReasonCode::success, Properties properties = {}) noexcept {
     if (link_.phase == Phase::offline) { return Answer::offline; }
     if (link_.phase >= Phase::ending) { return Answer::queued; }
@@ -2943,7 +2772,6 @@ class ClientEngine {
   }
 
   // --- outputs ---
-
   /// What happened next; false: nothing more now.
   bool next_event(Millis now, ClientEvent& event) noexcept {
     now_ = now;
@@ -2962,8 +2790,12 @@ class ClientEngine {
     }
     if (link_.phase == Phase::offline || link_.phase >= Phase::ending) { return false; }
     Error error = Error::none;
-    if (left_ms() == 0) { error = overdue(); }
-    if ((acknowledges || Features::v5) && review_ != nullptr && review(event)) { return true; }
+    if (left_ms() == 0) {
+      error = link_.asked ? Error::link_closed : Error::none;
+      ask();
+      if (error == Error::none) { static_cast<void>(put_reason(PacketType::pingreq)); }
+    }
+    if (reviews && review_ != nullptr && review(event)) { return true; }
     while (error == Error::none && event.type == ClientEventType::none) {
       error = take_packet(event);
     }
@@ -3015,12 +2847,10 @@ class ClientEngine {
     uint32_t piece;             // bytes at the end of rx that it views, of a payload
     uint32_t offset;            // bytes of the payload that came before them
   };
-
   static constexpr uint32_t never = ~uint32_t{0};
   static constexpr uint8_t dup_flag = 0x08;
   static constexpr uint8_t highest_qos = Features::qos_2 ? 2 : Features::qos_1 ? 1 : 0;
   static constexpr uint32_t inbound = 0x10000;  // in keys of the store: a QoS 2 id received
-
   static constexpr bool is_publish(uint8_t first) noexcept { return (first & 0xF0) == 0x30; }
   static constexpr bool is_pubrel(uint8_t first) noexcept { return (first & 0xF0) == 0x60; }
   static constexpr bool is_subscribe(uint8_t first) noexcept { return (first & 0xF0) == 0x80; }
@@ -3098,28 +2928,25 @@ class ClientEngine {
     return (uint32_t{cycle_} - (id > last_id_ ? 1 : 0)) << 16 | id;
   }
 
-  // Closes the gap of `size` bytes at `at`; returns where that which lay behind it is now.
-  uint8_t* cut(uint8_t* at, uint32_t size) noexcept {
+  // Takes a packet out but for its last `kept` bytes; returns where what lies behind is now.
+  uint8_t* remove(uint8_t* at, uint32_t kept = 0) noexcept {
+    const uint32_t size = stored_size(at) - kept;
+    if (streams && at == stream_) { stream_ = nullptr; }
     if (at == begin_) {  // as a rule, and then nothing moves
       begin_ += size;
       if (next_ == at) { next_ = begin_; }
-      if (review_ == at) { review_ = begin_; }
+      if (reviews && review_ == at) { review_ = begin_; }
       return begin_;
     }
     detail::move_down(at, at + size, static_cast<uint32_t>(end_ - at) - size);
     move_pointers(at + 1, size);
     return at;
   }
-  uint8_t* remove(uint8_t* at) noexcept {
-    const uint32_t size = stored_size(at);
-    if (streams && at == stream_) { stream_ = nullptr; }
-    return cut(at, size);
-  }
   // What points to `from` or behind it moves down.
   void move_pointers(const uint8_t* from, uint32_t size) noexcept {
     end_ -= size;
     if (next_ >= from) { next_ -= size; }
-    if ((acknowledges || Features::v5) && review_ >= from) { review_ -= size; }
+    if (reviews && review_ >= from) { review_ -= size; }
     if (streams && stream_ >= from) { stream_ -= size; }
   }
   // Moves the packets to the front when less than `size` bytes are free behind them.
@@ -3132,7 +2959,6 @@ class ClientEngine {
   }
 
   // --- sending ---
-
   void put_connect(detail::PacketBuilder& out) noexcept {
     const Connect& connect = *connect_;
     const bool will = Features::wills && connect.has_will;
@@ -3142,10 +2968,14 @@ class ClientEngine {
     out.u8(clean_start() ? flags | 2U : flags & ~2U);
     out.u16(connect.keep_alive_s);
     if (v5()) {
-      const bool accepts = aliases && received_aliases_.count() != 0;
-      out.properties(connect.properties, detail::in_connect, accepts ? 6 : 3);
-      out.number(PropertyId::receive_maximum, Config::receive_maximum);
-      if (accepts) { out.number(PropertyId::topic_alias_maximum, Config::topic_alias_maximum); }
+      const uint16_t count = sent_aliases_.count();
+      const bool adds_window = lacks(out, PropertyId::receive_maximum, Config::receive_maximum);
+      const bool adds_count = lacks(out, PropertyId::topic_alias_maximum, count) && count != 0;
+      out.properties(connect.properties, detail::in_connect,
+                     (adds_window ? 3U : 0U) + (adds_count ? 3U : 0U));
+      if (adds_window) { out.number(PropertyId::receive_maximum, Config::receive_maximum); }
+      if (adds_count) { out.number(PropertyId::topic_alias_maximum, count); }
+      received_aliases_.use(connect.properties.number(PropertyId::topic_alias_maximum, count));
     }
     out.text(connect.client_id);
     if (will) {
@@ -3159,6 +2989,12 @@ class ClientEngine {
     out.require((will || !connect.has_will) && (assigned || !connect.client_id.empty()) &&
                     (v5() || connect.has_user_name || !connect.has_password),
                 Error::invalid_packet);  // [MQTT-3.1.3-7] [MQTT-3.1.2-22]
+  }
+  // Whether CONNECT's properties announce no limit of their own, at most `most`.
+  bool lacks(detail::PacketBuilder& out, PropertyId id, uint16_t most) const noexcept {
+    const uint32_t own = connect_->properties.number(id, never);
+    out.require(own == never || own <= most, Error::invalid_packet);
+    return own == never;
   }
   bool clean_start() const noexcept { return connect_->clean_start && !(v5() && established_); }
 
@@ -3187,12 +3023,11 @@ class ClientEngine {
     }
     return out;
   }
-  Submission request(PacketType type, Span<const Subscription> filters,
-                     Properties properties) noexcept {
+  Submission request(PacketType type, Span<const Subscription> filters, Properties list) noexcept {
     const bool options = type == PacketType::subscribe;
     detail::PacketBuilder out = begin(detail::first_byte(type, 2), capacity());
     out.u16(next_packet_id(last_id_));
-    if (v5()) { out.properties(properties, detail::packet_bit(type)); }
+    if (v5()) { out.properties(list, detail::packet_bit(type)); }
     out.require(!filters.empty(), Error::invalid_packet);  // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
     for (const Subscription& entry : filters) {
       const Text filter = entry.filter;
@@ -3201,12 +3036,7 @@ class ClientEngine {
                       !(shared && (detail::share_name_size(filter) == 0 || entry.no_local)),
                   Error::invalid_filter);
       out.text(filter);
-      uint32_t bits = level(entry.qos);
-      if (v5()) {
-        bits |= (entry.no_local ? 4U : 0U) | (entry.retain_as_published ? 8U : 0U) |
-                static_cast<uint32_t>(entry.retain_handling) << 4;
-      }
-      if (options) { out.u8(bits); }
+      if (options) { out.u8(detail::option_bits(entry, version())); }
     }
     return submit(out, 0);
   }
@@ -3230,40 +3060,35 @@ class ClientEngine {
     // Ids are not used again while the oldest is open, so a handle names one request only.
     const uint8_t* const oldest = find(0);
     if (oldest != nullptr && id_at(oldest) == id) { return {Answer::full}; }
-    if (is_publish(*end_) && behind == 0 && !store_.keep(id, Bytes(end_, size))) {
-      return {Answer::not_kept};
-    }
+    const bool kept = !is_publish(*end_) || behind != 0 || store_.keep(id, Bytes(end_, size));
+    if (!kept) { return {Answer::not_kept}; }
     end_ += size;
     if (id < last_id_) { cycle_ = static_cast<uint16_t>(cycle_ + 1); }
     last_id_ = id;
     return {Answer::queued, Error::none, handle_of(id)};
   }
 
-  // What the server's CONNACK says about a request [MQTT-3.2.2-11] [MQTT-3.2.2-14]
-  // [MQTT-3.2.2-15], v5 §3.2.2.3.11 ff.
+  // By the server's CONNACK [MQTT-3.2.2-11] [MQTT-3.2.2-14] [MQTT-3.2.2-15], v5 §3.2.2.3.11 ff.
   Answer permitted(const uint8_t* at) const noexcept {
     const Stored packet = stored(at);
     if (packet.size - 1 > link_.packet_bytes_max - 1) { return Answer::too_big; }
     if (is_publish(*at)) {
-      if (link_.refused_qos != 0 && qos_of(*at) >= link_.refused_qos) {
-        return Answer::qos_unavailable;
-      }
+      const bool refused = link_.refused_qos != 0 && qos_of(*at) >= link_.refused_qos;
+      if (refused) { return Answer::qos_unavailable; }
       return (*at & 1) != 0 && link_.no_retain ? Answer::retain_unavailable : Answer::queued;
     }
     if (!v5() || !is_subscribe(*at)) { return Answer::queued; }
     Reader reader(behind_id(at));
     const Properties properties(reader.bytes(reader.variable()));
-    if (link_.no_identifiers && properties.number(PropertyId::subscription_identifier, 0) != 0) {
-      return Answer::identifiers_unavailable;
-    }
+    const uint32_t identifier = properties.number(PropertyId::subscription_identifier, 0);
+    if (link_.no_identifiers && identifier != 0) { return Answer::identifiers_unavailable; }
     while (reader.left() != 0) {
       const Text filter = reader.text();
       reader.u8();
       if (link_.no_shared && detail::begins_share(filter)) { return Answer::shared_unavailable; }
       for (const char character : filter) {
-        if (link_.no_wildcards && (character == '+' || character == '#')) {
-          return Answer::wildcards_unavailable;
-        }
+        const bool wild = character == '+' || character == '#';
+        if (link_.no_wildcards && wild) { return Answer::wildcards_unavailable; }
       }
     }
     return Answer::queued;
@@ -3275,12 +3100,12 @@ class ClientEngine {
     return Buffer(control(), Config::control_bytes).skip(link_.control);
   }
   // DISCONNECT and AUTH.
-  Answer put_reason(PacketType type, ReasonCode reason, Properties properties) noexcept {
+  Answer put_reason(PacketType type, ReasonCode reason = {}, Properties list = {}) noexcept {
     const Buffer room = control_room();
     detail::PacketBuilder out(room, detail::first_byte(type), room.size());
-    if (v5() && (reason != ReasonCode::success || !properties.empty())) {
+    if (v5() && (reason != ReasonCode::success || !list.empty())) {
       out.u8(code(reason));
-      if (!properties.empty()) { out.properties(properties, detail::packet_bit(type)); }
+      if (!list.empty()) { out.properties(list, detail::packet_bit(type)); }
     }
     const uint32_t size = out.finish();
     if (out.error() != Error::none) { return Answer::invalid; }
@@ -3289,46 +3114,31 @@ class ClientEngine {
     return Answer::queued;
   }
   // PUBACK, PUBREC, PUBREL or PUBCOMP; take_packet() has seen to the room.
-  void put_ack(PacketType type, uint16_t id, ReasonCode reason = ReasonCode::success) noexcept {
-    const bool coded = v5() && reason != ReasonCode::success;
+  void put_ack(PacketType type, uint16_t id, bool known = true) noexcept {
+    const bool coded = v5() && !known;
     uint8_t* const at = control() + link_.control;
     at[0] = detail::first_byte(type, type == PacketType::pubrel ? 2 : 0);
     at[1] = coded ? 3 : 2;
     at[2] = static_cast<uint8_t>(id >> 8);
     at[3] = static_cast<uint8_t>(id);
-    if (coded) { at[4] = code(reason); }
+    if (coded) { at[4] = code(ReasonCode::packet_identifier_not_found); }
     link_.control = static_cast<uint16_t>(link_.control + (coded ? 5 : 4));
   }
 
   // Whether the packet may be sent; takes its share of the quota [MQTT-4.9.0-2]. A PUBREL sent
   // again counts too: the server may still count its message.
   bool takes_quota(uint8_t first, uint16_t& inflight) const noexcept {
-    if (!acknowledges || !((is_publish(first) && qos_of(first) != 0) || is_pubrel(first))) {
-      return true;
-    }
+    const bool counts = (is_publish(first) && qos_of(first) != 0) || is_pubrel(first);
+    if (!acknowledges || !counts) { return true; }
     if (inflight >= link_.window) { return false; }
     inflight = static_cast<uint16_t>(inflight + 1);
     return true;
   }
 
-  Bytes stream_piece() noexcept {
-    const uint32_t left = wire_size(next_) - link_.part;
-    const Bytes piece = source_->piece(link_.part - stream_head_);
-    return piece.first(detail::smaller(left, piece.size()));
-  }
-
   // --- time and the end ---
-
   void end_link(Phase phase) noexcept {
     link_.phase = phase;
     ask();
-  }
-
-  Error overdue() noexcept {
-    if (link_.asked) { return Error::link_closed; }
-    ask();
-    static_cast<void>(put_reason(PacketType::pingreq, ReasonCode::success, {}));
-    return Error::none;
   }
 
   void fail(Error error, ClientEvent& event) noexcept {
@@ -3338,9 +3148,7 @@ class ClientEngine {
       event.reason_code = ReasonCode::keep_alive_timeout;
     } else if (v5()) {
       event.reason_code = reason_code(error);
-      if (online()) {
-        static_cast<void>(put_reason(PacketType::disconnect, event.reason_code, {}));
-      }
+      if (online()) { static_cast<void>(put_reason(PacketType::disconnect, event.reason_code)); }
     }
     end_link(Phase::reported);
   }
@@ -3366,11 +3174,11 @@ class ClientEngine {
   void complete(uint8_t* at, ClientEvent& event) noexcept {
     const uint16_t id = id_at(at);
     event.handle = handle_of(id);
-    event.type = *at < detail::first_byte(PacketType::subscribe) ? ClientEventType::published
-                 : *at < detail::first_byte(PacketType::unsubscribe)
-                     ? ClientEventType::subscribed
-                     : ClientEventType::unsubscribed;
-    if (event.type == ClientEventType::published) { store_.drop(id); }
+    event.type = is_subscribe(*at) ? ClientEventType::subscribed : ClientEventType::unsubscribed;
+    if (*at < detail::first_byte(PacketType::subscribe)) {
+      event.type = ClientEventType::published;
+      store_.drop(id);
+    }
     remove(at);
   }
 
@@ -3387,7 +3195,6 @@ class ClientEngine {
     }
     link_.borrowed = link_.piece = 0;
   }
-
   // Waits for more bytes behind those at the front of rx.
   Error wait_for_more() noexcept {
     detail::move_down(rx_.data(), rx_.data() + rx_begin_, rx_end_ - rx_begin_);
@@ -3399,29 +3206,25 @@ class ClientEngine {
   // Takes the packet at the front of rx; incomplete when it is not whole or cannot be taken yet.
   Error take_packet(ClientEvent& event) noexcept {
     release();
-    if (link_.phase == Phase::greeting || control_room().size() < control_spare) {
-      return Error::incomplete;
-    }
+    const bool full = control_room().size() < control_spare;
+    if (link_.phase == Phase::greeting || full) { return Error::incomplete; }
     Frame frame;
     const Error error =
         next_frame(Bytes(rx_).first(rx_end_).skip(rx_begin_), version(), ~uint32_t{0}, frame);
     if (error > Error::incomplete) { return error; }
-    if (frame.type() == PacketType::publish && frame.header_size != 0 && online()) {
-      return take_publish(frame, event);
-    }
+    const PacketType type = frame.type();
+    const bool publishes = type == PacketType::publish && frame.header_size != 0;
+    if (publishes && online()) { return take_publish(frame, event); }
     if (error != Error::none) { return wait_for_more(); }
     link_.borrowed = frame.size();
-    const PacketType type = frame.type();
-    if (Features::v5 && Features::enhanced_auth && type == PacketType::auth) {
-      return take_auth(frame, event);
-    }
+    constexpr bool takes_auth = Features::v5 && Features::enhanced_auth;
+    if (takes_auth && type == PacketType::auth) { return take_auth(frame, event); }
     if (!online()) {
       // before CONNACK nothing else may come [MQTT-3.2.0-1]
       return type == PacketType::connack ? take_connack(frame, event) : Error::protocol_state;
     }
-    if (acknowledges && type >= PacketType::puback && type <= PacketType::pubcomp) {
-      return take_ack(frame, event);
-    }
+    const bool acks = type >= PacketType::puback && type <= PacketType::pubcomp;
+    if (acknowledges && acks) { return take_ack(frame, event); }
     if (type == PacketType::suback || type == PacketType::unsuback) {
       return take_codes(frame, event);
     }
@@ -3445,19 +3248,19 @@ class ClientEngine {
       end_link(Phase::reported);
       return Error::none;
     }
-    if (clean_start() && connack.session_present) {
-      return Error::protocol_value;  // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
-    }
+    // [MQTT-3.2.2-1] [MQTT-3.2.2-2]
+    if (clean_start() && connack.session_present) { return Error::protocol_value; }
     // 3.1 does not tell; a session asked for is taken to be there.
-    fresh_ = !connack.session_present && (clean_start() || version() != Version::v3_1);
+    const bool forgets = clean_start() || version() != Version::v3_1;
+    fresh_ = reviews && forgets && !connack.session_present;
     link_.phase = Phase::online;
     link_.asked = false;
     link_.keep_alive_s = connect_->keep_alive_s;
-    link_.window = Config::inflight_max;
+    if (acknowledges) { link_.window = Config::inflight_max; }
     if (v5()) { take_limits(connack.properties); }
-    established_ = true;
-    if (fresh_) { forget_received(); }
-    if constexpr (acknowledges || Features::v5) { review_ = begin_; }
+    established_ = Features::v5;
+    while (Features::qos_2 && fresh_ && ids_count_ != 0) { drop_received(limit_); }
+    if constexpr (reviews) { review_ = begin_; }
     event.type = ClientEventType::connected;
     return Error::none;
   }
@@ -3496,9 +3299,8 @@ class ClientEngine {
     // One that is just being sent waits for no answer, even if it was sent on an earlier link.
     if (at != nullptr && (at != next_ || link_.part == 0)) {
       if (is_pubrel(*at)) { state = SendState::pubcomp; }
-      if (is_publish(*at) && (at < next_ || (*at & dup_flag) != 0)) {
-        state = sent_state(static_cast<Qos>(qos_of(*at)));
-      }
+      const bool sent = at < next_ || (*at & dup_flag) != 0;
+      if (is_publish(*at) && sent) { state = sent_state(static_cast<Qos>(qos_of(*at))); }
     }
     event.reason_code = ack.reason_code;
     if constexpr (Features::v5) { event.properties = ack.properties; }
@@ -3509,23 +3311,19 @@ class ClientEngine {
       complete(at, event);
     } else if (action == DeliveryAction::release) {
       release_message(at, id);
-    } else if (action == DeliveryAction::release_again) {
-      put_ack(PacketType::pubrel, id);
-    } else if (action == DeliveryAction::release_unknown) {
-      put_ack(PacketType::pubrel, id, ReasonCode::packet_identifier_not_found);
+    } else if (action != DeliveryAction::ignore) {
+      put_ack(PacketType::pubrel, id, action == DeliveryAction::release_again);
     }
     return Error::none;
   }
 
   // PUBREL takes the place of the message [MQTT-4.3.3-6].
   void release_message(uint8_t* at, uint16_t id) noexcept {
-    const uint32_t size = stored_size(at);
-    if (streams && at == stream_) { stream_ = nullptr; }
     put_ack(PacketType::pubrel, id);
-    uint8_t* const rest = at + size - 4;
-    memcpy(rest, control() + link_.control - 4, 4);
-    static_cast<void>(store_.keep(id, Bytes(rest, 4)));
-    cut(at, size - 4);
+    uint8_t* const pubrel = at + stored_size(at) - 4;
+    memcpy(pubrel, control() + link_.control - 4, 4);
+    static_cast<void>(store_.keep(id, Bytes(pubrel, 4)));
+    remove(at, 4);
   }
 
   // QoS 2 ids received lie behind limit_, in no order.
@@ -3547,16 +3345,12 @@ class ClientEngine {
     ids_count_ = static_cast<uint16_t>(ids_count_ - 1);
     memcpy(at, received(ids_count_), 2);
   }
-  void forget_received() noexcept {
-    while (Features::qos_2 && ids_count_ != 0) { drop_received(limit_); }
-  }
   void take_pubrel(uint16_t id) noexcept {
     uint8_t* const at = find_received(id);
     const ReceiveState state = at != nullptr ? ReceiveState::pubrel : ReceiveState::none;
     const bool known = on_pubrel(state).action == DeliveryAction::deliver;
     if (known) { drop_received(at); }
-    put_ack(PacketType::pubcomp, id,
-            known ? ReasonCode::success : ReasonCode::packet_identifier_not_found);
+    put_ack(PacketType::pubcomp, id, known);
   }
 
   // A PUBLISH whose fixed header is there. The message goes to the application when it is whole,
@@ -3566,19 +3360,15 @@ class ClientEngine {
     Reader reader(frame.body);
     Error error =
         detail::take_publish_head(reader, frame.first, {version(), Side::client}, publish);
-    if (error == Error::malformed_length && frame.body.size() < frame.remaining) {
-      return wait_for_more();
-    }
+    const bool whole = frame.body.size() == frame.remaining;
+    if (error == Error::malformed_length && !whole) { return wait_for_more(); }
     if (error != Error::none) { return error; }
     const uint32_t head = frame.body.size() - reader.left();
     const uint32_t left = frame.remaining - head - link_.offset;
     const uint32_t piece = detail::smaller(reader.left(), left);
-    if (piece < left && (frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size())) {
-      return wait_for_more();
-    }
-    if (piece == 0 && left != 0) {
-      return Error::packet_too_large;  // the head fills rx
-    }
+    const bool room = frame.size() <= rx_.size() || rx_begin_ != 0 || rx_end_ < rx_.size();
+    if (piece < left && room) { return wait_for_more(); }
+    if (piece == 0 && left != 0) { return Error::packet_too_large; }  // the head fills rx
     publish.payload = reader.bytes(piece);
     event.offset = link_.offset;
     event.total = frame.remaining - head;
@@ -3604,9 +3394,7 @@ class ClientEngine {
   Error resolve_alias(Publish& publish) noexcept {
     const uint32_t alias = publish.properties.number(PropertyId::topic_alias, 0);
     if (alias == 0) { return Error::none; }
-    if (alias > received_aliases_.count()) {
-      return Error::topic_alias_invalid;  // [MQTT-3.3.2-9]
-    }
+    if (alias > received_aliases_.count()) { return Error::topic_alias_invalid; }  // [MQTT-3.3.2-9]
     if (!publish.topic.empty()) {
       return received_aliases_.put(alias, publish.topic) ? Error::none : Error::buffer_too_small;
     }
@@ -3622,14 +3410,12 @@ class ClientEngine {
       const bool known = find_received(publish.packet_id) != nullptr;
       const ReceiveState state = known ? ReceiveState::pubrel : ReceiveState::none;
       link_.skip = on_publish(state).action == DeliveryAction::repeat;
-      if (!known && ids_count_ == Config::receive_maximum) {
-        return Error::receive_maximum;  // [MQTT-3.3.4-9] is the server's to keep
-      }
+      // [MQTT-3.3.4-9] is the server's to keep
+      if (!known && ids_count_ == Config::receive_maximum) { return Error::receive_maximum; }
     }
     return Error::none;
   }
-  // The last byte is there: the answer. A QoS 2 id is taken down before the application sees the
-  // message: it never sees it twice.
+  // The answer to the last byte. A QoS 2 id is taken down before the message is seen, lest twice.
   void finish_message(const Publish& publish) noexcept {
     const uint16_t id = publish.packet_id;
     if (Features::qos_2 && publish.qos == Qos::exactly_once) {
@@ -3646,13 +3432,12 @@ class ClientEngine {
   // SUBACK and UNSUBACK.
   Error take_codes(const Frame& frame, ClientEvent& event) noexcept {
     Suback answer;
-    const Error error = detail::take_codes(frame, version(), answer);
+    const Error error = decode(frame, version(), answer);
     if (error != Error::none) { return error; }
     uint8_t* const at = find(answer.packet_id);
     // the answer's type is the request's and 1
-    if (at == nullptr || at >= next_ || (*at >> 4) + 1 != frame.first >> 4) {
-      return Error::protocol_state;
-    }
+    const bool asked = at != nullptr && at < next_ && (*at >> 4) + 1 == frame.first >> 4;
+    if (!asked) { return Error::protocol_state; }
     if (!answer.reason_codes.empty() && answer.reason_codes.size() != filters_at(at)) {
       return Error::protocol_value;  // [MQTT-3.8.4-6] [MQTT-3.8.4-5]
     }
@@ -3681,7 +3466,6 @@ class ClientEngine {
     end_link(Phase::reported);
     return Error::none;
   }
-
   Error take_auth(const Frame& frame, ClientEvent& event) noexcept {
     Auth auth;
     const Error error = decode(frame, version(), Side::client, auth);
@@ -3699,12 +3483,12 @@ class ClientEngine {
   // Room that a packet is only taken with: for its answer, PINGREQ and DISCONNECT.
   static constexpr uint32_t control_spare = 16;
 
+  const Connect* connect_;
   Buffer rx_;
   uint8_t* tx_;
-  uint8_t* limit_;  // of the packets in tx
-  const Connect* connect_;
-  uint8_t *begin_, *end_;               // the packets in tx
-  uint8_t* next_;                       // the first not sent on this link
+  uint8_t* limit_;                      // of the packets in tx
+  uint8_t *begin_ = tx_, *end_ = tx_;   // the packets in tx
+  uint8_t* next_ = tx_;                 // the first not sent on this link
   uint8_t* review_ = nullptr;           // the first not yet held against CONNACK; nullptr: all are
   uint32_t rx_begin_ = 0, rx_end_ = 0;  // bytes received and not yet taken
   Millis now_ = 0;                      // of the last next_event() or start()
@@ -3717,7 +3501,6 @@ class ClientEngine {
   bool notify_ = false;  // the end of a link is to be told, with
   Error notice_ = Error::none;
   Link link_ = {};
-
   Source* source_ = nullptr;
   uint8_t* stream_ = nullptr;  // the packet whose payload comes from source_
   uint32_t stream_head_ = 0;   // its bytes in tx
@@ -3728,10 +3511,10 @@ class ClientEngine {
 // >> 11. client — Client<Transport, Clock, Config>
 
 /// Properties of a request (v5 §4.10), built in `scratch`; empty when it is too small.
-inline Properties request_properties(Buffer scratch, Text response_topic,
+inline Properties request_properties(Buffer scratch, Text answer_topic,
                                      Bytes correlation) noexcept {
   PropertyWriter writer(scratch);
-  writer.text(PropertyId::response_topic, response_topic);
+  writer.text(PropertyId::response_topic, answer_topic);
   return writer.binary(PropertyId::correlation_data, correlation).properties();
 }
 /// What tells which request a message answers; empty when nothing does.
@@ -3741,10 +3524,7 @@ inline Bytes correlation_of(const Publish& message) noexcept {
 }
 /// The answer to a request, its properties built in `scratch`; without a topic when none is wanted.
 inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) noexcept {
-  Publish answer;
-  answer.topic = request.properties.text(PropertyId::response_topic);
-  answer.payload = payload;
-  answer.qos = request.qos;
+  Publish answer{request.properties.text(PropertyId::response_topic), payload, request.qos};
   PropertyWriter writer(scratch);
   const Bytes correlation = correlation_of(request);
   if (!correlation.empty()) { writer.binary(PropertyId::correlation_data, correlation); }
@@ -3754,11 +3534,10 @@ inline Publish answer_to(const Publish& request, Bytes payload, Buffer scratch) 
 
 /// A client with its memory, which dials, keeps the link alive, dials again and subscribes again.
 ///
-///     Transport  int32_t dial(uint32_t attempt)             > 0 the link is up, 0 on its way: call
-///                                                           again, < 0 failed; never blocks.
-///                                                           `attempt` counts dials that failed or
-///                                                           links that ended, from 0: with several
-///                                                           servers take attempt % servers
+///     Transport  int32_t dial(uint32_t attempt)             > 0 up, 0 on its way: call again, < 0
+///                                                           failed; never blocks. `attempt` counts
+///                                                           failures and links that ended: with
+///                                                           several servers attempt % servers
 ///                int32_t receive(uint8_t*, size_t)          > 0 bytes, 0 nothing now, < 0 gone
 ///                int32_t transmit(const uint8_t*, size_t)   bytes taken, 0 later, < 0 gone
 ///                void hang_up()                             ends the link or the dialing
@@ -3799,12 +3578,7 @@ class Client {
   Submission publish(const Publish& packet) noexcept { return engine_.publish(packet); }
   Submission publish(Text topic, Text payload, Qos qos = Qos::at_most_once,
                      bool retain = false) noexcept {
-    Publish packet;
-    packet.topic = topic;
-    packet.payload = payload.bytes();
-    packet.qos = qos;
-    packet.retain = retain;
-    return engine_.publish(packet);
+    return engine_.publish({topic, payload.bytes(), qos, retain});
   }
   /// Subscribes now and whenever the server has forgotten; the filter must live on. Messages go to
   /// the handlers of all filters that match, those of other messages to the events.
@@ -3812,16 +3586,13 @@ class Client {
     Slot* slot = slot_of(filter);
     if (slot == nullptr) { slot = slot_of(Text()); }
     if (slot == nullptr) { return {Answer::full}; }
-    Subscription entry;
-    entry.filter = filter;
-    entry.qos = qos;
+    const Subscription entry{filter, qos};
     const Submission submission = engine_.subscribe({&entry, 1});
     if (submission) { *slot = Slot{entry, handler, submission.handle}; }
     return submission;
   }
   Submission unsubscribe(Text filter) noexcept {
-    Subscription entry;
-    entry.filter = filter;
+    const Subscription entry{filter};
     const Submission submission = engine_.unsubscribe({&entry, 1});
     Slot* const slot = slot_of(filter);
     if (submission && slot != nullptr) { *slot = Slot(); }
@@ -3853,8 +3624,7 @@ class Client {
     }
   }
 
-  /// Takes all that is ready: messages to their handlers, all else to `on_event(const
-  /// ClientEvent&)`. Returns deadline().
+  /// Takes all that is ready, messages to their handlers, else to `on_event`; returns deadline().
   template <typename OnEvent>
   Millis run_once(OnEvent&& on_event) noexcept {
     ClientEvent event;
@@ -3881,7 +3651,6 @@ class Client {
     uint32_t request = 0;           // the SUBSCRIBE under way
     Answer again = Answer::queued;  // full: to be subscribed again; more: why it cannot be
   };
-
   Slot* slot_of(Text filter) noexcept {
     for (Slot& slot : slots_) {
       if (slot.entry.filter == filter) { return &slot; }
@@ -3920,7 +3689,6 @@ class Client {
     failures_ += 1;
     attempt_ += 1;
   }
-
   // > 0 something was moved, < 0 the link is gone.
   int32_t transmit() noexcept {
     int32_t moved = 0;

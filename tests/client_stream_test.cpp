@@ -236,6 +236,40 @@ TEST_CASE("a head that does not fit rx ends the link") {
   CHECK(sim::hex(client.out) == "e00195");
 }
 
+TEST_CASE("limits of CONNECT's own go before Config's, up to what there is memory for") {
+  const auto connects = [](uint32_t window, uint32_t aliases) {
+    sim::Engine<> client(Version::v5, {256, 512, 512});
+    sim::Props limits;
+    limits.number(PropertyId::receive_maximum, window);
+    limits.number(PropertyId::topic_alias_maximum, aliases);
+    client.connect.properties = limits;
+    if (client->start(0) != Error::none) { return std::string(); }
+    const mqtt::Bytes packet = client->tx_pending();
+    return sim::hex(std::string(packet.begin(), packet.end()));
+  };
+  CHECK(connects(20, 8).find("06210014220008") != std::string::npos);
+  CHECK(connects(1, 0).find("06210001220000") != std::string::npos);
+  CHECK(connects(21, 8) == "");
+  CHECK(connects(20, 9) == "");
+
+  sim::Engine<> client(Version::v5, {256, 512, 512});
+  sim::Props limits;
+  limits.number(PropertyId::topic_alias_maximum, 2);
+  client.connect.properties = limits;
+  client.up();
+  client.run();
+  CHECK(sim::hex(client.out).find("06220002210014") != std::string::npos);
+  client.in += sim::Client<mqtt::BrokerConfig>::encoded(Version::v5, mqtt::Connack());
+  client.run();
+  client.take(ClientEventType::connected);
+  client.in += std::string("\x30\x07\x00\x01t\x03\x23\x00\x02", 9);
+  client.run();
+  client.take(ClientEventType::message);
+  client.in += std::string("\x30\x07\x00\x01t\x03\x23\x00\x03", 9);
+  client.run();
+  CHECK(client.take(ClientEventType::closed).error == Error::topic_alias_invalid);
+}
+
 TEST_CASE(
     "topic aliases shorten what is sent, end with the link, and are not in what is kept "
     "[MQTT-3.3.2-8] [MQTT-3.3.2-9] [MQTT-3.3.2-12]") {

@@ -3,6 +3,7 @@
 #ifndef MQTT_TOOLS_SESSION_HPP
 #define MQTT_TOOLS_SESSION_HPP
 
+#include <algorithm>
 #include <optional>
 #include <ports/posix/memory.hpp>
 
@@ -257,11 +258,16 @@ class Session {
     PropertyList& properties = options_.properties[Place::connect];
     const int count = options_.tool == rr ? 1 : options_.message_count;
     const uint32_t usual = count > 0 && count < 20 ? static_cast<uint32_t>(count) : 20;
-    receive_maximum_ = properties.take_number(mqtt::PropertyId::receive_maximum, usual);
-    alias_maximum_ = properties.take_number(mqtt::PropertyId::topic_alias_maximum, 0);
+    announce(properties, mqtt::PropertyId::receive_maximum, usual);
     // An alias is the engine's to choose; that one is wanted is what -D says.
-    wants_alias_ =
-        options_.properties[Place::publish].take_number(mqtt::PropertyId::topic_alias, 0) != 0;
+    const uint32_t alias_maximum = properties.take_number(mqtt::PropertyId::topic_alias_maximum, 0);
+    uses_aliases_ =
+        options_.properties[Place::publish].take_number(mqtt::PropertyId::topic_alias, 0) != 0 ||
+        alias_maximum != 0;
+    if (uses_aliases_) {
+      announce(properties, mqtt::PropertyId::topic_alias_maximum,
+               std::min<uint32_t>(alias_maximum, EngineConfig::topic_alias_maximum));
+    }
     connect_.version = options_.version;
     connect_.clean_start = options_.clean_session;
     connect_.keep_alive_s = static_cast<uint16_t>(options_.keep_alive_s);
@@ -284,16 +290,21 @@ class Session {
     return true;
   }
 
+  // Puts a limit of ours at the end of CONNECT's properties; the engine then announces no other.
+  static void announce(PropertyList& properties, mqtt::PropertyId id, uint32_t usual) {
+    const uint32_t value = properties.take_number(id, usual);
+    properties.add(2, [=](mqtt::PropertyWriter& writer) { writer.number(id, value); });
+  }
+
   // A message is received whole, however large; memory is used only as far as there are bytes.
   bool reserve_memory() {
     constexpr uint64_t packet_bytes = uint64_t{mqtt::remaining_length_max} + 5;
     const uint64_t reserved =
         2 * uint64_t{EngineConfig::receive_maximum} + EngineConfig::control_bytes;
     const uint64_t outbox = options_.remove_retained ? packet_bytes : outbox_bytes;
-    const bool uses_aliases = alias_maximum_ != 0 || wants_alias_;
     constexpr uint64_t alias_bytes = uint64_t{2} * 65540 * EngineConfig::topic_alias_maximum;
     if (!rx_.reserve(packet_bytes) || !tx_.reserve(outbox + reserved) ||
-        (uses_aliases && !aliases_.reserve(alias_bytes))) {
+        (uses_aliases_ && !aliases_.reserve(alias_bytes))) {
       complain(options_, "Error: Out of memory.\n");
       return false;
     }
@@ -314,26 +325,7 @@ class Session {
     }
     is_up_ = true;
     is_dialing_ = false;
-    if (options_.is_v5()) { set_limits(); }
     return true;
-  }
-  // What CONNECT says about us: the engine writes what it has memory for, behind our properties.
-  void set_limits() {
-    uint8_t* at = rx_.data() + 1;
-    while ((*at & 0x80) != 0) { ++at; }
-    at += 1 + 6 + 1 + 1 + 2;  // length, name, level, flags, keep alive
-    while ((*at & 0x80) != 0) { ++at; }
-    at += 1 + connect_.properties.size();
-    MQTT_ASSERT(at[0] == static_cast<uint8_t>(mqtt::PropertyId::receive_maximum));
-    put_u16(at + 1, receive_maximum_);
-    if (aliases_.size() != 0) {
-      const uint32_t most = EngineConfig::topic_alias_maximum;
-      put_u16(at + 4, alias_maximum_ < most ? alias_maximum_ : most);
-    }
-  }
-  static void put_u16(uint8_t* target, uint32_t value) {
-    target[0] = static_cast<uint8_t>(value >> 8);
-    target[1] = static_cast<uint8_t>(value);
   }
 
   void note(const mqtt::ClientEvent& event) {
@@ -390,9 +382,7 @@ class Session {
   mqtt::posix::Reservation tx_;
   mqtt::posix::Reservation aliases_;
   std::optional<Engine> engine_;
-  uint32_t receive_maximum_ = 20;
-  uint32_t alias_maximum_ = 0;
-  bool wants_alias_ = false;
+  bool uses_aliases_ = false;
   bool is_up_ = false;
   bool is_ending_ = false;
   bool keeps_dialing_ = false;
