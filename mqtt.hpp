@@ -5249,7 +5249,7 @@ class BrokerEngine {
   }
 
   // ---- inputs -------------------------------------------------------------------------------
-  /// A connection was accepted. Errors: capacity when all `connections` are in use: close it.
+  /// A connection was accepted. Error: buffer_too_small when all `connections` are in use: close it.
   Error admit(ConnectionId& id, Millis now) noexcept {
     advance(now);
     const Index slot = stopping_ ? none : links_.allocate();
@@ -7073,21 +7073,20 @@ class BrokerEngine {
       statistics_.publish_dropped += 1;  // delivered, but not retained
     }
     next_route();
-    bool matched = false;
     for (uint32_t i = 0; i < count; ++i) {
       const Filter& filter = index_.filters[matches_[i]];
       if (filter.shared()) { continue; }
       for (Index s = filter.first; s != none; s = subscriptions_[s].next) {
-        matched = deliver(message, subscriptions_[s]) || matched;
+        deliver(message, subscriptions_[s]);
       }
     }
     if constexpr (Features::shared_subscriptions) {
       for (uint32_t i = 0; i < count; ++i) {
         Filter& filter = index_.filters[matches_[i]];
-        if (filter.shared()) { matched = deliver_shared(message, filter, none) || matched; }
+        if (filter.shared()) { deliver_shared(message, filter, none); }
       }
     }
-    return matched ? Route::delivered : Route::unmatched;
+    return count != 0 ? Route::delivered : Route::unmatched;
   }
   // Numbers the message; 0 is nobody's last one.
   void next_route() noexcept {
@@ -7110,9 +7109,9 @@ class BrokerEngine {
   }
   // One subscription's share of a message; overlapping ones make one copy with the highest QoS
   // and all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-4]. False when the subscription gets nothing.
-  bool deliver(const Incoming& message, const SubscriptionSlot& slot) noexcept {
+  void deliver(const Incoming& message, const SubscriptionSlot& slot) noexcept {
     Session& session = sessions_[slot.session];
-    if (!wants(slot, message.publisher) || !may_have(session, message.topic)) { return false; }
+    if (!wants(slot, message.publisher) || !may_have(session, message.topic)) { return; }
     if (session.route == route_) {
       merge(session, entry_for(message, slot));
     } else if (message.follows && slot.identifier() == 0 && online(session) &&
@@ -7122,7 +7121,6 @@ class BrokerEngine {
     } else {
       push_routed(session, entry_for(message, slot));
     }
-    return true;
   }
   void push_routed(Session& session, const Entry& entry) noexcept {
     const bool behind = limits().queue_qos_0 && session.queued != 0;  // in order
@@ -7203,9 +7201,9 @@ class BrokerEngine {
     return entry;
   }
   // One member of the group gets the message [MQTT-4.8.2-3]; `but_not` has left.
-  bool deliver_shared(const Incoming& message, Filter& filter, Index but_not) noexcept {
+  void deliver_shared(const Incoming& message, Filter& filter, Index but_not) noexcept {
     const Index member = pick_member(filter, message, but_not);
-    if (member == none) { return false; }
+    if (member == none) { return; }
     if (filter.last != member) {  // it is the others' turn next
       unlink_from_filter(filter, subscriptions_[member]);
       append_to_filter(filter, member);
@@ -7218,7 +7216,6 @@ class BrokerEngine {
     const uint32_t other_route = session.route;
     push_routed(session, entry);
     session.route = other_route == route_ ? 0 : other_route;  // a copy of its own
-    return true;
   }
   // A member leaves: what it has not been sent, and with `session_ends` what it has not
   // acknowledged at QoS 1, goes to another one [MQTT-4.8.2-4] [MQTT-4.8.2-5].
