@@ -5249,7 +5249,7 @@ class BrokerEngine {
   }
 
   // ---- inputs -------------------------------------------------------------------------------
-  /// A connection was accepted. Error: buffer_too_small when all `connections` are in use: close it.
+  /// A connection was accepted. Error: buffer_too_small when all `connections` are taken: close it.
   Error admit(ConnectionId& id, Millis now) noexcept {
     advance(now);
     const Index slot = stopping_ ? none : links_.allocate();
