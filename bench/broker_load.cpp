@@ -1,6 +1,7 @@
 // broker_load: a closed-loop MQTT load generator that verifies every message.
 //
-//   broker_load --port N [--pid N] [--v5] [--seconds S] [--messages N] [--stall S] SCENARIO...
+//   broker_load --port N [--pid N] [--v5] [--ws] [--tls] [--seconds S] [--messages N] [--stall S]
+//               [--beside LOAD] SCENARIO...
 //
 // One thread, one epoll. It has packet code of its own, written from the specification and not
 // from mqtt.hpp, so that a mistake in the header cannot hide by being made on both sides.
@@ -8,6 +9,14 @@
 // changed makes the exit status 1. Results are lines `name value unit`; CPU time and memory are
 // those of process --pid, summed over its threads. Every wait has an end: --stall seconds without
 // progress are a failure.
+//
+// --ws speaks WebSocket, each MQTT packet in a frame of its own, as common clients do; --tls speaks
+// TLS, when built with -DBENCH_TLS … -lssl -lcrypto; both together are wss.
+//
+// --messages makes a run so long instead of --seconds: to count instructions or system calls.
+//
+// --beside LOAD first loads the broker with what the scenario's messages do not touch, and leaves
+// it there: idle10k connections, retained10k messages, sessions10k of clients that are away.
 //
 // `window` is how many messages of one publisher may be under way (not yet received by each
 // subscriber, or not yet acknowledged), `batch` how many go into one write.
@@ -43,9 +52,24 @@
 #include <string_view>
 #include <vector>
 
+#include "load_layers.hpp"
+
 namespace bench {
 
 using Buffer = std::vector<uint8_t>;
+
+struct Options {
+  int port = 0;
+  int pid = 0;
+  bool v5 = false;
+  bool clean = true;  // the broker forgets the client when it goes
+  bool ws = false;
+  bool tls = false;
+  std::string beside;
+  double seconds = 1.0;
+  uint64_t messages = 0;  // deliveries of a traffic scenario; 0: go by --seconds
+  double stall_s = 10;
+};
 
 // ---- measuring ---------------------------------------------------------------------------------
 
@@ -223,13 +247,17 @@ void put_packet(Buffer& out, uint8_t first, const Buffer& body) {
   out.insert(out.end(), body.begin(), body.end());
 }
 
-void put_connect(Buffer& out, bool v5, std::string_view client_id) {
+void put_connect(Buffer& out, const Options& options, std::string_view client_id) {
   Buffer body;
   put_text(body, "MQTT");
-  body.push_back(v5 ? 5 : 4);
-  body.push_back(2);  // clean session, clean start
-  put_u16(body, 0);   // no keep alive: an idle connection stays silent
-  if (v5) { body.push_back(0); }
+  body.push_back(options.v5 ? 5 : 4);
+  body.push_back(options.clean ? 2 : 0);
+  put_u16(body, 0);  // no keep alive: an idle connection stays silent
+  if (options.v5 && options.clean) {
+    body.push_back(0);
+  } else if (options.v5) {
+    body.insert(body.end(), {5, 0x11, 0, 0, 255, 255});  // the session expires in 18 hours
+  }
   put_text(body, client_id);
   put_packet(out, 0x10, body);
 }
@@ -380,15 +408,6 @@ class Expected {
 
 // ---- connections -------------------------------------------------------------------------------
 
-struct Options {
-  int port = 0;
-  int pid = 0;
-  bool v5 = false;
-  double seconds = 1.0;
-  uint64_t messages = 0;  // deliveries of a traffic scenario; 0: go by --seconds
-  double stall_s = 10;
-};
-
 struct Client {
   int fd = -1;
   uint32_t index = 0;       // of the connection
@@ -402,6 +421,8 @@ struct Client {
   uint16_t subscribe_id = 0;
   Buffer tx;       // what the socket did not take
   Buffer partial;  // the packet whose end has not come
+  std::unique_ptr<Tls> tls;
+  WebSocket web_socket;
 };
 
 class Handler {
@@ -457,6 +478,7 @@ class Engine {
       close(client->fd);
       throw std::runtime_error(std::string("connect: ") + std::strerror(errno));
     }
+    add_layers(*client);
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.u32 = client->index;
@@ -464,7 +486,7 @@ class Engine {
     clients_.push_back(std::move(client));
     ++answers_due_;
     Buffer packet;
-    put_connect(packet, v5(), client_id);
+    put_connect(packet, options_, client_id);
     send(*clients_.back(), packet);
     return *clients_.back();
   }
@@ -492,7 +514,9 @@ class Engine {
     send(client, Buffer{0xc0, 0});
   }
 
-  void send(Client& client, const Buffer& bytes) {
+  // Whole packets.
+  void send(Client& client, const Buffer& packets) {
+    const Buffer& bytes = options_.ws ? frame_each(client, packets) : packets;
     size_t taken = 0;
     if (client.tx.empty()) { taken = transmit(client, bytes.data(), bytes.size()); }
     client.tx.insert(client.tx.end(), bytes.begin() + static_cast<ptrdiff_t>(taken), bytes.end());
@@ -557,8 +581,42 @@ class Engine {
  private:
   static constexpr size_t read_size = size_t{256} * 1024;
 
+  // Handshakes block, for so long as a stall lasts at most; then nothing does.
+  void add_layers(Client& client) const {
+    const timeval limit{static_cast<time_t>(options_.stall_s) + 1, 0};
+    setsockopt(client.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (options_.tls) { client.tls = std::make_unique<Tls>(client.fd); }
+    if (options_.ws) {
+      const size_t size = sizeof WebSocket::request - 1;
+      std::string answer;
+      uint8_t byte = 0;
+      if (transmit(client, reinterpret_cast<const uint8_t*>(WebSocket::request), size) == size) {
+        while (answer.find("\r\n\r\n") == std::string::npos && read(client, &byte, 1, 0) == 1) {
+          answer.push_back(static_cast<char>(byte));
+        }
+      }
+      WebSocket::check_answer(answer);
+    }
+    fcntl(client.fd, F_SETFL, fcntl(client.fd, F_GETFL) | O_NONBLOCK);
+  }
+
+  const Buffer& frame_each(Client& client, const Buffer& packets) {
+    framed_.clear();
+    Packet packet;
+    for (size_t at = 0; next_packet(packets.data() + at, packets.size() - at, packet);
+         at += packet.size) {
+      client.web_socket.frame(framed_, packets.data() + at, packet.size);
+    }
+    return framed_;
+  }
+
+  static ssize_t read(Client& client, uint8_t* target, size_t size, int flags) {
+    return client.tls ? client.tls->receive(target, size) : recv(client.fd, target, size, flags);
+  }
+
   static size_t transmit(Client& client, const uint8_t* data, size_t size) {
-    const ssize_t taken = ::send(client.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t taken = client.tls ? client.tls->transmit(data, size)
+                                     : ::send(client.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (taken >= 0) { return static_cast<size_t>(taken); }
     if (errno != EAGAIN && errno != EINTR) {
       throw std::runtime_error(std::string("send: ") + std::strerror(errno));
@@ -581,12 +639,13 @@ class Engine {
     size_t size = client.partial.size();
     if (rx_.size() < size + read_size) { rx_.resize(size + read_size); }
     std::copy(client.partial.begin(), client.partial.end(), rx_.begin());
-    const ssize_t got = recv(client.fd, rx_.data() + size, read_size, MSG_DONTWAIT);
+    const ssize_t got = read(client, rx_.data() + size, read_size, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) { return; }
     if (got <= 0) {
       throw std::runtime_error("the broker closed connection " + std::to_string(client.index));
     }
-    size += static_cast<size_t>(got);
+    const auto count = static_cast<size_t>(got);
+    size += options_.ws ? client.web_socket.unframe(rx_.data() + size, count) : count;
     size_t at = 0;
     Packet packet;
     while (next_packet(rx_.data() + at, size - at, packet)) {
@@ -678,6 +737,7 @@ class Engine {
   std::vector<std::unique_ptr<Client>> clients_;
   Buffer rx_;
   Buffer acks_;
+  Buffer framed_;
 };
 
 // A scenario in which nothing may arrive.
@@ -1153,12 +1213,12 @@ class Wildcards : public Handler {
     engine_.settle(*this);
   }
 
-  // Returns the number of messages published.
-  uint64_t run(double seconds) {
+  // For so long, or so many messages. Returns the number of messages published.
+  uint64_t run(double seconds, uint64_t messages) {
     const uint64_t before = sent_;
     const int64_t end_ns = now_ns() + static_cast<int64_t>(seconds * 1e9);
     const auto progress = [this] { return received_; };
-    while (now_ns() < end_ns) {
+    while (messages == 0 ? now_ns() < end_ns : sent_ - before < messages) {
       publish_batch();
       engine_.run_until(
           *this, [this] { return hits_ - received_ <= batch / 2; }, progress);
@@ -1254,10 +1314,11 @@ void run_wildcards(const Options& options, const char* name, uint64_t count, Tal
   Wildcards wildcards(engine, count, tally);
   wildcards.set_up(name);
   try {
-    wildcards.run(options.seconds / 10);
+    if (options.messages == 0) { wildcards.run(options.seconds / 10, 0); }
     const Meter meter(process);
-    const uint64_t published = wildcards.run(options.seconds);
+    const uint64_t published = wildcards.run(options.seconds, options.messages);
     meter.report_per(name, published, "pub");
+    report("%s_delivered %" PRIu64 " msg\n", name, published);
   } catch (const std::runtime_error&) {
     wildcards.count_missing();
     throw;
@@ -1471,6 +1532,41 @@ constexpr CountedScenario counted_scenarios[] = {
     {"idle", run_idle},
 };
 
+// Durable sessions with a subscription each, whose clients have gone.
+void leave_sessions(Options options, uint64_t count, Tally& tally) {
+  options.clean = false;
+  Silence silence(tally);
+  for (uint64_t first = 0; first < count; first += 1000) {
+    Engine engine(options);
+    const uint64_t end = std::min<uint64_t>(count, first + 1000);
+    for (uint64_t index = first; index < end; ++index) {
+      Client& client = engine.open("away-" + std::to_string(index));
+      engine.subscribe(client, {"away/" + std::to_string(index)}, 1);
+      if (index % 50 == 49) { engine.settle(silence); }
+    }
+    engine.settle(silence);
+    engine.disconnect_all();
+  }
+}
+
+// What --beside names; `engine` keeps the connections. False when there is no such load.
+bool load_beside(Engine& engine, Tally& tally) {
+  const Options& options = engine.options();
+  Silence silence(tally);
+  if (const uint64_t idle = count_after(options.beside, "idle")) {
+    open_many(engine, silence, idle, "beside");
+  } else if (const uint64_t stored = count_after(options.beside, "retained")) {
+    Client& publisher = engine.open("pub-0");
+    engine.settle(silence);
+    Retained(engine, stored, tally).store(publisher, Retained::payload_size);
+  } else if (const uint64_t sessions = count_after(options.beside, "sessions")) {
+    leave_sessions(options, sessions, tally);
+  } else {
+    return options.beside.empty();
+  }
+  return true;
+}
+
 // False when there is no such scenario.
 bool dispatch(const Options& options, const std::string& name, Tally& tally) {
   for (const TrafficSpec& spec : traffic_specs) {
@@ -1494,8 +1590,9 @@ int run_scenario(const Options& options, const std::string& name) {
   Tally tally;
   bool broken = false;
   try {
-    if (!dispatch(options, name, tally)) {
-      std::fprintf(stderr, "no scenario %s\n", name.c_str());
+    Engine beside(options);
+    if (!load_beside(beside, tally) || !dispatch(options, name, tally)) {
+      std::fprintf(stderr, "no scenario %s beside '%s'\n", name.c_str(), options.beside.c_str());
       return 2;
     }
   } catch (const std::runtime_error& error) {
@@ -1510,8 +1607,8 @@ int run_scenario(const Options& options, const std::string& name) {
 
 void print_usage() {
   std::fputs(
-      "broker_load --port N [--pid N] [--v5] [--seconds S] [--messages N] [--stall S] "
-      "SCENARIO...\nscenarios:",
+      "broker_load --port N [--pid N] [--v5] [--ws] [--tls] [--seconds S] [--messages N] "
+      "[--stall S]\n  [--beside LOAD] SCENARIO...\nscenarios:",
       stderr);
   for (const TrafficSpec& spec : traffic_specs) { std::fprintf(stderr, " %s", spec.name); }
   std::fputs("\n  with a count of at least 100 (1000, 100k, 1m):", stderr);
@@ -1530,6 +1627,10 @@ double positive(const char* text) {
 
 // False for an unknown name or a value that is not positive.
 bool set_option(Options& options, const std::string& name, const char* text) {
+  if (name == "--beside") {
+    options.beside = text;
+    return true;
+  }
   const double value = positive(text);
   if (name == "--port" && value < 65536) {
     options.port = static_cast<int>(value);
@@ -1554,6 +1655,10 @@ bool parse_options(int count, char** arguments, Options& options,
     const std::string name = arguments[index];
     if (name == "--v5") {
       options.v5 = true;
+    } else if (name == "--ws") {
+      options.ws = true;
+    } else if (name == "--tls" && tls_available) {
+      options.tls = true;
     } else if (name.compare(0, 2, "--") != 0) {
       scenarios.push_back(name);
     } else if (++index == count || !set_option(options, name, arguments[index])) {

@@ -3,7 +3,11 @@
 #
 #   sh bench/run.sh codec             time, and instructions per operation under callgrind
 #   sh bench/run.sh footprint [...]   Cortex-M3 text, RAM and stack (bench/footprint/run.sh)
-#   sh bench/run.sh broker [...]      the broker under load (bench/broker.sh)
+#   sh bench/run.sh broker [...]      the broker under load (bench/broker.sh), beside a relay that
+#                                     parses nothing and Mosquitto; without options all of it
+#   sh bench/run.sh layers [...]      WebSocket and TLS beside plain TCP (bench/broker.sh --layers)
+#   sh bench/run.sh scale [...]       cost against size (bench/broker.sh --scale)
+#   sh bench/run.sh client [...]      our client, libmosquitto and Paho C (bench/client.sh)
 #   sh bench/run.sh                   codec and footprint
 #
 # CXX names another compiler. Times mean little on a shared machine; instructions repeat exactly.
@@ -63,7 +67,34 @@ codec() {
 }
 
 footprint() { sh bench/footprint/run.sh "$@"; }
-broker() { bash bench/broker.sh "$@"; }
+
+broker() {
+  [ $# -gt 0 ] || set -- --all --peer
+  need valgrind valgrind
+  need strace strace
+  case " $* " in *' --peer '*) (need /usr/sbin/mosquitto mosquitto) ;; esac
+  CXX=$CXX bash bench/broker.sh "$@"
+}
+
+layers() {
+  need valgrind valgrind
+  need openssl openssl
+  need /usr/include/openssl/ssl.h libssl-dev
+  CXX=$CXX bash bench/broker.sh --layers "$@"
+}
+
+scale() {
+  need valgrind valgrind
+  CXX=$CXX bash bench/broker.sh --scale "$@"
+}
+
+client() {
+  need "$CXX" g++
+  need valgrind valgrind
+  need /usr/include/mosquitto.h libmosquitto-dev
+  need /usr/include/MQTTAsync.h libpaho-mqtt-dev
+  CXX=$CXX bash bench/client.sh "$@"
+}
 
 what=${1:-all}
 [ $# = 0 ] || shift
@@ -71,6 +102,9 @@ case $what in
   codec) codec ;;
   footprint) footprint "$@" ;;
   broker) broker "$@" ;;
+  layers) layers "$@" ;;
+  scale) scale "$@" ;;
+  client) client "$@" ;;
   all) codec; footprint ;;
   *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
