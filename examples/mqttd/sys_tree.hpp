@@ -148,13 +148,13 @@ class SysTree {
     const char* const names[] = {name.topic, name.second_topic};
     for (const char* each : names) {
       if (each[0] == 0) { continue; }
-      snprintf(topic, sizeof topic, "$SYS/broker/%s", each);
+      snprintf(topic, sizeof topic, "$SYS/broker/%.26s", each);
       publish(topic, text);
     }
     const bool traffic = index == static_cast<uint32_t>(Figure::bytes_received) ||
                          index == static_cast<uint32_t>(Figure::bytes_sent);
     if (traffic) {
-      snprintf(topic, sizeof topic, "$SYS/brokers/%s/metrics/%s", node, name.topic);
+      snprintf(topic, sizeof topic, "$SYS/brokers/%s/metrics/%.26s", node, name.topic);
       publish(topic, text);
     }
   }
