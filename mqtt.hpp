@@ -284,7 +284,6 @@ enum class [[nodiscard]] Error : uint8_t{
     malformed_filter,      ///< topic filter empty, misplaced wildcard or bad $share syntax
     malformed_packet_id,   ///< packet id 0
     malformed_property,    ///< unknown property or one this packet may not carry
-    malformed_value,       ///< a value outside its range
     protocol_reason,       ///< a reason code this packet may not carry
     protocol_empty_list,   ///< SUBSCRIBE or UNSUBSCRIBE without a filter
     protocol_repeated,     ///< a property that may appear once appears twice
@@ -326,7 +325,6 @@ inline constexpr ErrorRow error_table[] = {
     {ErrorKind::peer, 0x81, "the topic filter is not well-formed"},
     {ErrorKind::peer, 0x81, "the packet id is 0"},
     {ErrorKind::peer, 0x81, "a property is unknown or not allowed here"},
-    {ErrorKind::peer, 0x81, "a value is out of its range"},
     {ErrorKind::peer, 0x82, "the reason code is not allowed here"},
     {ErrorKind::peer, 0x82, "no topic filter is given"},
     {ErrorKind::peer, 0x82, "a property appears twice"},
@@ -1575,10 +1573,6 @@ inline Error take_filters(const Frame& frame, Version version, FilterRequest& re
 // PINGREQ and PINGRESP have no body.
 inline Error decode(const Frame& frame, Pingreq&) noexcept { return finish(Reader(frame.body)); }
 inline Error decode(const Frame& frame, Pingresp&) noexcept { return finish(Reader(frame.body)); }
-inline constexpr uint16_t from_server_only = packet_bits(
-    PacketType::connack, PacketType::suback, PacketType::unsuback, PacketType::pingresp);
-inline constexpr uint16_t from_client_only = packet_bits(
-    PacketType::connect, PacketType::subscribe, PacketType::unsubscribe, PacketType::pingreq);
 
 // Decodes one kind of packet and hands it on; `how` is what its decode() wants besides the frame.
 template <typename Packet, typename Handler, typename... How>
@@ -1760,13 +1754,6 @@ inline Error decode(const Frame& frame, Version version, Side receiver, Auth& au
   if (error != Error::none || named) { return error; }
   // v5 §3.15.2.2.2, and a reason code must not come alone
   return frame.remaining == 1 ? Error::malformed_length : Error::protocol_value;
-}
-
-/// Whether `receiver` may be sent this type at all.
-constexpr bool may_receive(Side receiver, PacketType type) noexcept {
-  const uint16_t refused =
-      receiver == Side::broker ? detail::from_server_only : detail::from_client_only;
-  return (refused & detail::packet_bit(type)) == 0;
 }
 
 /// Decodes any packet and calls `handler(const P&)` with its struct, once, when it is valid. The

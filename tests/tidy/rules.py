@@ -6,7 +6,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LINES_MAX = 9137  # aim: 9,000; may only go down
+LINES_MAX = 9124  # aim: 9,000; may only go down
 COLUMNS_MAX = 100
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 4
