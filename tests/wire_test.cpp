@@ -55,9 +55,7 @@ bool agrees(const Guard& guard, const std::string& text) {
                     static_cast<uint32_t>(text.size()));
   const Bytes guarded = guard.at_end(bytes);
   for (const TextRule rule : rules) {
-    if (mqtt::detail::scan(guarded, rule) != reference(text, rule)) {
-      return false;
-    }
+    if (mqtt::detail::scan(guarded, rule) != reference(text, rule)) { return false; }
   }
   return true;
 }
