@@ -133,7 +133,7 @@
 //   receive_maximum (max_inflight_messages)     20        DISCONNECT 0x93; 3.x are not limited
 //   inflight_max (max_inflight_messages)        20        later ones wait
 //   queued_max (max_queued_messages)            1000      a QoS > 0 publisher waits up to pause_ms
-//   queued_bytes_max (max_queued_bytes)         none      if one is online; then, and QoS 0: dropped
+//   queued_bytes_max (max_queued_bytes)         none      if one is online; then and QoS 0: dropped
 //   inflight_bytes_max (max_inflight_bytes)     none      later ones wait
 //   topic_alias_max (max_topic_alias)           10        DISCONNECT 0x94
 //   topic_alias_broker_max                      10        later topics go without
