@@ -680,7 +680,6 @@ TEST_CASE(
 
 TEST_CASE("a decision put off may ask for more, and more than once [MQTT-4.12.0-2]") {
   Broker broker;
-  mqtt::ConnectionId asked;
   broker.policy.connect = [&](const mqtt::Connect&, mqtt::ConnectAnswer& answer) {
     answer.later = true;
   };

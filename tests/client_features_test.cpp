@@ -3,8 +3,8 @@
 
 #include "sim/client_sim.hpp"
 
-namespace {
-
+// Hooks that are compiled against and never called.
+namespace features_test {
 struct Net {
   int32_t dial(uint32_t);
   int32_t receive(uint8_t*, size_t);
@@ -15,6 +15,13 @@ struct Clock {
   uint64_t now_ms();
   uint32_t random();
 };
+}  // namespace features_test
+
+namespace {
+
+using features_test::Clock;
+using features_test::Net;
+
 struct NoV31 : mqtt::ClientFeatures {
   static constexpr bool v3_1 = false;
 };

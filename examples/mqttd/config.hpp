@@ -48,15 +48,15 @@ class ConfigReader {
   enum class Negative : uint8_t { error, zero, no_limit };
 
   // A name in place: a pointer to it would be four words in the program.
-  struct Name {
+  struct OptionName {
     char text[32] = {};
-    constexpr Name(const char* name) {
+    constexpr OptionName(const char* name) {
       for (uint32_t i = 0; name[i] != 0; ++i) { text[i] = name[i]; }
     }
   };
 
   struct Row {
-    Name name;
+    OptionName name;
     union {  // by kind
       const char* sentence;
       bool Options::*flag;
