@@ -23,8 +23,6 @@ using sim::Dice;
 // NOR flash: erased by blocks to ones, written once by units; the power may go in any call.
 class Flash {
  public:
-  static constexpr bool rewritable = false;
-
   void make(uint32_t block_bytes, uint32_t blocks, uint32_t unit, uint32_t seed) {
     block_bytes_ = block_bytes;
     unit_ = unit;
@@ -55,10 +53,11 @@ class Flash {
       memcpy(&content_[address + at], bytes.data() + at, unit_);
     }
     if (dead_ && size < bytes.size() && dice_.one_in(2)) {  // a unit half written
-      written_[(address + size) / unit_] = true;
       for (uint32_t i = 0; i != unit_; ++i) {
-        content_[address + size + i] =
-            static_cast<char>(bytes[size + i] | static_cast<uint8_t>(dice_.below(256)));
+        const auto left = static_cast<uint8_t>(bytes[size + i] | dice_.below(256));
+        content_[address + size + i] = static_cast<char>(left);
+        // what still reads as erased takes another write
+        if (left != 0xFF) { written_[(address + size) / unit_] = true; }
       }
     }
     programmed += size;
@@ -168,7 +167,9 @@ void storm(uint32_t seed, Totals& totals) {
   Dice dice(seed);
   constexpr uint32_t units[] = {1, 4, 8, 16, 64};
   Flash flash;
-  flash.make(512 << dice.below(3), 3 + dice.below(4), units[dice.below(5)], seed);
+  const uint32_t block_bytes = 512U << dice.below(3);
+  const uint32_t blocks = 3 + dice.below(4);
+  flash.make(block_bytes, blocks, units[dice.below(5)], seed);
   Model model;
   for (int life = 0; life < 12; ++life) {
     Store store;
