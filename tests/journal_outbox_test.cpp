@@ -53,11 +53,10 @@ class Flash {
       memcpy(&content_[address + at], bytes.data() + at, unit_);
     }
     if (dead_ && size < bytes.size() && dice_.one_in(2)) {  // a unit half written
+      written_[(address + size) / unit_] = true;
       for (uint32_t i = 0; i != unit_; ++i) {
-        const auto left = static_cast<uint8_t>(bytes[size + i] | dice_.below(256));
-        content_[address + size + i] = static_cast<char>(left);
-        // what still reads as erased takes another write
-        if (left != 0xFF) { written_[(address + size) / unit_] = true; }
+        content_[address + size + i] =
+            static_cast<char>(bytes[size + i] | static_cast<uint8_t>(dice_.below(256)));
       }
     }
     programmed += size;

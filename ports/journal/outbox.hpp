@@ -23,11 +23,12 @@
 // newest is full, the free one is erased and begun, what is alive in the oldest is copied into it,
 // and a record says that this is done: from then on the oldest is the free one. A block without
 // that record holds copies only and does not count. A write that the power cuts short is told by
-// its CRC; on flash the rest of its block is not used.
+// its CRC. On flash nothing is written behind what a start() found: the first packet begins a block.
 //
-// Wear: the ring erases every block as often as any other. A message costs its packet and 45 bytes
-// for its record and its end, and a copy each time it survives a round. Messages of 100 bytes that
-// are acknowledged soon: 8 blocks of 4 KiB that bear 10,000 erases take two million of them.
+// Wear: the ring erases every block as often as any other; a restart costs one erase. A message
+// costs its packet and 45 bytes for its record and its end, and a copy each time it survives a
+// round. Messages of 100 bytes that are acknowledged soon: 8 blocks of 4 KiB that bear 10,000 erases
+// take two million of them.
 #ifndef MQTT_PORTS_JOURNAL_OUTBOX_HPP
 #define MQTT_PORTS_JOURNAL_OUTBOX_HPP
 
@@ -200,7 +201,8 @@ class Outbox {
         offset_ = scan_block(block, found);
       }
     }
-    if (!Medium::rewritable && !is_blank(newest_, offset_)) { offset_ = medium_.block_bytes(); }
+    // a unit that a power cut has half written may read as erased, and bears no other write
+    if (!Medium::rewritable) { offset_ = medium_.block_bytes(); }
   }
   // The newest block was begun, and not everything has been copied into it.
   void step_back() noexcept {
@@ -259,19 +261,6 @@ class Outbox {
     } else if (Entry* known = find(entry.key)) {
       remove_entry(*known);
     }
-  }
-  bool is_blank(uint32_t block, uint32_t offset) noexcept {
-    while (offset < medium_.block_bytes()) {
-      uint8_t line[line_bytes];
-      const uint32_t left = medium_.block_bytes() - offset;
-      const uint32_t some = left < line_bytes ? left : line_bytes;
-      if (!medium_.read(address_of(block) + offset, Buffer(line, some))) { return false; }
-      for (uint32_t i = 0; i != some; ++i) {
-        if (line[i] != 0xFF) { return false; }
-      }
-      offset += some;
-    }
-    return true;
   }
 
   // --- writing ---
