@@ -23,12 +23,13 @@
 // newest is full, the free one is erased and begun, what is alive in the oldest is copied into it,
 // and a record says that this is done: from then on the oldest is the free one. A block without
 // that record holds copies only and does not count. A write that the power cuts short is told by
-// its CRC. On flash nothing is written behind what a start() found: the first packet begins a block.
+// its CRC. On flash nothing is written behind what a start() found: the first packet begins a
+// block.
 //
 // Wear: the ring erases every block as often as any other; a restart costs one erase. A message
 // costs its packet and 45 bytes for its record and its end, and a copy each time it survives a
-// round. Messages of 100 bytes that are acknowledged soon: 8 blocks of 4 KiB that bear 10,000 erases
-// take two million of them.
+// round. Messages of 100 bytes that are acknowledged soon: 8 blocks of 4 KiB that bear 10,000
+// erases take two million of them.
 #ifndef MQTT_PORTS_JOURNAL_OUTBOX_HPP
 #define MQTT_PORTS_JOURNAL_OUTBOX_HPP
 
